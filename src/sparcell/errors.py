@@ -1,0 +1,22 @@
+"""The one kind of error that speaks to the user: what was found, what was expected, what to type instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave does not fit; the message is a complete answer, so the command line shows no traceback."""
+
+
+def did_you_mean(word: str, choices: Iterable[str], limit: int = 8) -> str:
+    """Name the choice nearest to `word`, else list the first few: the tail of a message about an unknown key."""
+    known = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if not known:
+        return "there are none."
+    more = ", …" if len(known) > limit else ""
+    return f"there are: {', '.join(known[:limit])}{more}."
