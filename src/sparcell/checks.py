@@ -1,0 +1,248 @@
+"""Is this matrix what a step needs? Arrays in, verdicts out; every value is looked at, never a sample.
+
+Suffixes: n cells, g genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+from sparcell.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Matrix: TypeAlias = Any
+"""A numpy array or any scipy sparse matrix or array (scipy ships no types)."""
+
+MatrixKind = Literal["counts", "log-normalised", "scaled", "other"]
+
+LOG_CEILING = 20.0
+"""No logged expression lies above: log2(1 + 1e6), the largest value of log2 counts per million, is 19.9."""
+
+SUM_TOLERANCE = 1e-3
+"""Relative spread of the cell totals under which the cells were plainly scaled to one total."""
+
+BLOCK_VALUES = 1 << 22
+"""Dense matrices are read this many values at a time: the checks need no second copy of the matrix."""
+
+_DESCRIPTION: dict[str, str] = {
+    "counts": "counts (whole numbers ≥ 0)",
+    "log-normalised": "log-normalised values",
+    "scaled": "values below 0, as scaled (z-scored) data have",
+    "other": "normalised values that are not logged",
+}
+_GIVE_COUNTS = "give the raw counts: name their layer (layer='counts'), or put them into X"
+_REMEDY: dict[tuple[str, str], str] = {
+    ("counts", "log-normalised"): _GIVE_COUNTS,
+    ("counts", "scaled"): _GIVE_COUNTS,
+    ("counts", "other"): "give the raw counts; if these are counts with decimals (ambient RNA removed, "
+    "expected counts), round them first: adata.X = adata.X.round()",
+    ("log-normalised", "counts"): "normalise first with sp.pp.lognormalize(adata), then use layer='lognorm'",
+    ("log-normalised", "scaled"): "use the layer that holds the values before scaling, or make it from "
+    "counts with sp.pp.lognormalize(adata)",
+    ("log-normalised", "other"): "take the logarithm first (scanpy.pp.log1p(adata)), or start from counts "
+    "with sp.pp.lognormalize(adata)",
+}
+
+
+def matrix_kind(x_ng: Matrix) -> MatrixKind:
+    """Tell what kind of expression values a matrix holds.
+
+    Parameters
+    ----------
+    x_ng
+        Cells × genes, dense or any scipy sparse format, finite and numeric (see `check_matrix`).
+
+    Returns
+    -------
+    "counts"
+        All values are whole numbers ≥ 0 (so also a matrix of zeros).
+    "log-normalised"
+        ≥ 0, with decimals, none above `LOG_CEILING`, cell totals that differ.
+    "scaled"
+        Some value is below 0.
+    "other"
+        The rest: most often normalised but not logged (large values, or all cells with one total).
+        A matrix with NaN or infinite values is also "other".
+    """
+    whole, low, high = True, 0.0, 0.0
+    for block in _blocks(x_ng):
+        if block.size == 0:
+            continue
+        least, most = float(block.min()), float(block.max())
+        if not (np.isfinite(least) and np.isfinite(most)):
+            return "other"
+        low, high = min(low, least), max(high, most)
+        whole = whole and (block.dtype.kind in "biu" or bool((block == np.rint(block)).all()))
+    if low < 0:
+        return "scaled"
+    if whole:
+        return "counts"
+    return "other" if high > LOG_CEILING or _one_total(x_ng) else "log-normalised"
+
+
+def require_kind(x_ng: Matrix, expected: MatrixKind, where: str) -> None:
+    """Raise unless the matrix holds the expected kind of values.
+
+    Parameters
+    ----------
+    x_ng
+        Cells × genes, dense or sparse.
+    expected
+        The kind a step needs, as `matrix_kind` names it.
+    where
+        How the user calls the matrix: "X" or "layers['counts']".
+
+    Raises
+    ------
+    InputError
+        With the kind found, the kind expected and the remedy.
+    """
+    found = matrix_kind(x_ng)
+    if found == expected:
+        return
+    if found == "other" and any(block.size and not np.isfinite(block).all() for block in _blocks(x_ng)):
+        raise InputError(f"{where} holds NaN or infinite values; expected {_DESCRIPTION[expected]}.")
+    remedy = _REMEDY.get((expected, found), "give another layer, or make it with scanpy.pp")
+    raise InputError(
+        f"{where} holds {_DESCRIPTION[found]} (from {_extreme(x_ng, low=True):g} to "
+        f"{_extreme(x_ng, low=False):g}); expected {_DESCRIPTION[expected]}: {remedy}."
+    )
+
+
+def check_matrix(
+    x_ng: Matrix,
+    where: str,
+    *,
+    gene_names: Sequence[str] | None = None,
+    cell_names: Sequence[str] | None = None,
+    allow_empty_cells: bool = True,
+) -> None:
+    """Raise unless the matrix is two-dimensional, has cells and genes, and holds finite numbers only.
+
+    Genes without a count are always allowed: a model's gene list may be wider than the data at hand.
+    Cells without a count are allowed before quality control and are an error for a model: they have no
+    library size.
+
+    Parameters
+    ----------
+    x_ng
+        Cells × genes, dense or any scipy sparse format.
+    where
+        How the user calls the matrix: "X", "layers['counts']" or a file name.
+    gene_names, cell_names
+        Lengths g and n: used to name the first offender; without them its number is given.
+    allow_empty_cells
+        False for a matrix that goes to a model.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong, the first gene and cell where it is, and how many values are.
+    """
+    shape = getattr(x_ng, "shape", None)
+    if shape is None or len(shape) != 2:
+        found = f"has {len(shape)} dimensions" if shape is not None else f"is a {type(x_ng).__name__}"
+        raise InputError(f"{where} {found}; expected a matrix of cells × genes.")
+    n_cells, n_genes = int(shape[0]), int(shape[1])
+    if n_cells == 0 or n_genes == 0:
+        raise InputError(
+            f"{where} is empty: {n_cells} cells × {n_genes} genes; expected at least one of each."
+        )
+    if np.dtype(x_ng.dtype).kind not in "biuf":
+        raise InputError(f"{where} holds values of type {x_ng.dtype}; expected real numbers.")
+    _check_finite(x_ng, where, gene_names, cell_names)
+    if not allow_empty_cells:
+        _check_no_empty_cells(x_ng, where, cell_names)
+
+
+def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: Sequence[str] | None) -> None:
+    matrix = _tabular(x_ng)
+    n_bad, start, first = 0, 0, -1
+    for block in _blocks(matrix):
+        if block.dtype.kind == "f":
+            bad = ~np.isfinite(block)
+            if first < 0 and bad.any():
+                first = start + int(bad.argmax())
+            n_bad += int(bad.sum())
+        start += block.size
+    if first < 0:
+        return
+    if sparse.issparse(matrix):
+        entries = matrix.tocoo()  # keeps the order of the data vector
+        row, column, value = int(entries.row[first]), int(entries.col[first]), float(entries.data[first])
+    else:
+        row, column = divmod(first, int(matrix.shape[1]))
+        value = float(matrix[row, column])
+    raise InputError(
+        f"{where} holds {n_bad} missing or infinite value(s), the first {value} in cell "
+        f"{_name(cells, row)}, gene {_name(genes, column)}; expected finite numbers: "
+        "put 0 where nothing was counted, or leave those cells or genes out."
+    )
+
+
+def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None) -> None:
+    empty_n = _nonzero_per_cell(x_ng) == 0
+    n_empty = int(empty_n.sum())
+    if n_empty:
+        first = _name(cells, int(empty_n.argmax()))
+        raise InputError(
+            f"{where} has {n_empty} cell(s) without a single count, the first {first}; expected at least one "
+            "count in each: run sp.pp.seurat(adata) or sp.pp.quality_control(adata) first, or "
+            "scanpy.pp.filter_cells(adata, min_counts=1)."
+        )
+
+
+def _nonzero_per_cell(x_ng: Matrix) -> NDArray[np.int64]:
+    matrix = _tabular(x_ng)
+    if sparse.issparse(matrix):
+        rows = matrix.tocoo()
+        return np.bincount(rows.row[rows.data != 0], minlength=matrix.shape[0])
+    return np.concatenate([np.count_nonzero(block, axis=1) for block in _blocks(matrix)])
+
+
+def _one_total(x_ng: Matrix) -> bool:
+    """Whether all cells with any value have the same total, as after normalisation without logarithm."""
+    totals_n = np.asarray(_tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
+    totals_n = totals_n[totals_n > 0]
+    # Two cells may agree by chance; three with the same decimals do not.
+    return len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
+
+
+def _extreme(x_ng: Matrix, *, low: bool) -> float:
+    values = [float(block.min() if low else block.max()) for block in _blocks(x_ng) if block.size]
+    if sparse.issparse(x_ng) or not values:
+        values.append(0.0)
+    return min(values) if low else max(values)
+
+
+def _tabular(x_ng: Matrix) -> Matrix:
+    """Give an array, or a CSR/CSC matrix in which each position stands once (repeated ones add up)."""
+    if not sparse.issparse(x_ng):
+        return np.asarray(x_ng)
+    matrix = x_ng if x_ng.format in ("csr", "csc") else x_ng.tocsr()
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
+
+
+def _blocks(x_ng: Matrix) -> Iterator[NDArray[Any]]:
+    """Walk over the stored values: row blocks of an array, or the data vector of a sparse matrix."""
+    matrix = _tabular(x_ng)
+    if sparse.issparse(matrix):
+        for start in range(0, len(matrix.data), BLOCK_VALUES):
+            yield matrix.data[start : start + BLOCK_VALUES]
+        return
+    step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
+    for start in range(0, matrix.shape[0], step):
+        yield matrix[start : start + step]
+
+
+def _name(names: Sequence[str] | None, index: int) -> str:
+    return repr(str(names[index])) if names is not None else f"number {index + 1}"
