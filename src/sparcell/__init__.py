@@ -1,3 +1,60 @@
-"""sparcell turns single-cell RNA counts into short, readable codes."""
+"""sparcell turns single-cell RNA counts into short, readable codes: the public names, each imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparcell import datasets, embed, io, metrics, pl, pp, report
+    from sparcell.config import StudyConfig
+    from sparcell.errors import InputError, SparcellError, TrainingError
+    from sparcell.estimator import Model
+    from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
+    from sparcell.study import study
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Autoencoder",
+    "BetaVAE",
+    "BetaVSC",
+    "InputError",
+    "Model",
+    "SparcellError",
+    "StudyConfig",
+    "TrainingError",
+    "datasets",
+    "embed",
+    "io",
+    "load",
+    "metrics",
+    "pl",
+    "pp",
+    "report",
+    "study",
+]
+
+_HOME = {
+    "Autoencoder": "models",
+    "BetaVAE": "models",
+    "BetaVSC": "models",
+    "InputError": "errors",
+    "Model": "estimator",
+    "SparcellError": "errors",
+    "StudyConfig": "config",
+    "TrainingError": "errors",
+    "load": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"sparcell.{_HOME[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"sparcell.{name}")
+    raise AttributeError(f"module 'sparcell' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,4 +1,4 @@
-"""The one kind of error that speaks to the user: what was found, what was expected, what to type instead."""
+"""The errors that speak to the user: what was found, what was expected, what to type instead."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import difflib
 from collections.abc import Iterable
 
 
-class InputError(ValueError):
-    """Something the user gave does not fit; the message is a complete answer, so the command line shows no traceback."""
+class SparcellError(Exception):
+    """Its message is a complete answer, so the command line prints it without a traceback."""
+
+
+class InputError(SparcellError, ValueError):
+    """Something the user gave does not fit; raised before any work, with nothing changed."""
+
+
+class TrainingError(SparcellError, RuntimeError):
+    """Training cannot go on, because the loss is no longer a number."""
 
 
 def did_you_mean(word: str, choices: Iterable[str], limit: int = 8) -> str:

@@ -1,0 +1,185 @@
+"""What each command does. Options come from the settings' own types and help texts; nothing is described a second time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+import sparcell
+from sparcell import checkpoint, files, io
+from sparcell.config import DataConfig, StudyConfig, settings_of
+from sparcell.errors import InputError
+from sparcell.models import MODELS
+
+log = logging.getLogger("sparcell")
+
+ModelName = Literal[tuple(MODELS)]  # type: ignore[valid-type]
+Quiet = Annotated[bool, Parameter(help="Show nothing but errors.", negative="")]
+
+
+def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = ()) -> Any:
+    """Make a dataclass of options from settings, of several configs the union: None where the user says nothing."""
+    found: dict[str, tuple[str, Any, Any]] = {}
+    owners: dict[str, list[str]] = {}
+    for owner, config in configs.items():
+        for setting in settings_of(config):
+            if setting.name in without:
+                continue
+            owners.setdefault(setting.name, []).append(owner)
+            many = isinstance(setting.default, tuple)
+            default = " ".join(map(str, setting.default)) if many else setting.default
+            text = setting.help if default is None else f"{setting.help} [default: {default}]"
+            if len(owners[setting.name]) < len(configs):
+                text = f"{text} Only: {', '.join(owners[setting.name])}."
+            parameter = Parameter(
+                help=text, consume_multiple=many, negative="" if many else None, show_default=False
+            )
+            found[setting.name] = (setting.name, Annotated[setting.type | None, parameter], None)
+    made = make_dataclass(name, found.values(), frozen=True, kw_only=True)
+    made.__module__ = __name__  # where the command line library looks up the types of its fields
+    return made
+
+
+def given(chosen: Any) -> dict[str, Any]:
+    """Return the options that the user set."""
+    return {
+        field.name: value for field in fields(chosen) if (value := getattr(chosen, field.name)) is not None
+    }
+
+
+ModelOptions = options("ModelOptions", MODELS)
+DataOptions = options("DataOptions", {"data": DataConfig})
+StudyOptions = options("StudyOptions", {"study": StudyConfig})
+StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
+StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "normalise"))
+
+
+def study(
+    input: Path | None = None,
+    *,
+    out: Path,
+    study: Annotated[StudyOptions, Parameter(name="*", group="Study")] = StudyOptions(),  # noqa: B008
+    data: Annotated[
+        StudyDataOptions, Parameter(name="*", group="Instead of the presets' data")
+    ] = StudyDataOptions(),  # noqa: B008
+    model: Annotated[
+        StudyModelOptions, Parameter(name="*", group="Instead of the presets' settings")
+    ] = StudyModelOptions(),  # noqa: B008
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the models on raw counts: codes, maps, scores, figures and a report.
+
+    Without INPUT the study runs on the PBMC3k counts that ship with the package. It writes report.html, scores.csv, times.csv,
+    history.csv, figures, study.h5ad, the trained models and provenance.json into the output folder.
+
+    Parameters
+    ----------
+    input
+        Raw counts: .h5ad, .zarr, a 10x .h5 or folder, CSV or TSV (also .gz), cells and genes either way round.
+    out
+        Folder for the results; must be new or empty.
+    resume
+        Go on with a study that was stopped, or add seeds or models to one: runs already in the folder are kept.
+    """
+    from sparcell import study as whole_study  # brings the plotting libraries, which no other command needs
+
+    hush(quiet)
+    command = " ".join(["sparcell", *sys.argv[1:]])
+    config = StudyConfig(**given(study))
+    changes = given(data) | given(model)
+    results = whole_study.study(
+        input, out, config, changes=changes, resume=resume, silent=quiet, command=command
+    )
+    if not quiet:
+        whole_study.show(results)
+        print(f"Report: {out / 'report.html'}")
+
+
+def fit(
+    input: Path,
+    *,
+    model: ModelName,
+    out: Path | None = None,
+    save: Path | None = None,
+    data: Annotated[DataOptions, Parameter(name="*", group="Data")] = DataOptions(),  # noqa: B008
+    settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = ModelOptions(),  # noqa: B008
+    quiet: Quiet = False,
+) -> None:
+    """Train one model; write its codes into a copy of the data, and save it.
+
+    Parameters
+    ----------
+    input
+        Counts or log-normalised values, in any format that `study` reads.
+    model
+        Which model to train.
+    out
+        New .h5ad: the data with the codes in obsm["X_<model>"].
+    save
+        Folder for the trained model, to encode other cells with later.
+    """
+    hush(quiet)
+    if out is None and save is None:
+        raise InputError("nothing would be kept; expected --out FILE.h5ad, --save FOLDER or both.")
+    chosen, accepted = given(settings), {setting.name for setting in settings_of(MODELS[model])}
+    for name in chosen.keys() - accepted:
+        raise InputError(
+            f"{model} has no setting --{name.replace('_', '-')}; see sparcell fit --help for whose it is."
+        )
+    if out is not None:
+        check_output_file(out, input)
+    if save is not None:
+        checkpoint.check_target(save)
+    adata = io.read(input)
+    fitted = MODELS[model](**chosen).fit(adata, **given(data), silent=quiet)
+    if save is not None:
+        fitted.save(save)
+        log.info("model saved in %s", save)
+    if out is not None:
+        fitted.annotate(adata)
+        io.write_h5ad(adata, out)
+        log.info("codes written to %s, obsm[%r]", out, f"X_{fitted.settings.name}")
+
+
+def embed(input: Path, *, load: Path, out: Path, quiet: Quiet = False) -> None:
+    """Encode cells with a saved model.
+
+    Parameters
+    ----------
+    input
+        Cells with the model's genes, in the units it was trained on (raw counts, unless it was trained on another layer).
+    load
+        Folder of a saved model, from `fit --save` or from a study's models folder.
+    out
+        New .h5ad: the data with the codes in obsm["X_<model>"].
+    """
+    hush(quiet)
+    check_output_file(out, input)
+    fitted = sparcell.load(load)
+    adata = io.read(input)
+    fitted.annotate(adata)
+    io.write_h5ad(adata, out)
+    log.info("%d cells encoded; codes written to %s, obsm[%r]", adata.n_obs, out, f"X_{fitted.settings.name}")
+
+
+def check_output_file(out: Path, input: Path) -> None:
+    """Refuse, before any work, a target that could not be written or would take the place of the input."""
+    if out.suffix != ".h5ad":
+        raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
+    if out.exists() and input.exists() and out.samefile(input):
+        raise InputError(
+            f"--out is the input, {input}; expected another name, so that the input stays as it is."
+        )
+    files.check_output_folder(out.parent, allow_existing=True)
+
+
+def hush(quiet: bool) -> None:
+    """Show warnings and errors only."""
+    if quiet:
+        log.setLevel(logging.ERROR)

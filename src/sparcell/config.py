@@ -1,0 +1,152 @@
+"""Every setting, once: the type is its signature and its parser, the text beside it is its help.
+
+All classes are frozen and check themselves; their fields become arguments in Python and options on the command line.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from sparcell.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Sizes of the network. The defaults are the seed study's."""
+
+    n_latent: Annotated[int, "Number of latents."] = 6
+    encoder: Annotated[
+        tuple[int, ...],
+        "Widths of the shared encoder layers: the first is linear, each further one ends in a ReLU.",
+    ] = (128, 32)
+    branch: Annotated[
+        int, "Width of the ReLU layer between the shared encoder and each quantity of the code."
+    ] = 16
+    decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = (16, 32, 128)
+
+    def __post_init__(self) -> None:
+        require(self.n_latent >= 1, "n_latent", self.n_latent, "a whole number of at least 1")
+        require(self.branch >= 1, "branch", self.branch, "a whole number of at least 1")
+        for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
+            require(len(widths) > 0 and min(widths) >= 1, name, widths, "one or more widths of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodConfig:
+    """What the decoder claims about the data."""
+
+    likelihood: Annotated[Literal["gaussian"], "Distribution of the expression given the code."] = "gaussian"
+    variance: Annotated[
+        float,
+        "Variance of the gaussian likelihood, shared by all genes; .5 makes its negative logarithm the plain sum of squares.",
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.variance > 0, "variance", self.variance, "a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained. The defaults are the seed study's."""
+
+    epochs: Annotated[int, "Passes over the cells."] = 200
+    batch_size: Annotated[int, "Cells in a step."] = 256
+    learning_rate: Annotated[float, "Step size of Adam."] = 1e-3
+    seed: Annotated[int, "Seed of the initial weights, the order of the cells and the noise."] = 0
+    device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1, mps."] = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number of at least 1")
+        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number between 0 and 1")
+        require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What of the data a model sees."""
+
+    layer: Annotated[str | None, "Layer to read; X when not given."] = None
+    genes: Annotated[
+        str | None, "Column of var that marks the genes to use (true/false); all genes when not given."
+    ] = None
+    normalise: Annotated[
+        bool | None,
+        "Divide each cell by its total, multiply by 10,000 and take log(1+x) first; when not given, done if the layer holds raw counts.",
+    ] = None
+    scale: Annotated[
+        bool, "Give each gene mean 0 and variance 1, and cut at ±10; the constants are kept with the model."
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What a study compares and how it scores it. The defaults are the seed study's, on the data's own cell types."""
+
+    models: Annotated[tuple[str, ...], "Models to train: autoencoder, beta-vae, beta-vsc."] = (
+        "autoencoder",
+        "beta-vae",
+        "beta-vsc",
+    )
+    presets: Annotated[
+        tuple[str, ...],
+        "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code).",
+    ] = ("seed", "hvg")
+    seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
+    counts_layer: Annotated[str | None, "Layer that holds the raw counts; X when not given."] = None
+    labels: Annotated[
+        Path | None,
+        "CSV of cell types: barcodes first, then one column of labels (or the one --labels-key names).",
+    ] = None
+    labels_key: Annotated[
+        str | None, "Column of obs (or of the --labels file) that holds the cell types."
+    ] = None
+    markers: Annotated[
+        Path | None, "CSV of markers (cell_type,gene) that names the clusters; blood markers when not given."
+    ] = None
+    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
+    n_top_genes: Annotated[int, "Number of variable genes."] = 2000
+    max_genes: Annotated[int, "Keep cells with fewer genes than this; 0 lifts the limit."] = 2500
+    max_pct_mito: Annotated[
+        float, "Keep cells with less than this per cent of mitochondrial counts; 100 lifts the limit."
+    ] = 5.0
+
+    def __post_init__(self) -> None:
+        require(len(self.models) > 0, "models", self.models, "at least one model")
+        require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
+        require(self.seeds >= 1, "seeds", self.seeds, "a whole number of at least 1")
+        require(self.perplexity >= 1, "perplexity", self.perplexity, "a number of at least 1")
+        require(self.n_top_genes >= 50, "n_top_genes", self.n_top_genes, "a whole number of at least 50")
+        require(self.max_genes >= 0, "max_genes", self.max_genes, "a whole number of at least 0")
+        require(
+            0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, "a number above 0 and up to 100"
+        )
+
+
+def require(holds: bool, name: str, found: object, expected: str) -> None:
+    """Raise the error of a setting that is out of range."""
+    if not holds:
+        raise InputError(f"{name} is {found!r}; expected {expected}.")
+
+
+class Setting(NamedTuple):
+    """One setting as the command line needs it."""
+
+    name: str
+    type: Any
+    help: str
+    default: Any
+
+
+def settings_of(config: type) -> list[Setting]:
+    """List the settings of a config dataclass: what Python's signature says, with the help texts."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    found = []
+    for field in fields(config):
+        kind, help_text = typing.get_args(hints[field.name])[:2]
+        default = None if field.default is MISSING else field.default
+        found.append(Setting(field.name, kind, help_text, default))
+    return found

@@ -1,0 +1,75 @@
+"""Maps and partitions of codes: t-SNE by openTSNE, k-means by scikit-learn.
+
+Suffixes: n cells, k latents, c clusters, d map dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating]
+
+PERPLEXITY = 40.0
+"""The seed study's."""
+EXACT_NEIGHBOURS = 20_000
+"""Up to this many cells neighbours are found exactly, which is quicker there than building an index."""
+
+logger = logging.getLogger("sparcell")
+
+
+def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXITY, seed: int = 0) -> Any:
+    """Map codes to 2 or 3 dimensions.
+
+    Returns openTSNE's embedding, an (n, d) array that can also `place` new cells. Started from PCA; learning rate and
+    exaggeration as openTSNE sets them. A perplexity above (n - 1) / 3 is lowered to it.
+    """
+    import openTSNE
+
+    n_cells = len(code_nk)
+    affordable = max(1.0, (n_cells - 1) / 3)
+    if perplexity > affordable:
+        logger.warning("perplexity %g needs more than %d cells; %g is used", perplexity, n_cells, affordable)
+    return openTSNE.TSNE(
+        n_components=n_components,
+        perplexity=min(perplexity, affordable),
+        neighbors="exact" if n_cells <= EXACT_NEIGHBOURS else "auto",
+        negative_gradient_method="bh" if n_components > 2 or n_cells <= EXACT_NEIGHBOURS else "fft",
+        initialization="pca",
+        random_state=seed,
+        n_jobs=os.cpu_count() or 1,
+    ).fit(np.asarray(code_nk, dtype=np.float64))
+
+
+def place(embedding: Any, code_nk: Floats) -> Floats:
+    """Place new codes on a map that `tsne` made, leaving the map as it is, (n, d)."""
+    return np.asarray(embedding.transform(np.asarray(code_nk, dtype=np.float64)))
+
+
+def kmeans(
+    points_nd: Floats, n_clusters: int, *, seed: int = 0, n_starts: int = 10
+) -> tuple[NDArray[np.integer], Floats]:
+    """Partition points; the best of `n_starts`. Returns the partition (n,) and the centroids (c, d)."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(
+        1
+    ):  # sums over threads come in no fixed order, and the same seed must give the same bits
+        fitted = KMeans(n_clusters, n_init=n_starts, random_state=seed).fit(
+            np.asarray(points_nd, dtype=np.float64)
+        )
+    return fitted.labels_, fitted.cluster_centers_
+
+
+def pca(x_ng: Any, n_components: int, *, seed: int = 0) -> Floats:
+    """Principal components of a (sparse or dense) matrix, (n, n_components): the baseline every model is held against."""
+    from sklearn.decomposition import PCA
+
+    return np.asarray(PCA(n_components, svd_solver="arpack", random_state=seed).fit_transform(x_ng))

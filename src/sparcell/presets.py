@@ -1,0 +1,67 @@
+"""The settings a study compares, by name: what each row trains, on which genes, and what it is called.
+
+"seed" is the method of the 2019 course study to the letter, and so the defaults of the models. "hvg" is the setting in which each of
+the three models does at least as well as the study printed (docs/study.md has the evidence).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from sparcell.config import DataConfig
+from sparcell.models import MODELS
+
+if TYPE_CHECKING:
+    from sparcell.estimator import Estimator
+
+TITLES = {"autoencoder": "Autoencoder", "beta-vae": "β-VAE", "beta-vsc": "β-VSC"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that differ from the models' defaults; each model takes those it has."""
+
+    name: str
+    suffix: str
+    """Appended to the model's name in tables and folders."""
+    title: str
+    """Appended to the model's title, for people."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+PRESETS = {
+    "seed": Preset("seed", "", ""),
+    "hvg": Preset(
+        "hvg",
+        "-hvg",
+        ", variable genes",
+        settings={"code": "linear", "epochs": 50},
+        data={"genes": "highly_variable"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A row of the study that is trained: an estimator and what it sees of the data."""
+
+    name: str
+    title: str
+    model: str
+    preset: str
+    estimator: Estimator
+    data: DataConfig
+
+
+def trained_row(model: str, preset: Preset, seed: int, changes: dict[str, Any]) -> Trained:
+    """Build one row: the model's defaults, then the preset, then the user's changes (of settings and of data)."""
+    accepted = {setting.name for setting in fields(MODELS[model])}
+    wanted = {**preset.settings, **changes, "seed": seed}
+    estimator = MODELS[model](**{name: value for name, value in wanted.items() if name in accepted})
+    data_names = {setting.name for setting in fields(DataConfig)}
+    data = DataConfig(
+        **{"layer": "lognorm", **preset.data, **{k: v for k, v in changes.items() if k in data_names}}
+    )
+    return Trained(model + preset.suffix, TITLES[model] + preset.title, model, preset.name, estimator, data)

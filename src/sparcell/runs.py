@@ -1,0 +1,166 @@
+"""One trained model or baseline with one seed: how it is run, and how it is kept so that a study can go on where it stopped.
+
+Suffixes: n cells, k latents, c clusters, m generated cells, s interpolation steps.
+"""
+
+from __future__ import annotations
+
+import io as bytes_io
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sparcell import embed
+from sparcell.metrics import clustering_scores
+from sparcell.results import MEASURES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sparcell.estimator import Model
+    from sparcell.presets import Trained
+
+N_GENERATED = 500
+N_STEPS = 12
+HISTORY = ("epoch", "loss", "nll", "kl", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run found: named arrays, and the same names on disk."""
+
+    arrays: dict[str, NDArray[Any]]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Epoch, loss, nll, kl, seconds; empty for a baseline."""
+        columns = {name: self.arrays[name] for name in HISTORY if name in self.arrays}
+        return pd.DataFrame(columns, columns=list(HISTORY))
+
+    def get(self, name: str) -> NDArray[Any] | None:
+        """Return an array, or None where this kind of run has none."""
+        return self.arrays.get(name)
+
+    def scores(self, labels: pd.Categorical) -> dict[str, dict[str, float]]:
+        """Score both partitions over the cells that have a label: space → measure → value."""
+        known = ~pd.isna(labels)
+        spaces = {"tsne2d": "kmeans_n", "latent": "latent_kmeans_n"}
+        codes = labels.codes[known]
+        return {
+            space: dict(
+                zip(MEASURES, clustering_scores(codes, self.arrays[name][known]).values(), strict=True)
+            )
+            for space, name in spaces.items()
+        }
+
+    def to_bytes(self, fingerprint: str) -> bytes:
+        """Serialise, with the fingerprint of what it was made from."""
+        buffer = bytes_io.BytesIO()
+        np.savez(buffer, fingerprint=np.array(fingerprint), **self.arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_file(cls, path: Path, fingerprint: str) -> Run | None:
+        """Read a run back; None where there is none, it is damaged, or it was made from something else."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, KeyError):
+            return None
+        return cls(arrays) if str(arrays.pop("fingerprint", "")) == fingerprint else None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every run of a study shares."""
+
+    adata: AnnData
+    labels: pd.Categorical
+    perplexity: float
+    silent: bool
+
+    @property
+    def n_types(self) -> int:
+        """Number of types that occur: k of the k-means."""
+        return len(self.labels.categories)
+
+
+def run_baseline(scene: Scene, n_components: int, seed: int) -> Run:
+    """Map and cluster the first principal components: no training."""
+    return Run(_mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
+
+
+def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
+    """Train a model, map and cluster its codes; `whole` adds what is shown for the first seed only."""
+    adata, data = scene.adata, row.data
+    started = time.perf_counter()
+    model = row.estimator.fit(
+        adata,
+        layer=data.layer,
+        genes=data.genes,
+        normalise=data.normalise,
+        scale=data.scale,
+        silent=scene.silent,
+    )
+    train_seconds = time.perf_counter() - started
+    codes = model.codes(adata)
+    arrays, embedding = _mapped(scene, codes.mean_nk, row.estimator.seed)
+    arrays |= {name: model.history[name].to_numpy() for name in HISTORY}
+    arrays |= {"train_seconds": np.array(train_seconds), "kl_k": codes.kl_k, "live_k": codes.live_k}
+    if codes.gamma_nk is not None:
+        arrays["gamma_nk"] = codes.gamma_nk
+    if whole:
+        arrays["tsne3d_n3"] = np.asarray(
+            embed.tsne(codes.mean_nk, n_components=3, perplexity=scene.perplexity, seed=row.estimator.seed)
+        )
+        arrays |= _generated(scene, model, embedding, codes.mean_nk)
+    return Run(arrays), model
+
+
+def _mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
+    embedding = embed.tsne(code_nk, perplexity=scene.perplexity, seed=seed)
+    map_n2 = np.asarray(embedding)
+    kmeans_n, centroids_c2 = embed.kmeans(map_n2, scene.n_types, seed=seed)
+    latent_kmeans_n, _ = embed.kmeans(code_nk, scene.n_types, seed=seed)
+    arrays = {
+        "code_nk": code_nk,
+        "tsne2d_n2": map_n2,
+        "kmeans_n": kmeans_n,
+        "centroids_c2": centroids_c2,
+        "latent_kmeans_n": latent_kmeans_n,
+    }
+    return arrays, embedding
+
+
+def _generated(
+    scene: Scene, model: Model, embedding: Any, code_nk: NDArray[np.floating]
+) -> dict[str, NDArray[Any]]:
+    """Decode new cells and a walk, encode them as if they had been measured, and place them on the map."""
+    start, stop, names = typical_cells(scene.labels, code_nk)
+    cells = scene.adata.obs_names
+    walk = model.interpolate(scene.adata, cells[start], cells[stop], n_steps=N_STEPS)
+    made = {
+        "interpolated_s2": embed.place(embedding, model.encode(walk.X)),
+        "interpolated_labels": np.array(names),
+    }
+    if model.settings.generative:
+        new = model.sample(N_GENERATED, seed=model.settings.seed)
+        made["generated_m2"] = embed.place(embedding, model.encode(new.X))
+    return made
+
+
+def typical_cells(labels: pd.Categorical, code_nk: NDArray[np.floating]) -> tuple[int, int, tuple[str, str]]:
+    """Find the cell nearest to the mean code of each of the two largest types: their rows and the types' names."""
+    first, second = pd.Series(labels).value_counts().index[:2]
+    rows = []
+    for name in (first, second):
+        members = np.flatnonzero(labels == name)
+        distance = np.linalg.norm(code_nk[members] - code_nk[members].mean(axis=0), axis=1)
+        rows.append(int(members[distance.argmin()]))
+    return rows[0], rows[1], (str(first), str(second))

@@ -1,0 +1,21 @@
+"""Which cells stand in which step: row numbers, as a pure function of its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def plan(n_cells: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Shuffle the cells of one epoch into batches; the last one may be smaller, down to one cell."""
+    order = np.random.default_rng([seed, epoch]).permutation(n_cells)
+    return [order[start : start + batch_size] for start in range(0, n_cells, batch_size)]
+
+
+def in_order(n_cells: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """Batches in the order of the data, for everything that is not training."""
+    return [np.arange(start, min(start + batch_size, n_cells)) for start in range(0, n_cells, batch_size)]

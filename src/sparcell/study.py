@@ -1,0 +1,335 @@
+"""The whole comparison: counts in, a scored, drawn and reported folder out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sparcell import checkpoint, datasets, files, io, labels, outputs, pp, presets
+from sparcell.checks import require_kind
+from sparcell.config import StudyConfig
+from sparcell.errors import InputError, did_you_mean
+from sparcell.metrics import clustering_scores
+from sparcell.models import MODELS
+from sparcell.results import MEASURES, PRIMARY_SPACE, Results, Row
+from sparcell.runs import Run, Scene, run_baseline, run_model
+from sparcell.schema import read_layer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.presets import Trained
+
+log = logging.getLogger("sparcell")
+
+BASELINES = {"pca-6": 6, "pca-10": 10}
+"""Name → number of principal components: as many as the seed's latents, and as many as its labels were made from."""
+
+PCA_AGREEMENT = 0.9
+"""From this ARI with our own Louvain clusters of principal components on, labels are taken to stem from PCA."""
+
+LEAST_KEPT = 0.5
+"""Quality control that keeps fewer cells than this share was surely not meant for the data."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data ready to train on."""
+
+    adata: AnnData
+    qc: pd.DataFrame
+    labels: pd.Categorical
+    label_source: str
+    labels_from_pca: bool
+    title: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run that a study has to make: a model (`trained`) or a baseline, with one seed."""
+
+    name: str
+    title: str
+    seed: int
+    trained: Trained | None
+    n_components: int = 0
+
+    def fingerprint(self, prepared: Prepared, config: StudyConfig) -> str:
+        """Digest of everything the run's result depends on: a stored run is taken up again only where it is the same."""
+        settings = (
+            None if self.trained is None else (asdict(self.trained.estimator), asdict(self.trained.data))
+        )
+        given = (
+            prepared.digest,
+            [str(label) for label in prepared.labels],
+            config.perplexity,
+            config.n_top_genes,
+        )
+        limits = (config.max_genes, config.max_pct_mito)
+        return outputs.digest_of(
+            [outputs.versions(), self.name, self.seed, self.n_components, settings, given, limits]
+        )
+
+
+def study(
+    data: str | Path | None,
+    out: str | Path,
+    config: StudyConfig | None = None,
+    *,
+    changes: dict[str, Any] | None = None,
+    resume: bool = False,
+    silent: bool = False,
+    command: str = "",
+) -> Results:
+    """Compare the models on one data set and write everything into a folder.
+
+    Parameters
+    ----------
+    data
+        Raw counts: anything `sparcell.io.read` reads; None for the PBMC3k counts that ship with the package.
+    out
+        Folder for the results: new or empty, or with `resume` one of an earlier study.
+    config
+        What to compare; `StudyConfig()` when not given.
+    changes
+        Settings of models (`n_latent`, `beta`, `epochs`, …) and of `DataConfig` that differ from the presets.
+    resume
+        Take up the runs that an interrupted study of the same data and settings left in `out`, and make only those that are missing.
+    silent
+        Show no progress.
+    command
+        What the user typed, for the record.
+
+    Returns
+    -------
+    The results, as they stand in the report.
+
+    Writes
+    ------
+    report.html, scores.csv, times.csv, history.csv, figures/*.png, study.h5ad, models/<model>/, provenance.json, runs/*.npz.
+
+    Raises
+    ------
+    InputError
+        Before any training and before anything is written, where data, labels or settings do not fit.
+    """
+    started = time.perf_counter()
+    config = config or StudyConfig()
+    tasks = list(plan_tasks(config, changes or {}))
+    folder = files.check_output_folder(out, allow_existing=resume)
+    prepared = prepare(data, config)
+    check_sizes(prepared, tasks)
+    scene = Scene(prepared.adata, prepared.labels, config.perplexity, silent)
+    runs: dict[tuple[str, int], Run] = {}
+    try:
+        for number, task in enumerate(tasks, 1):
+            log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
+            runs[task.name, task.seed] = run_task(task, scene, folder, task.fingerprint(prepared, config))
+    except KeyboardInterrupt:
+        saved = f"{len(runs)} of {len(tasks)} runs are saved in {folder}; the same command with --resume goes on from there."
+        raise KeyboardInterrupt(saved) from None
+    record = outputs.provenance(
+        command, prepared.title, prepared.digest, config, time.perf_counter() - started
+    )
+    results = collect(prepared, tasks, runs, record)
+    outputs.write(results, prepared.adata, folder)
+    return results
+
+
+def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
+    """List the runs of a study; settings are checked here."""
+    for choice, known, what in (
+        (config.models, MODELS, "model"),
+        (config.presets, presets.PRESETS, "preset"),
+    ):
+        for name in choice:
+            if name not in known:
+                raise InputError(f"no {what} {name!r}; {did_you_mean(name, known)}")
+    for preset in dict.fromkeys(config.presets):
+        for model in dict.fromkeys(config.models):
+            for seed in range(config.seeds):
+                row = presets.trained_row(model, presets.PRESETS[preset], seed, changes)
+                yield Task(row.name, row.title, seed, row)
+    for name, n_components in BASELINES.items():
+        for seed in range(config.seeds):
+            yield Task(name, f"PCA, {n_components} components", seed, None, n_components)
+
+
+def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
+    """Read the data, run quality control to cell types, and settle on the labels."""
+    adata = datasets.pbmc3k() if data is None else io.read(data)
+    title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
+    if config.counts_layer is not None:
+        adata.X = read_layer(adata, config.counts_layer)[0]
+    matrix, where = read_layer(adata, None)
+    require_kind(matrix, "counts", where)
+    digest = outputs.digest_of_matrix(adata)
+    given = None
+    if config.labels is not None:
+        given = labels.read_labels(config.labels, config.labels_key)
+        labels.align_labels(given, adata.obs_names, str(config.labels))
+    elif config.labels_key is not None:
+        labels.labels_from_obs(adata, config.labels_key)
+    qc = pp.seurat(
+        adata,
+        markers=config.markers,
+        n_top_genes=config.n_top_genes,
+        max_genes=config.max_genes or None,
+        max_pct_mito=config.max_pct_mito if config.max_pct_mito < 100 else None,
+    )
+    check_kept(qc, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # cells without a label were told of above
+        if given is not None:
+            found = labels.align_labels(given, adata.obs_names, str(config.labels))
+            source = f"column {given.name} of {Path(str(config.labels)).name}"
+        else:
+            key = config.labels_key or "cell_type"
+            found = labels.labels_from_obs(adata, key)
+            source = (
+                f"obs column {key}"
+                if config.labels_key
+                else "markers on Louvain clusters of 10 principal components"
+            )
+    return Prepared(adata, qc, found, source, follows_pca(found, adata), title, digest)
+
+
+def check_kept(qc: pd.DataFrame, config: StudyConfig) -> None:
+    """Refuse to go on with less than half of the cells: the limits are PBMC3k's, and other tissues need others."""
+    kept = float(qc["kept"].mean())
+    if kept >= LEAST_KEPT:
+        log.info("quality control keeps %d of %d cells", qc["kept"].sum(), len(qc))
+        return
+    crowded = float((qc["n_genes"] >= config.max_genes).mean()) if config.max_genes else 0.0
+    mito = float((qc["pct_mito"] >= config.max_pct_mito).mean())
+    raise InputError(
+        f"quality control would keep {kept:.0%} of the {len(qc)} cells: {crowded:.0%} have {config.max_genes} genes or more, {mito:.0%} "
+        f"have {config.max_pct_mito:g} % mitochondrial counts or more; expected to keep at least {LEAST_KEPT:.0%}. "
+        f"Set --max-genes (0 lifts it; 98 % of the cells are below {qc['n_genes'].quantile(0.98):.0f}) and --max-pct-mito "
+        f"(100 lifts it; 98 % are below {qc['pct_mito'].quantile(0.98):.1f})."
+    )
+
+
+def follows_pca(found: pd.Categorical, adata: AnnData) -> bool:
+    """Tell whether labels are, or look like, a clustering of principal components, which gives PCA an advantage."""
+    known = ~pd.isna(found)
+    agreement = clustering_scores(found.codes[known], adata.obs["cluster"].cat.codes[known])["ari"]
+    return agreement >= PCA_AGREEMENT
+
+
+def check_sizes(prepared: Prepared, tasks: list[Task]) -> None:
+    """Refuse, before any training, data that is too small for a batch or for k-means."""
+    n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
+    largest = max((task.trained.estimator.batch_size for task in tasks if task.trained), default=0)
+    if n_cells < largest:
+        raise InputError(
+            f"{n_cells} cells are left after quality control, fewer than a batch ({largest}); "
+            f"expected at least one full batch: set --batch-size to {n_cells} or less."
+        )
+    if n_cells <= n_types:
+        raise InputError(
+            f"{n_cells} cells for {n_types} labels; expected more cells than k-means has clusters: give coarser labels."
+        )
+
+
+def run_task(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
+    """Make one run, or take it up where an earlier study left it; it is on disk before this returns."""
+    stored = folder / "runs" / f"{task.name}-seed{task.seed}.npz"
+    model_folder = folder / "models" / task.name
+    run = Run.from_file(stored, fingerprint)
+    first = task.seed == 0
+    if run is not None and (task.trained is None or not first or checkpoint.is_whole(model_folder)):
+        log.info("taken up from %s", stored)
+        return run
+    if task.trained is None:
+        run = run_baseline(scene, task.n_components, task.seed)
+    else:
+        run, model = run_model(scene, task.trained, whole=first)
+        if first:
+            model.save(model_folder)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    with files.write_aside(stored) as aside:
+        aside.write_bytes(run.to_bytes(fingerprint))
+    return run
+
+
+def collect(
+    prepared: Prepared, tasks: list[Task], runs: dict[tuple[str, int], Run], record: dict[str, object]
+) -> Results:
+    """Put the runs together into tables and rows."""
+    scores, times, histories, rows = [], [], [], []
+    for task in tasks:
+        run = runs[task.name, task.seed]
+        for space, values in run.scores(prepared.labels).items():
+            scores.append({"model": task.name, "seed": task.seed, "space": space, **values})
+        if task.trained is not None:
+            seconds = float(run.arrays["train_seconds"])
+            times.append(
+                {"model": task.name, "seed": task.seed, "epochs": len(run.history), "train_seconds": seconds}
+            )
+            histories.append(run.history.drop(columns="seconds").assign(model=task.name, seed=task.seed))
+        if task.seed == 0:
+            rows.append(as_row(task, run))
+    history = pd.concat(histories, ignore_index=True)[["model", "seed", "epoch", "loss", "nll", "kl"]]
+    return Results(
+        title=prepared.title,
+        labels=prepared.labels,
+        label_source=prepared.label_source,
+        labels_from_pca=prepared.labels_from_pca,
+        rows=tuple(rows),
+        scores=pd.DataFrame(scores, columns=["model", "seed", "space", *MEASURES]),
+        times=pd.DataFrame(times, columns=["model", "seed", "epochs", "train_seconds"]),
+        history=history,
+        qc=prepared.qc,
+        provenance={**record, "n_cells": prepared.adata.n_obs, "n_genes": prepared.adata.n_vars},
+    )
+
+
+def as_row(task: Task, run: Run) -> Row:
+    """Describe the first seed's run of a method."""
+    trained, names = task.trained, run.get("interpolated_labels")
+    settings = {} if trained is None else {**asdict(trained.estimator), **asdict(trained.data)}
+    return Row(
+        name=task.name,
+        title=task.title,
+        model=None if trained is None else trained.model,
+        preset="baseline" if trained is None else trained.preset,
+        settings=settings,
+        code_nk=run.arrays["code_nk"],
+        tsne2d_n2=run.arrays["tsne2d_n2"],
+        kmeans_n=run.arrays["kmeans_n"],
+        centroids_c2=run.arrays["centroids_c2"],
+        tsne3d_n3=run.get("tsne3d_n3"),
+        gamma_nk=run.get("gamma_nk"),
+        kl_k=run.get("kl_k"),
+        live_k=run.get("live_k"),
+        generated_m2=run.get("generated_m2"),
+        interpolated_s2=run.get("interpolated_s2"),
+        interpolated_labels=None if names is None else (str(names[0]), str(names[1])),
+    )
+
+
+def show(results: Results) -> None:
+    """Print the scores on the 2-D map as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{results.title}: k-means on the 2-D map against {results.label_source}")
+    for column in ("model", *MEASURES):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    primary = results.scores[results.scores["space"] == PRIMARY_SPACE].drop(columns=["seed", "space"])
+    for name, group in primary.groupby("model", sort=False):
+        spread = group[list(MEASURES)].std()
+        cells = [
+            f"{group[m].mean():.3f}" + (f" ± {spread[m]:.3f}" if len(group) > 1 else "") for m in MEASURES
+        ]
+        table.add_row(str(name), *cells)
+    Console().print(table)
