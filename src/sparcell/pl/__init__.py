@@ -1,0 +1,121 @@
+"""Figures: arrays in, a matplotlib Figure out; nothing is shown and no global state is touched."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
+from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
+from sparcell.pl.style import style
+from sparcell.pl.tables import presets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sparcell.results import Results, Row
+
+__all__ = [
+    "QC_TITLES",
+    "figures",
+    "generated_map",
+    "loss_curves",
+    "map_3d",
+    "overview",
+    "paired_map",
+    "png",
+    "qc_histograms",
+    "qc_limits",
+    "save_all",
+    "score_heatmap",
+    "training_times",
+]
+
+
+def figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Yield every figure of a study with its file name (no ending), one at a time to spare memory."""
+    for row in results.rows:
+        yield from _row_figures(results, row)
+    for preset, rows in presets(results.rows):
+        yield _file_name(f"overview-{preset}"), overview(rows, results.labels)
+    if len(results.scores):
+        yield "scores", score_heatmap(results.scores, results.rows)
+        yield "scores-latent", score_heatmap(results.scores, results.rows, space="latent")
+    names = {row.name for row in results.rows}
+    if len(results.history) and names & set(results.history["model"]):
+        yield "loss", loss_curves(results.history, results.rows)
+    if len(results.times) and names & set(results.times["model"]):
+        yield "times", training_times(results.times, results.rows)
+    if not results.qc.empty:
+        yield "qc", qc_histograms(results.qc, qc_limits(results))
+
+
+def _row_figures(results: Results, row: Row) -> Iterator[tuple[str, Figure]]:
+    name = _file_name(row.name)
+    labels = results.labels
+    yield f"map2d-{name}", paired_map(row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, row.title)
+    if row.tsne3d_n3 is not None:
+        yield f"map3d-{name}", map_3d(row.tsne3d_n3, labels, row.title)
+    if row.generated_m2 is not None or row.interpolated_s2 is not None:
+        walk, ends = row.interpolated_s2, row.interpolated_labels
+        yield (
+            f"generated-{name}",
+            generated_map(row.tsne2d_n2, labels, row.generated_m2, walk, ends, row.title),
+        )
+
+
+def qc_limits(results: Results) -> dict[str, tuple[float | None, float | None]]:
+    """Read the limits of quality control from `provenance["qc_limits"]` (column → (lower, upper)), if they are there."""
+    found = results.provenance.get("qc_limits")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): (pair[0], pair[1]) for name, pair in found.items()}
+
+
+def save_all(results: Results, folder: Path) -> list[Path]:
+    """Write every figure as PNG into `folder`; each is written aside and renamed, so none is ever half there.
+
+    Parameters
+    ----------
+    results
+        What the study found.
+    folder
+        Made if it is missing.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files, in the order they were drawn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures(results):
+        path = folder / f"{name}.png"
+        aside = folder / f".{name}.{os.getpid()}.part"
+        try:
+            aside.write_bytes(png(figure))
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        written.append(path)
+    return written
+
+
+def png(figure: Figure, dpi: float = 150) -> bytes:
+    """Render a figure as PNG."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    with style(), warnings.catch_warnings():
+        # A label in a script that no installed font covers is drawn with boxes: no reason to stop a study.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)

@@ -1,0 +1,202 @@
+"""Scores, losses, times and quality control, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sparcell.errors import InputError
+from sparcell.pl.colours import FAINT, INK, ink_on, ramp_colour, row_styles
+from sparcell.pl.style import new_figure, style
+from sparcell.pl.tables import colour_range, presets, score_summary, seconds_in_words, value_at
+from sparcell.results import MEASURES, PRIMARY_SPACE, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHES = ("-", (0, (5, 1.6)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+QC_TITLES = {
+    "n_genes": "genes in a cell",
+    "total_counts": "counts in a cell",
+    "pct_mito": "mitochondrial counts, %",
+}
+
+
+def _drawn(rows: Sequence[Row], table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
+    there = set(table["model"]) if len(table) else set()
+    groups = [(preset, [row for row in group if row.name in there]) for preset, group in presets(rows)]
+    return [(preset, group) for preset, group in groups if group]
+
+
+@style()
+def score_heatmap(scores: pd.DataFrame, rows: Sequence[Row], space: str = PRIMARY_SPACE) -> Figure:
+    """Mean scores over seeds, rows × four measures, mean and sd written in; the best of each group in bold.
+
+    Parameters
+    ----------
+    scores
+        The table `Results.scores`.
+    rows
+        Which rows, in which order; grouped by preset.
+    space
+        "tsne2d" or "latent".
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    summary = score_summary(scores, space)
+    groups = _drawn(rows, scores)
+    n_lines = sum(len(group) for _, group in groups)
+    figure = new_figure(7.4, 0.9 + 0.34 * n_lines + 0.3 * len(groups))
+    axes = figure.add_axes((0.36, 0.03, 0.62, 0.97 - 0.5 / figure.get_figheight()))
+    limits = colour_range(summary)
+    y = 0.0
+    for preset, group in groups:
+        axes.text(-0.04, y + 0.42, preset, ha="right", va="center", color=FAINT, fontsize=7.5, style="italic")
+        y += 0.8
+        best = {m: summary[m].reindex([row.name for row in group]).max() for m in MEASURES}
+        for row in group:
+            _heat_line(axes, y, row, summary, best, limits)
+            y += 1.0
+    axes.set(xlim=(0, len(MEASURES)), ylim=(y, 0))
+    axes.set_xticks(np.arange(len(MEASURES)) + 0.5, [_measure(m) for m in MEASURES])
+    axes.set_yticks([])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _measure(name: str) -> str:
+    return name.upper() if len(name) == 3 else name
+
+
+def _heat_line(
+    axes: Axes,
+    y: float,
+    row: Row,
+    summary: pd.DataFrame,
+    best: Mapping[str, float],
+    limits: tuple[float, float],
+) -> None:
+    axes.text(-0.04, y + 0.5, row.title, ha="right", va="center", fontsize=8.5)
+    for column, measure in enumerate(MEASURES):
+        mean, sd = (value_at(summary, row.name, key) for key in (measure, f"{measure}_sd"))
+        colour = ramp_colour((mean - limits[0]) / (limits[1] - limits[0]))
+        axes.fill(
+            [column, column + 1, column + 1, column], [y, y, y + 1, y + 1], color=colour, ec="white", lw=1.5
+        )
+        words = f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+        weight = "bold" if mean == best[measure] else "normal"
+        axes.text(
+            column + 0.5, y + 0.5, words, ha="center", va="center", color=ink_on(colour), fontweight=weight
+        )
+
+
+@style()
+def loss_curves(history: pd.DataFrame, rows: Sequence[Row]) -> Figure:
+    """Loss and KL over epochs, one column a preset (their losses are on different scales), one line a seed."""
+    groups = _drawn(rows, history)
+    if not groups:
+        raise InputError("there are no loss curves to draw: the history names none of the rows.")
+    styles = row_styles(rows)
+    figure = new_figure(max(4.6, 3.7 * len(groups)), 5.2, layout="constrained")
+    panels = figure.subplots(2, len(groups), squeeze=False)
+    for column, (preset, group) in enumerate(groups):
+        for line, term in enumerate(("loss", "kl")):
+            axes = panels[line, column]
+            for row in group:
+                own = history[history["model"] == row.name]
+                if term == "kl" and not own["kl"].fillna(0).any():
+                    continue  # an autoencoder has none
+                for number, (_, curve) in enumerate(own.groupby("seed")):
+                    axes.plot(curve["epoch"], curve[term], color=styles[row.name][0], lw=1.1, alpha=0.9,
+                              label=row.title if number == 0 else None)  # fmt: skip
+            _skip_the_fall(axes, history[history["model"].isin([row.name for row in group])], term)
+            axes.set_ylabel("loss, nats per cell" if term == "loss" else "KL, nats per cell")
+        panels[0, column].set_title(f"preset {preset}")
+        panels[0, column].legend()
+        panels[1, column].set_xlabel("epoch")
+    return figure
+
+
+def _skip_the_fall(axes: Axes, curves: pd.DataFrame, term: str) -> None:
+    """Let the first epochs run out of the frame: they fall so far that nothing after them could be seen."""
+    first = curves["epoch"].min() + 0.02 * (curves["epoch"].max() - curves["epoch"].min())
+    values = curves.loc[curves["epoch"] >= first, term].dropna()
+    if len(values) and values.max() > values.min():
+        pad = 0.05 * (values.max() - values.min())
+        axes.set_ylim(values.min() - pad, values.max() + pad)
+
+
+@style()
+def training_times(times: pd.DataFrame, rows: Sequence[Row]) -> Figure:
+    """Mean training time of each row as a bar, each seed as a dot."""
+    drawn = [row for _, group in _drawn(rows, times) for row in group]
+    styles = row_styles(rows)
+    figure = new_figure(6.4, 0.75 + 0.36 * max(len(drawn), 1), layout="constrained")
+    axes = figure.add_subplot()
+    longest = float(times["train_seconds"].max()) if len(times) else 1.0
+    for y, row in enumerate(drawn):
+        own = times.loc[times["model"] == row.name, "train_seconds"].to_numpy(dtype=float)
+        axes.barh(
+            y,
+            own.mean(),
+            height=0.62,
+            color=styles[row.name][0],
+            alpha=0.9 if styles[row.name][1] == 0 else 0.55,
+        )
+        if len(own) > 1:
+            axes.plot(own, np.full(len(own), y), "o", ms=3.2, color=INK, mec="white", mew=0.5)
+        axes.text(own.max() + 0.015 * longest, y, seconds_in_words(own.mean()), va="center", fontsize=8)
+    axes.set_yticks(range(len(drawn)), [row.title for row in drawn])
+    axes.set(xlabel="seconds of training", xlim=(0, 1.15 * longest), ylim=(len(drawn) - 0.4, -0.6))
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+@style()
+def qc_histograms(
+    qc: pd.DataFrame, limits: Mapping[str, tuple[float | None, float | None]] | None = None
+) -> Figure:
+    """Histograms of genes, counts and mitochondrial share over all cells, kept and removed, with the limits.
+
+    Parameters
+    ----------
+    qc
+        The table `Results.qc`: n_genes, total_counts, pct_mito, kept.
+    limits
+        (lower, upper) of a column, either None, drawn as lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = [name for name in QC_TITLES if name in qc.columns]
+    if qc.empty or not columns:
+        raise InputError("there is no quality control to draw: the table is empty.")
+    kept = qc["kept"].to_numpy(dtype=bool)
+    figure = new_figure(3.05 * len(columns), 2.7, layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        values = qc[name].to_numpy(dtype=float)
+        bins = np.histogram_bin_edges(values[np.isfinite(values)], bins=60)
+        # Side by side in depth, not stacked: on a logarithmic axis the upper part of a stack tells nothing.
+        for part, word, colour, alpha in (
+            (kept, "kept", "#5d9bbf", 0.85),
+            (~kept, "removed", "#d9694f", 1.0),
+        ):
+            label = f"{word} ({part.sum():,})"
+            axes.hist(values[part], bins=bins, histtype="stepfilled", color=colour, alpha=alpha, label=label)
+        for limit in (limits or {}).get(name, ()):
+            if limit is not None:
+                axes.axvline(limit, color=INK, lw=0.9, ls=(0, (3, 2)))
+        axes.set(xlabel=QC_TITLES[name], yscale="symlog")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    figure.axes[0].set_ylabel("cells")
+    figure.axes[-1].legend(loc="upper right")
+    return figure

@@ -1,0 +1,229 @@
+"""Cells on a map: labels beside partition, in space, and generated beside real.
+
+Suffixes: n cells, c clusters, m generated cells, s steps of a walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from sparcell.pl.colours import FAINT, INK, MISSING, cell_colours, cluster_colours, palette
+from sparcell.pl.style import middles, new_figure, point_size, square_limits, style, write_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sparcell.results import Floats, Ints, Row
+
+N_WRITTEN = 14
+"""Up to so many labels are written on the map; more go to a legend."""
+
+
+def _shuffled(n: int) -> Ints:
+    # Drawn in a fixed random order, so that no type lies on top only because it comes last.
+    return np.random.default_rng(0).permutation(n)
+
+
+def _scatter(axes: Axes, xy_n2: Floats, colours: Sequence[str], scale: float = 1.0) -> None:
+    order = _shuffled(len(xy_n2))
+    axes.scatter(
+        xy_n2[order, 0],
+        xy_n2[order, 1],
+        c=[colours[i] for i in order],
+        s=point_size(len(xy_n2)) * scale,
+        linewidths=0,
+        alpha=0.85,
+        rasterized=True,
+    )
+    square_limits(axes, xy_n2)
+
+
+def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
+    names = [str(name) for name in labels.categories]
+    entries = list(zip(names, palette(len(names)), strict=True))
+    if (labels.codes < 0).any():
+        entries.append(("no label", MISSING))
+    return [
+        Line2D([], [], marker="o", ls="", ms=5, mew=0, color=colour, label=name) for name, colour in entries
+    ]
+
+
+def _draw_labels(axes: Axes, xy_n2: Floats, labels: pd.Categorical, scale: float = 1.0) -> None:
+    _scatter(axes, xy_n2, cell_colours(labels), scale)
+    if len(labels.categories) <= N_WRITTEN:
+        names = [str(name) for name in labels.categories]
+        write_names(axes, middles(xy_n2, np.asarray(labels.codes), len(names)), names)
+
+
+def _draw_partition(
+    axes: Axes,
+    xy_n2: Floats,
+    labels: pd.Categorical,
+    kmeans_n: Ints,
+    centroids_c2: Floats,
+    scale: float = 1.0,
+) -> None:
+    of_cluster = cluster_colours(labels, kmeans_n)
+    _scatter(axes, xy_n2, [of_cluster[cluster] for cluster in kmeans_n], scale)
+    x_c, y_c = centroids_c2[:, 0], centroids_c2[:, 1]
+    axes.scatter(x_c, y_c, marker="X", s=52, c=INK, edgecolors="white", linewidths=0.9, zorder=4)
+    span = axes.get_xlim()[1] - axes.get_xlim()[0]
+    beside = np.column_stack([x_c + 0.03 * span, y_c + 0.022 * span])
+    write_names(axes, beside, [str(cluster) for cluster in range(len(centroids_c2))], size=7.5)
+
+
+def _add_legend(figure: Figure, labels: pd.Categorical, width: float) -> None:
+    columns = max(1, int(width // 1.7))
+    figure.legend(handles=_legend_handles(labels), loc="lower left", bbox_to_anchor=(0.02, 0.005), ncols=columns,
+                  handletextpad=0.2, columnspacing=1.0, labelspacing=0.35)  # fmt: skip
+
+
+def _legend_height(labels: pd.Categorical, width: float) -> float:
+    """Inches a legend needs below the panels; none where the names are written on the map."""
+    n_entries = len(labels.categories) + bool((labels.codes < 0).any())
+    if len(labels.categories) <= N_WRITTEN:
+        return 0.0
+    return 0.19 * -(-n_entries // max(1, int(width // 1.7))) + 0.15
+
+
+@style()
+def paired_map(
+    xy_n2: Floats, labels: pd.Categorical, kmeans_n: Ints, centroids_c2: Floats, title: str = ""
+) -> Figure:
+    """True labels beside the k-means partition of the same map, with its centroids.
+
+    Parameters
+    ----------
+    xy_n2
+        The 2-D map.
+    labels
+        One a cell; missing ones are grey.
+    kmeans_n
+        Cluster of each cell, 0 … c-1; coloured by the label it is matched to.
+    centroids_c2
+        Centroids on the map.
+    title
+        Written above, in bold.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    below = _legend_height(labels, 9.2)
+    height = 4.6 + 0.42 + below
+    figure = new_figure(9.2, height)
+    panels = [figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5)]
+    for axes, heading in zip(panels, ("labels", f"k-means, {len(centroids_c2)} clusters"), strict=True):
+        axes.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
+    _draw_labels(panels[0], xy_n2, labels)
+    _draw_partition(panels[1], xy_n2, labels, kmeans_n, centroids_c2)
+    figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")
+    if below:
+        _add_legend(figure, labels, 9.2)
+    return figure
+
+
+@style()
+def overview(rows: Sequence[Row], labels: pd.Categorical) -> Figure:
+    """Labels above, k-means below, one column a row: all methods of one preset at a glance."""
+    n_rows, panel = len(rows), 3.3
+    width = panel * n_rows
+    below = max(_legend_height(labels, width), 0.36)
+    height = 2 * panel + 0.45 + below
+    figure = new_figure(width, height)
+    for column, row in enumerate(rows):
+        left = column / n_rows
+        top = figure.add_axes((left, (below + panel) / height, 1 / n_rows, panel / height))
+        bottom = figure.add_axes((left, below / height, 1 / n_rows, panel / height))
+        _scatter(top, row.tsne2d_n2, cell_colours(labels), 0.6)
+        _draw_partition(bottom, row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, 0.6)
+        figure.text(left + 0.012, 1 - 0.12 / height, row.title, fontsize=10.5, fontweight="bold", va="top")
+        if column == 0:
+            top.set_title("labels", x=0.04, color=FAINT, fontsize=8.5, y=0.96, pad=0)
+            bottom.set_title("k-means", x=0.04, color=FAINT, fontsize=8.5, y=0.96, pad=0)
+    _add_legend(figure, labels, width)
+    return figure
+
+
+@style()
+def map_3d(xyz_n3: Floats, labels: pd.Categorical, title: str = "") -> Figure:
+    """The 3-D map from one side, coloured by label."""
+    figure = new_figure(6.6, 4.7)
+    # matplotlib's own types know no 3-D axes behind `add_axes`.
+    axes: Any = figure.add_axes((0.0, 0.0, 0.7, 0.92), projection="3d")
+    order = _shuffled(len(xyz_n3))
+    colours = cell_colours(labels)
+    x, y, z = xyz_n3[order].T
+    axes.scatter(x, y, z, c=[colours[i] for i in order], s=point_size(len(xyz_n3)) * 0.8, linewidths=0,
+                 alpha=0.85, rasterized=True)  # fmt: skip
+    low, high = xyz_n3.min(axis=0), xyz_n3.max(axis=0)
+    half = float((high - low).max()) / 2 or 1.0
+    for axis, centre in zip((axes.xaxis, axes.yaxis, axes.zaxis), (low + high) / 2, strict=True):
+        axis.set_pane_color((0.97, 0.975, 0.98, 1.0))
+        axis.line.set_color("#d5dae0")
+        axis.set_ticks([])
+        axis.set_view_interval(centre - half, centre + half, ignore=True)
+    axes.set_box_aspect((1, 1, 1), zoom=1.12)
+    axes.view_init(elev=22, azim=-58)
+    handles = _legend_handles(labels)
+    figure.legend(handles=handles, loc="center left", bbox_to_anchor=(0.7, 0.48), handletextpad=0.2,
+                  ncols=-(-len(handles) // 26), fontsize=8 if len(handles) <= 26 else 5.5)  # fmt: skip
+    figure.text(0.02, 0.975, title, fontsize=11.5, fontweight="bold", va="top")
+    return figure
+
+
+@style()
+def generated_map(
+    xy_n2: Floats,
+    labels: pd.Categorical,
+    generated_m2: Floats | None,
+    walk_s2: Floats | None = None,
+    walk_labels: tuple[str, str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Real cells beside cells decoded from the prior on one map, with the walk between two real cells."""
+    parts = [part for part in (xy_n2, generated_m2, walk_s2) if part is not None]
+    below = _legend_height(labels, 9.2)
+    height = 4.6 + 0.42 + below
+    figure = new_figure(9.2, height)
+    real, new = (figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5))
+    for axes in (real, new):
+        square_limits(axes, np.concatenate(parts))
+    limits = {"xlim": real.get_xlim(), "ylim": real.get_ylim()}
+    _draw_labels(real, xy_n2, labels)
+    _scatter(new, xy_n2, [MISSING] * len(xy_n2), 0.8)
+    heading = "walk between two cells"
+    if generated_m2 is not None:
+        heading = f"{len(generated_m2):,} generated cells over the real ones"
+        new.scatter(
+            generated_m2[:, 0],
+            generated_m2[:, 1],
+            s=point_size(len(generated_m2)),
+            c="#1f5f8b",
+            linewidths=0,
+            alpha=0.75,
+            rasterized=True,
+        )
+    for axes in (real, new):
+        axes.set(**limits)
+    if walk_s2 is not None and len(walk_s2):
+        new.plot(*walk_s2.T, "-", color="white", lw=3.2, zorder=4)
+        new.plot(*walk_s2.T, "-o", color="#cc3311", lw=1.3, ms=3, zorder=5)
+        if walk_labels is not None:
+            ends = walk_s2[[0, -1]]
+            outward = ends - ends.mean(axis=0)
+            outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+            ends = ends + 0.045 * (new.get_xlim()[1] - new.get_xlim()[0]) * outward
+            write_names(new, ends, [f"from {walk_labels[0]}", f"to {walk_labels[1]}"], size=7.5)
+    real.set_title(f"{len(xy_n2):,} real cells", x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
+    new.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
+    figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")
+    if below:
+        _add_legend(figure, labels, 9.2)
+    return figure
