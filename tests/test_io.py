@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gzip
 import logging
-import tempfile
 import warnings
-from pathlib import Path
 
 import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from scipy import io as scipy_io
 from scipy import sparse
 
@@ -269,6 +265,14 @@ def test_damaged_binaries_are_named(tmp_path, counts):
         assert (tmp_path / name).read_bytes() == content
 
 
+def test_h5ad_whose_indices_point_nowhere(tmp_path, counts):
+    counts.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        file["X/indices"][1] = 4_000_000
+    with pytest.raises(InputError, match="damaged sparse matrix"):
+        io.read(tmp_path / "a.h5ad")
+
+
 def test_damaged_zarr(tmp_path, counts):
     write_zarr(counts, tmp_path / "a.zarr")
     for chunk in (tmp_path / "a.zarr" / "X").rglob("*"):
@@ -283,7 +287,7 @@ def test_damaged_zarr(tmp_path, counts):
 
 def test_missing_files_and_unknown_formats(tmp_path, counts):
     counts.write_h5ad(tmp_path / "pbmc.h5ad")
-    with pytest.raises(InputError, match="did you mean .*pbmc.h5ad"):
+    with pytest.raises(InputError, match=r"did you mean .*pbmc.h5ad"):
         io.read(tmp_path / "pbcm.h5ad")
     with pytest.raises(InputError, match="There is no folder"):
         io.read(tmp_path / "nowhere" / "pbmc.h5ad")
@@ -291,7 +295,7 @@ def test_missing_files_and_unknown_formats(tmp_path, counts):
     with pytest.raises(InputError, match=r"write\.csv"):
         io.read(tmp_path / "counts.rds")
     (tmp_path / "counts.loom").write_text("x")
-    with pytest.raises(InputError, match="format of counts.loom"):
+    with pytest.raises(InputError, match=r"format of counts\.loom"):
         io.read(tmp_path / "counts.loom")
     with pytest.raises(InputError, match="expected a matrix of counts"):
         io.read("a\0b.csv")
@@ -300,13 +304,13 @@ def test_missing_files_and_unknown_formats(tmp_path, counts):
 def test_folders_that_are_no_10x_folder(tmp_path, counts):
     (tmp_path / "outs").mkdir()
     (tmp_path / "outs" / "notes.md").write_text("x")
-    with pytest.raises(InputError, match="0 files called matrix.mtx.*notes.md"):
+    with pytest.raises(InputError, match=r"0 files called matrix.mtx.*notes.md"):
         io.read(tmp_path / "outs")
     write_10x_folder(tmp_path / "outs" / "filtered")
-    with pytest.raises(InputError, match="Did you mean '.*filtered'"):
+    with pytest.raises(InputError, match=r"Did you mean '.*filtered'"):
         io.read(tmp_path / "outs")
     (tmp_path / "outs" / "filtered" / "barcodes.tsv").write_text("a\nb\n")
-    with pytest.raises(InputError, match="names 4 genes and barcodes.tsv 2 cells"):
+    with pytest.raises(InputError, match=r"names 4 genes and barcodes\.tsv 2 cells"):
         io.read(tmp_path / "outs" / "filtered")
     (tmp_path / "outs" / "filtered" / "barcodes.tsv").unlink()
     with pytest.raises(InputError, match=r"no barcodes\.tsv"):
@@ -330,78 +334,3 @@ def test_nan_and_missing_x_in_h5ad(tmp_path, counts):
     counts.write_h5ad(tmp_path / "none.h5ad")
     with pytest.raises(InputError, match=r"no matrix X \(layers: counts\)"):
         io.read(tmp_path / "none.h5ad")
-
-
-FIELD = st.one_of(
-    st.integers(-9, 10**25).map(str),
-    st.floats(width=32).map(str),
-    st.sampled_from(
-        ["", "NA", "oops", '"', '""', "1,2", "a\tb", "\0", "1e999", "True", " 3 ", "'", "#", "\r", "٣"]
-    ),
-    st.text(max_size=4),
-)
-ROW = st.lists(FIELD, min_size=0, max_size=5)
-
-
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    rows=st.lists(ROW, max_size=6),
-    separator=st.sampled_from([",", "\t", ";", " "]),
-    suffix=st.sampled_from([".csv", ".tsv", ".txt"]),
-)
-def test_any_text_is_a_matrix_or_one_input_error(rows, separator, suffix):
-    content = "\n".join(separator.join(row) for row in rows).encode("utf-8", "surrogatepass")
-    check_read_or_input_error(content, suffix)
-
-
-@settings(max_examples=120, deadline=None)
-@given(content=st.binary(max_size=60), suffix=st.sampled_from([".csv", ".txt.gz", ".h5ad", ".h5", ".mtx"]))
-def test_any_bytes_are_a_matrix_or_one_input_error(content, suffix):
-    check_read_or_input_error(content, suffix)
-
-
-@settings(max_examples=60, deadline=None)
-@given(cut=st.integers(0, 10**9), at=st.integers(0, 10**9), byte=st.integers(0, 255))
-@pytest.mark.filterwarnings("ignore")
-def test_a_flipped_or_cut_gzip_table_is_a_matrix_or_one_input_error(cut, at, byte):
-    content = bytearray(gzip.compress(frame().to_csv().encode(), mtime=0))
-    content[at % len(content)] = byte
-    check_read_or_input_error(bytes(content[: 1 + cut % (2 * len(content))]), ".csv.gz")
-
-
-def check_read_or_input_error(content, suffix):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"file{suffix}"
-        path.write_bytes(content)
-        for name in ("filefeatures.tsv", "filebarcodes.tsv"):
-            (Path(folder) / name).write_text("a\nb\n")
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*repeated (cell|gene) name")
-                adata = io.read(path)
-        except InputError as error:
-            assert len(str(error)) > 20
-        else:
-            assert adata.shape == adata.X.shape
-            assert min(adata.shape) > 0
-            values = adata.X.data if sparse.issparse(adata.X) else adata.X
-            assert np.isfinite(values).all()
-            assert adata.obs_names.is_unique
-            assert adata.var_names.is_unique
-        assert path.read_bytes() == content
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    values=st.lists(st.lists(st.integers(0, 2**24), min_size=3, max_size=3), min_size=1, max_size=6),
-    separator=st.sampled_from([",", "\t", ";"]),
-    genes_first=st.booleans(),
-)
-def test_round_trip_of_any_counts(values, separator, genes_first):
-    cells = [f"ACGTACGTACG{'ACGT'[i % 4]}{'ACGT'[i // 4]}-1" for i in range(len(values))]
-    table = pd.DataFrame(values, index=cells, columns=["CD3E", "g b", "MT-X"])
-    with tempfile.TemporaryDirectory() as folder:
-        (table.T if genes_first else table).to_csv(Path(folder) / "t.csv", sep=separator)
-        adata = io.read(Path(folder) / "t.csv")
-    assert list(adata.obs_names) == cells
-    np.testing.assert_array_equal(adata.X.toarray(), np.array(values))

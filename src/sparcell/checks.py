@@ -156,9 +156,22 @@ def check_matrix(
         )
     if np.dtype(x_ng.dtype).kind not in "biuf":
         raise InputError(f"{where} holds values of type {x_ng.dtype}; expected real numbers.")
+    _check_structure(x_ng, where)
     _check_finite(x_ng, where, gene_names, cell_names)
     if not allow_empty_cells:
         _check_no_empty_cells(x_ng, where, cell_names)
+
+
+def _check_structure(x_ng: Matrix, where: str) -> None:
+    """Damaged index arrays make scipy's compiled code read outside of them: never compute on such a matrix."""
+    if sparse.issparse(x_ng) and x_ng.format in ("csr", "csc"):
+        try:
+            x_ng.check_format(full_check=True)
+        except ValueError as error:
+            raise InputError(
+                f"{where} is a damaged sparse matrix ({error}); expected indices within {x_ng.shape[0]} cells × "
+                f"{x_ng.shape[1]} genes: read or make it again."
+            ) from error
 
 
 def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: Sequence[str] | None) -> None:

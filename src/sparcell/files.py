@@ -35,12 +35,14 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         If the folder is not there or cannot be written to, or a folder stands at `path`.
     """
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; expected the name of a file to write.")
-    if not target.parent.is_dir():
-        raise InputError(f"There is no folder {target.parent} to write {target.name} into; make it first.")
     aside = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
     try:
+        if target.is_dir():
+            raise InputError(f"{target} is a folder; expected the name of a file to write.")
+        if not target.parent.is_dir():
+            raise InputError(
+                f"There is no folder {target.parent} to write {target.name} into; make it first."
+            )
         # Tried before any work is done for it; an error of the caller's own inside the block stays its own.
         with aside.open("xb"):
             pass
