@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,9 +109,7 @@ def png(figure: Figure, dpi: float = 150) -> bytes:
     from io import BytesIO
 
     buffer = BytesIO()
-    with style(), warnings.catch_warnings():
-        # A label in a script that no installed font covers is drawn with boxes: no reason to stop a study.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with style():
         figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 

@@ -22,7 +22,7 @@ DASHES = ("-", (0, (5, 1.6)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 QC_TITLES = {
     "n_genes": "genes in a cell",
     "total_counts": "counts in a cell",
-    "pct_mito": "mitochondrial counts, %",
+    "pct_mito": "% mitochondrial counts",
 }
 
 

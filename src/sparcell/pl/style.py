@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,7 +52,9 @@ def style() -> Iterator[None]:
         "savefig.dpi": 150,
         "figure.dpi": 150,
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # A label in a script that no installed font covers is drawn with boxes: no reason to stop a study.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
@@ -124,6 +127,9 @@ def write_names(axes: Axes, places: Floats, names: list[str], size: float = 8.0)
 def push_apart(centres: Floats, sizes: Floats, room: Floats, rounds: int = 400) -> Floats:
     """Move boxes by the least that ends their overlaps, keeping them within `room` (lower and upper corner)."""
     moved = np.array(centres, dtype=np.float64)
+    if not len(moved):
+        return moved
+    nudge = 0.005 * float(sizes.mean())
     low = room[0] + sizes / 2
     high = np.maximum(room[1] - sizes / 2, low)
     for _ in range(rounds):
@@ -139,8 +145,6 @@ def push_apart(centres: Floats, sizes: Floats, room: Floats, rounds: int = 400) 
             way = np.sign(gap[..., dimension])
             way = np.where(way == 0, order, way)
             use = hit & (axis == dimension)
-            moved[:, dimension] += np.where(use, way * overlap[..., dimension] * 0.3 + way * 0.1, 0).sum(
-                axis=1
-            )
+            moved[:, dimension] += np.where(use, way * (overlap[..., dimension] * 0.3 + nudge), 0).sum(axis=1)
         moved = np.clip(moved, low, high)
     return moved

@@ -31,15 +31,14 @@ def contingency(labels: pd.Categorical, kmeans_n: Ints) -> Ints:
 def match_clusters(table_lc: Ints) -> Ints:
     """Give each cluster the label it stands for, one label to one cluster; -1 where it stands for none.
 
-    The pairing shares the most cells overall (Hungarian matching). A forced pair, in which the label is neither a
-    quarter of the cluster nor half of itself in it, counts as none: fourteen platelets do not name 300 T cells.
+    The pairing shares the most cells overall (Hungarian matching). A forced pair, in which the label makes up less
+    than a quarter of the cluster, counts as none: fourteen platelets do not name 300 T cells.
     """
     match_c = np.full(table_lc.shape[1], -1, dtype=np.int64)
     label_rows, clusters = linear_sum_assignment(table_lc, maximize=True)
     shared = table_lc[label_rows, clusters]
     of_cluster = shared / np.maximum(table_lc.sum(axis=0)[clusters], 1)
-    of_label = shared / np.maximum(table_lc.sum(axis=1)[label_rows], 1)
-    real = (of_cluster >= 0.25) | (of_label >= 0.5)
+    real = of_cluster >= 0.25
     match_c[clusters[real]] = label_rows[real]
     return match_c
 

@@ -22,7 +22,7 @@ from sparcell.pl.colours import (
     ramp_colour,
     row_styles,
 )
-from sparcell.pl.style import middles
+from sparcell.pl.style import middles, push_apart
 from sparcell.pl.tables import (
     cluster_order,
     colour_range,
@@ -48,7 +48,7 @@ N_DRAWN = 8_000
 
 N_WRITTEN = 14
 _FONT = {
-    "family": "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif",
+    "family": "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif",
     "size": 12,
     "color": INK,
 }
@@ -128,6 +128,17 @@ def _cloud(xy_n2: Floats, name: str, colour: str, n_all: int, hover: object = No
     return trace
 
 
+def _apart(places: Floats, names: Sequence[str], xy_n2: Floats, panel: float = 430.0) -> Floats:
+    """Places at which names do not cover one another in a panel of so many pixels."""
+    there = np.isfinite(places[:, 0])
+    low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
+    pixel = max(float((high - low).max()), 1e-6) * 1.06 / panel
+    sizes = np.array([[7.2 * len(name) + 6, 17.0] for name in names[: len(places)]]) * pixel
+    moved = np.array(places)
+    moved[there] = push_apart(places[there], sizes[there], np.stack([low, high]))
+    return moved
+
+
 def label_groups(labels: pd.Categorical) -> list[tuple[int, str, str]]:
     """Code, name and colour of each label, then of the missing one if there is any."""
     names = [str(name) for name in labels.categories]
@@ -146,7 +157,9 @@ def label_map(row: Row, labels: pd.Categorical) -> Chart:
     data = [_cloud(xy[codes == code], name, colour, len(cells)) for code, name, colour in groups]
     names: list[Chart] = []
     if len(labels.categories) <= N_WRITTEN:
-        places = middles(xy, codes, len(labels.categories))
+        places = _apart(
+            middles(xy, codes, len(labels.categories)), [name for _, name, _ in groups], row.tsne2d_n2
+        )
         names = [_name_on_map(place, groups[i][1]) for i, place in enumerate(places) if np.isfinite(place[0])]
     return {"data": data, "layout": _map_layout(row.tsne2d_n2, names)}
 
@@ -167,7 +180,7 @@ def partition_map(row: Row, labels: pd.Categorical) -> Chart:
         trace = _cloud(xy[clusters == cluster], f"cluster {cluster}", colour, len(cells))
         data.append(trace | {"hovertemplate": f"{told}<extra></extra>"})
     data.append({
-        "type": "scatter", "mode": "markers", "name": "centroids", "x": _rounded(row.centroids_c2[:, 0]),
+        "type": "scattergl", "mode": "markers", "name": "centroids", "x": _rounded(row.centroids_c2[:, 0]),
         "y": _rounded(row.centroids_c2[:, 1]), "hoverinfo": "skip",
         "marker": {"symbol": "x", "size": 9, "color": INK, "line": {"color": "#ffffff", "width": 1.2}},
     })  # fmt: skip
@@ -214,7 +227,7 @@ def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
         walk = row.interpolated_s2
         parts.append(walk)
         data.append({
-            "type": "scatter", "mode": "lines+markers", "name": "walk", "x": _rounded(walk[:, 0]), "y": _rounded(walk[:, 1]),
+            "type": "scattergl", "mode": "lines+markers", "name": "walk", "x": _rounded(walk[:, 0]), "y": _rounded(walk[:, 1]),
             "line": {"color": "#cc3311", "width": 2}, "marker": {"size": 6, "color": "#cc3311"},
             "text": [f"step {step} of {len(walk)}" for step in range(1, len(walk) + 1)],
             "hovertemplate": "%{text}<extra></extra>",
@@ -270,7 +283,7 @@ def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
         "type": "heatmap", "z": z, "x": columns, "y": lines, "zmin": low, "zmax": high, "colorscale": _RAMP,
         "showscale": False, "xgap": 2, "ygap": 3, "hoverinfo": "skip",
     }  # fmt: skip
-    x = _list_axis(columns, [MEASURE_NAMES[measure] for measure in MEASURES], side="top")
+    x = _list_axis(columns, [MEASURE_NAMES[measure] for measure in MEASURES], side="top", tickangle=0)
     y = _list_axis(lines, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
     margin = {"l": 8, "r": 8, "t": 40, "b": 8}
     layout = _layout(

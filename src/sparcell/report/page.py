@@ -172,6 +172,7 @@ def _score_table(results: Results, space: str) -> dict[str, Any]:
                 {"title": row.title, "colour": styles[row.name][0], "cells": cells, "n_seeds": n_seeds}
             )
         heading, note = preset_words(preset)
+        note = _difference(results, rows) or note
         groups.append({"preset": preset, "heading": heading, "note": note, "lines": lines,
                        "baseline": all(row.model is None for row in rows)})  # fmt: skip
     height = charts.score_heatmap(results, space)["layout"]["height"]
@@ -256,6 +257,23 @@ def _quality(results: Results, image: Callable[[Figure], str]) -> dict[str, Any]
     if limits:
         told += f" Limits (dashed): {'; '.join(_limit(name, pair) for name, pair in limits.items())}."
     return {"qc_image": image(pl.qc_histograms(results.qc, limits)), "qc_words": told}
+
+
+def _difference(results: Results, rows: list[Row]) -> str:
+    """In which settings the rows of a preset differ from those of the same models in the first preset."""
+    first = {
+        row.model: row for row in reversed(results.rows) if row.model and row.preset == results.rows[0].preset
+    }
+    told: dict[str, set[str]] = {}
+    for row in rows:
+        base = first.get(row.model) if row.model else None
+        if base is None or base.preset == row.preset:
+            continue
+        for key, value in row.settings.items():
+            if value != base.settings.get(key):
+                told.setdefault(key, set()).add(_told(value, key))
+    changes = [f"{key.replace('_', ' ')} {' or '.join(sorted(values))}" for key, values in told.items()]
+    return f"as preset {results.rows[0].preset}, but {words.listed(changes)}" if changes else ""
 
 
 def _limit(name: str, pair: tuple[float | None, float | None]) -> str:
