@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell.checks import check_matrix, require_kind
+from sparcell.checks import require_kind
 from sparcell.errors import InputError, did_you_mean
 from sparcell.graph import louvain, nearest_neighbors, shared_neighbors
 from sparcell.markers import fits_table, name_by_markers, pbmc_markers, read_markers, table_order
-from sparcell.quality import count_nonzero, kept_cells, quality_table
+from sparcell.quality import MANY_REMOVED, count_nonzero, kept_cells, many_removed, quality_table
+from sparcell.slots import matrix_of, note, own_column, require_counts, require_same_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.checks import Matrix
 
 log = logging.getLogger("sparcell")
 
@@ -70,7 +70,7 @@ def quality_control(
     InputError
         If X does not hold counts, or if no cell or gene would be left: `adata` is then unchanged.
     """
-    _require_counts(adata)
+    require_counts(adata)
     gene_g = count_nonzero(adata.X, axis=0) >= min_cells
     if not gene_g.any():
         raise InputError(
@@ -81,6 +81,8 @@ def quality_control(
     qc = quality_table(kept_ng, adata.var_names[gene_g], adata.obs_names, mito_prefix)
     limits = {"min_genes": min_genes, "max_genes": max_genes, "max_pct_mito": max_pct_mito}
     qc["kept"] = kept_cells(qc, limits)
+    if qc["kept"].mean() < 1 - MANY_REMOVED:
+        warnings.warn(many_removed(qc, limits), UserWarning, stacklevel=2)
     found = (qc["kept"].sum(), adata.n_obs, gene_g.sum(), adata.n_vars)
     log.info("quality control: %d of %d cells, %d of %d genes kept", *found)
     adata._inplace_subset_var(gene_g)
@@ -113,7 +115,7 @@ def lognormalize(
     import scanpy as sc
     from anndata import AnnData
 
-    where, counts_ng = _matrix(adata, layer)
+    where, counts_ng = matrix_of(adata, layer)
     require_kind(counts_ng, "counts", where)
     work = AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32, copy=True))
     with warnings.catch_warnings():
@@ -144,7 +146,7 @@ def variable_genes(adata: AnnData, *, n_top_genes: int = 2000, layer: str = "cou
     """
     import scanpy as sc
 
-    where, counts_ng = _matrix(adata, layer)
+    where, counts_ng = matrix_of(adata, layer)
     require_kind(counts_ng, "counts", where)
     if n_top_genes < 1:
         raise InputError(f"n_top_genes is {n_top_genes}; expected 1 or more.")
@@ -201,7 +203,8 @@ def cluster(
     Writes
     ------
     obsm["X_pca"], n × at most 50; obsp["snn"], CSR float32; obs["cluster"], categorical "0" (the largest),
-    "1", …; uns["sparcell_pp"]["cluster"], the settings.
+    "1", …; uns["sparcell_pp"]["cluster"], the settings. A column `cluster` of the user's own stays: ours is
+    then "sparcell_cluster"; uns["sparcell_pp"]["keys"]["cluster"] says which it is.
 
     Raises
     ------
@@ -226,8 +229,9 @@ def cluster(
     names = [str(number) for number in range(int(numbers_n.max()) + 1)]
     adata.obsm["X_pca"] = pca_nd
     adata.obsp["snn"] = snn
-    adata.obs["cluster"] = pd.Categorical.from_codes(numbers_n, categories=pd.Index(names))
-    adata.uns["sparcell_pp"] = {**adata.uns.get("sparcell_pp", {}), "cluster": settings}
+    column = own_column(adata, "cluster")
+    adata.obs[column] = pd.Categorical.from_codes(numbers_n, categories=pd.Index(names))
+    note(adata, cluster=settings, keys={"cluster": column})
     log.info("%d clusters of %d cells", len(names), adata.n_obs)
 
 
@@ -271,20 +275,18 @@ def name_clusters(
     table = read_markers(markers)
     if cluster_key not in adata.obs:
         raise InputError(f"obs has no column {cluster_key!r}: {did_you_mean(cluster_key, adata.obs)}")
-    _, lognorm_ng = _matrix(adata, layer)
+    _, lognorm_ng = matrix_of(adata, layer)
     groups = adata.obs[cluster_key].astype("category").cat.remove_unused_categories()
     scores, names = name_by_markers(lognorm_ng, adata.var_names, groups, table)
     chosen = groups.astype(str).map(names).where(groups.notna())
     adata.obs[key_added] = pd.Categorical(chosen, categories=table_order(names, table))
-    adata.uns["sparcell_pp"] = {
-        **adata.uns.get("sparcell_pp", {}),
-        "marker_scores": {
-            "clusters": np.array(scores.index, dtype=str),
-            "types": np.array(scores.columns, dtype=str),
-            "scores": scores.to_numpy(dtype=float),
-            "names": np.array([names[group] for group in scores.index], dtype=str),
-        },
+    table_of_scores = {
+        "clusters": np.array(scores.index, dtype=object),
+        "types": np.array(scores.columns, dtype=object),
+        "scores": scores.to_numpy(dtype=float),
+        "names": np.array([names[group] for group in scores.index], dtype=object),
     }
+    note(adata, marker_scores=table_of_scores)
     return scores
 
 
@@ -320,15 +322,17 @@ def seurat(
     Writes
     ------
     layers["counts"] (CSR float32; X keeps the counts too), layers["lognorm"], var["highly_variable"],
-    obsm["X_pca"], obsp["snn"], obs["cluster"], obs["cell_type"], uns["sparcell_pp"].
+    obsm["X_pca"], obsp["snn"], obs["cluster"], obs["cell_type"], uns["sparcell_pp"]. Columns of these names
+    that the user has stay: ours are then "sparcell_cluster" and "sparcell_cell_type", as
+    uns["sparcell_pp"]["keys"] says.
 
     Raises
     ------
     InputError
         As the steps do; before anything is changed where it can be known then.
     """
-    _require_counts(adata)
-    _require_same_counts(adata)
+    require_counts(adata)
+    require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
     qc = quality_control(adata, max_genes=max_genes, max_pct_mito=max_pct_mito)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
@@ -337,45 +341,15 @@ def seurat(
     cluster(adata, resolution=resolution, seed=seed)
     if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
         table = pbmc_markers()
+    clusters = adata.uns["sparcell_pp"]["keys"]["cluster"]
+    column = own_column(adata, "cell_type")
     if table is None:
         log.info("the marker table of blood cells does not fit these data: clusters keep their numbers")
-        adata.obs["cell_type"] = adata.obs["cluster"].cat.rename_categories(lambda name: f"cluster {name}")
+        adata.obs[column] = adata.obs[clusters].cat.rename_categories(lambda name: f"cluster {name}")
     else:
-        name_clusters(adata, table)
+        name_clusters(adata, table, cluster_key=clusters, key_added=column)
+    note(adata, keys={"cell_type": column})
     return qc
-
-
-def _matrix(adata: AnnData, layer: str | None) -> tuple[str, Matrix]:
-    """Give X or a layer, checked, with the name the user knows it by."""
-    if layer is None:
-        where, matrix = "X", adata.X
-    elif layer in adata.layers:
-        where, matrix = f"layers[{layer!r}]", adata.layers[layer]
-    else:
-        made = "; run sp.pp.lognormalize(adata) first" if layer == "lognorm" else ""
-        raise InputError(f"There is no layer {layer!r}{made}: {did_you_mean(layer, adata.layers)}")
-    if matrix is None:
-        raise InputError(
-            "X is empty; expected a matrix of cells × genes: name a layer, or put the values into X."
-        )
-    check_matrix(matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names)
-    return where, matrix
-
-
-def _require_counts(adata: AnnData) -> None:
-    where, x_ng = _matrix(adata, None)
-    require_kind(x_ng, "counts", where)
-
-
-def _require_same_counts(adata: AnnData) -> None:
-    """The recipe writes layers["counts"]: a layer of that name with other values must not be lost."""
-    if "counts" not in adata.layers:
-        return
-    if abs(sparse.csr_matrix(adata.layers["counts"]) - sparse.csr_matrix(adata.X)).max() > 0:
-        raise InputError(
-            "layers['counts'] is there and differs from X; expected the same raw counts in both: put the "
-            "right ones into X (adata.X = adata.layers['counts']) or del adata.layers['counts']."
-        )
 
 
 def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
@@ -383,7 +357,7 @@ def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
     import scanpy as sc
     from anndata import AnnData
 
-    _, lognorm_ng = _matrix(adata, "lognorm")
+    _, lognorm_ng = matrix_of(adata, "lognorm")
     chosen_g = np.flatnonzero(adata.var["highly_variable"].to_numpy(dtype=bool))
     if adata.n_obs < 3 or len(chosen_g) < 2:
         raise InputError(

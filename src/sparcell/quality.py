@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
+MANY_REMOVED = 0.25
+"""Where more than this share of the cells goes, the limits are more likely wrong than the cells: a warning."""
+
 Limits = dict[str, float | None]
 """min_genes, max_genes, max_pct_mito; None: no limit."""
 
@@ -75,24 +78,40 @@ def kept_cells(qc: pd.DataFrame, limits: Limits) -> NDArray[np.bool_]:
     InputError
         If none does: which limit removes how many, and limits that would keep most.
     """
+    kept_n: NDArray[np.bool_] = np.logical_and.reduce(list(_passed(qc, limits).values()))
+    if kept_n.any():
+        return kept_n
+    removed, advice = _removed_and_advice(qc, limits)
+    raise InputError(
+        f"No cell is left of {len(qc)} after quality control: {removed}. Expected some to pass; limits that "
+        f"keep most: {advice}."
+    )
+
+
+def many_removed(qc: pd.DataFrame, limits: Limits) -> str:
+    """Say which limits removed how many cells, and limits that would keep most."""
+    removed, advice = _removed_and_advice(qc, limits)
+    gone = int((~qc["kept"]).sum())
+    return f"Quality control removed {gone} of {len(qc)} cells: {removed}. Limits that keep most: {advice}."
+
+
+def _passed(qc: pd.DataFrame, limits: Limits) -> dict[str, NDArray[np.bool_]]:
     genes, mito = qc["n_genes"].to_numpy(), qc["pct_mito"].to_numpy()
     least, most, share = (limits[name] for name in ("min_genes", "max_genes", "max_pct_mito"))
-    passed_n = {
+    return {
         "min_genes": genes > (-1 if least is None else least),
         "max_genes": genes < (np.inf if most is None else most),
         "max_pct_mito": mito < (np.inf if share is None else share),
     }
-    kept_n: NDArray[np.bool_] = np.logical_and.reduce(list(passed_n.values()))
-    if kept_n.any():
-        return kept_n
-    guilty = {name: int((~good).sum()) for name, good in passed_n.items() if not good.all()}
-    advice = {
-        "min_genes": max(0, int(np.quantile(genes, 0.05)) - 1),
-        "max_genes": int(np.quantile(genes, 0.95)) + 1,
-        "max_pct_mito": int(np.quantile(mito, 0.95)) + 1,
+
+
+def _removed_and_advice(qc: pd.DataFrame, limits: Limits) -> tuple[str, str]:
+    """List what each limit removes, and limits that nineteen in twenty cells pass."""
+    guilty = {name: int((~good).sum()) for name, good in _passed(qc, limits).items() if not good.all()}
+    lenient = {
+        "min_genes": max(0, int(np.quantile(qc["n_genes"], 0.05)) - 1),
+        "max_genes": int(np.quantile(qc["n_genes"], 0.95)) + 1,
+        "max_pct_mito": int(np.quantile(qc["pct_mito"], 0.95)) + 1,
     }
     removed = ", ".join(f"{name}={limits[name]:g} removes {number}" for name, number in guilty.items())
-    raise InputError(
-        f"No cell is left of {len(qc)} after quality control: {removed}. Expected some to pass; limits that "
-        f"keep most: {', '.join(f'{name}={advice[name]}' for name in guilty)}."
-    )
+    return removed, ", ".join(f"{name}={lenient[name]}" for name in guilty)
