@@ -59,7 +59,11 @@ def score_heatmap(scores: pd.DataFrame, rows: Sequence[Row], space: str = PRIMAR
     for preset, group in groups:
         axes.text(-0.04, y + 0.42, preset, ha="right", va="center", color=FAINT, fontsize=7.5, style="italic")
         y += 0.8
-        best = {m: summary[m].reindex([row.name for row in group]).max() for m in MEASURES}
+        best = (
+            {}
+            if len(group) < 2
+            else {m: summary[m].reindex([row.name for row in group]).max() for m in MEASURES}
+        )
         for row in group:
             _heat_line(axes, y, row, summary, best, limits)
             y += 1.0
@@ -91,7 +95,7 @@ def _heat_line(
             [column, column + 1, column + 1, column], [y, y, y + 1, y + 1], color=colour, ec="white", lw=1.5
         )
         words = f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
-        weight = "bold" if mean == best[measure] else "normal"
+        weight = "bold" if mean == best.get(measure) else "normal"
         axes.text(
             column + 0.5, y + 0.5, words, ha="center", va="center", color=ink_on(colour), fontweight=weight
         )

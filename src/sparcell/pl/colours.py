@@ -117,5 +117,7 @@ def ramp_colour(share: float) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever reads better on `colour`."""
-    return "#ffffff" if float(_oklab(_rgb([colour]))[0, 0]) < 0.68 else INK
+    """Dark ink or white, whichever has the higher contrast on `colour` (WCAG's relative luminance)."""
+    rgb = _rgb([colour])[0]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return "#ffffff" if float(linear @ np.array([0.2126, 0.7152, 0.0722])) < 0.22 else INK

@@ -132,6 +132,7 @@ def push_apart(centres: Floats, sizes: Floats, room: Floats, rounds: int = 400) 
     nudge = 0.005 * float(sizes.mean())
     low = room[0] + sizes / 2
     high = np.maximum(room[1] - sizes / 2, low)
+    moved = np.clip(moved, low, high)
     for _ in range(rounds):
         gap = moved[:, None] - moved[None]
         overlap = (sizes[:, None] + sizes[None]) / 2 - np.abs(gap)

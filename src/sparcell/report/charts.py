@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Chart = dict[str, Any]
 
-N_DRAWN = 8_000
+N_DRAWN = 6_000
 """Interactive maps draw at most so many cells, a fixed random choice: more would make the page heavy, not clearer."""
 
 N_WRITTEN = 14
@@ -58,8 +58,8 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def plain(text: object) -> str:
-    """Make a name safe for plotly, which reads some HTML in its texts."""
-    return html.escape(str(text), quote=False)
+    """Make a name safe for plotly, which reads some HTML and, between dollars, TeX in its texts."""
+    return html.escape(str(text), quote=False).replace("$", "&#36;")
 
 
 def drawn_cells(n: int) -> Ints:
@@ -133,7 +133,7 @@ def _apart(places: Floats, names: Sequence[str], xy_n2: Floats, panel: float = 4
     there = np.isfinite(places[:, 0])
     low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
     pixel = max(float((high - low).max()), 1e-6) * 1.06 / panel
-    sizes = np.array([[7.2 * len(name) + 6, 17.0] for name in names[: len(places)]]) * pixel
+    sizes = np.array([[6.8 * len(name) + 6, 17.0] for name in names[: len(places)]]) * pixel
     moved = np.array(places)
     moved[there] = push_apart(places[there], sizes[there], np.stack([low, high]))
     return moved
@@ -169,14 +169,14 @@ def partition_map(row: Row, labels: pd.Categorical) -> Chart:
     cells = drawn_cells(len(labels))
     xy, clusters = row.tsne2d_n2[cells], np.asarray(row.kmeans_n)[cells]
     table_lc = contingency(labels, row.kmeans_n)
-    names = [str(name) for name in labels.categories]
+    label_names = [str(name) for name in labels.categories]
     data = []
     for cluster, colour in enumerate(cluster_colours(labels, row.kmeans_n)):
         told = plain(f"cluster {cluster}")
         largest = int(table_lc[:, cluster].argmax()) if table_lc.size else 0
         if table_lc[:, cluster].any():
             share = table_lc[largest, cluster] / table_lc[:, cluster].sum()
-            told = f"cluster {cluster}: {share:.0%} {plain(names[largest])}"
+            told = f"cluster {cluster}: {share:.0%} {plain(label_names[largest])}"
         trace = _cloud(xy[clusters == cluster], f"cluster {cluster}", colour, len(cells))
         data.append(trace | {"hovertemplate": f"{told}<extra></extra>"})
     data.append({
@@ -184,7 +184,9 @@ def partition_map(row: Row, labels: pd.Categorical) -> Chart:
         "y": _rounded(row.centroids_c2[:, 1]), "hoverinfo": "skip",
         "marker": {"symbol": "x", "size": 9, "color": INK, "line": {"color": "#ffffff", "width": 1.2}},
     })  # fmt: skip
-    numbers = [_name_on_map(place, str(c), 11, 12) for c, place in enumerate(row.centroids_c2)]
+    names = [str(cluster) for cluster in range(len(row.centroids_c2))]
+    places = _apart(row.centroids_c2, names, row.tsne2d_n2)
+    numbers = [_name_on_map(place, name, 11, 12) for place, name in zip(places, names, strict=True)]
     return {"data": data, "layout": _map_layout(row.tsne2d_n2, numbers)}
 
 
@@ -206,7 +208,7 @@ def space_map(row: Row, labels: pd.Categorical) -> Chart | None:
     axis = {"title": {"text": ""}, "showticklabels": False, "ticks": "", "showspikes": False, "gridcolor": "#dfe5ea",
             "zeroline": False, "backgroundcolor": "#f7f9fb", "showbackground": True}  # fmt: skip
     scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "dragmode": "orbit",
-             "camera": {"eye": {"x": 1.15, "y": 1.15, "z": 0.7}}}  # fmt: skip
+             "camera": {"eye": {"x": 1.28, "y": 1.28, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.07}}}  # fmt: skip
     return {"data": data, "layout": _layout(scene=scene, dragmode="orbit")}
 
 

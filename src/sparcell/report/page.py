@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PRESETS = {
-    "seed": ("Preset seed", "the networks and settings of the published study, to the letter"),
+    "seed": ("Preset seed", "the networks and settings of the published study (as run: see Settings)"),
     "hvg": ("Preset hvg", "the setting on variable genes"),
     "baseline": ("Baselines", "nothing trained; mapped, clustered and scored in the same way"),
 }
