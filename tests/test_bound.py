@@ -1,0 +1,216 @@
+"""The bound against the truth: log p(x) and the KL to the true posterior by quadrature over the code.
+
+Suffixes: n cells, g genes, k latents, m nodes of the quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sparcell.config import LikelihoodConfig
+from sparcell.contracts import Batch, Output
+from sparcell.likelihoods import Gaussian
+from sparcell.models import MODELS
+from sparcell.models.beta_vae import GaussianPosterior
+from sparcell.objective import negative_elbo
+
+N_DRAWS = 60_000
+TINY = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
+CASES = {
+    "beta-vae, one latent": ("beta-vae", {"n_latent": 1}, 3),
+    "beta-vae, two latents": ("beta-vae", {"n_latent": 2, "variance": 1.3}, 5),
+    "beta-vsc, one latent": ("beta-vsc", {"n_latent": 1, "alpha": 0.3}, 3),
+    "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "variance": 0.3}, 4),
+    "beta-vsc, two latents": ("beta-vsc", {"n_latent": 2, "alpha": 0.6}, 4),
+}
+
+
+def network_of(name, settings, n_genes):
+    """A tiny network in double precision whose weights are large enough to matter, and one cell."""
+    network = MODELS[name](**TINY, **settings, seed=3).network(n_genes).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.7)
+    x_g = np.random.default_rng(4).normal(0.5, 1.0, size=n_genes)
+    return network, x_g
+
+
+def copies(x_g, n_cells):
+    return Batch(torch.from_numpy(np.tile(x_g, (n_cells, 1))))
+
+
+def decoded(network, z_mk):
+    """The decoder's mean in plain numpy: ReLU after every layer but the head."""
+    weights = [parameter.detach().numpy() for parameter in network.decoder.parameters()]
+    h = z_mk
+    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+        h = np.maximum(h @ weight.T + bias, 0)
+    head = network.likelihood.head
+    return h @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+
+
+@dataclass
+class Truth:
+    """log p(x), and KL(q ‖ p(z|x)), of one cell."""
+
+    log_evidence: float
+    kl_to_posterior: float
+
+
+def truth(network, x_g, *, n_nodes=801, reach=14.0):
+    """Sum over a grid of codes; a latent with spikes has one node more, the spike at 0, which weighs by itself."""
+    with torch.no_grad():
+        posterior = network.posterior(copies(x_g, 1))
+    grid = np.linspace(-reach, reach, n_nodes)
+    step = grid[1] - grid[0]
+    sigma_k = posterior.log_sigma[0].exp().numpy()
+    if posterior.gamma is None:
+        gamma_k, mu_k, alpha, nodes = None, posterior.mean[0].numpy(), None, grid
+        weights = np.full(n_nodes, step)
+    else:
+        gamma_k, mu_k, alpha = posterior.gamma[0].numpy(), posterior.mu[0].numpy(), posterior.alpha
+        nodes, weights = np.append(grid, 0.0), np.append(np.full(n_nodes, step), 1.0)
+
+    def log_density(mu, sigma, on):
+        slab = stats.norm(mu, sigma).logpdf(grid)
+        return slab if on is None else np.append(math.log(on) + slab, math.log1p(-on))
+
+    log_q = [
+        log_density(mu, sigma_k[k], None if gamma_k is None else gamma_k[k]) for k, mu in enumerate(mu_k)
+    ]
+    log_p = [log_density(0, 1, alpha) for _ in mu_k]
+    z_mk = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * len(mu_k), indexing="ij")], axis=1)
+    weight_m = outer([np.log(weights)] * len(mu_k))
+    log_q_m, log_p_m = outer(log_q), outer(log_p)
+    scale = math.sqrt(network.likelihood.variance)
+    log_joint_m = log_p_m + stats.norm(decoded(network, z_mk), scale).logpdf(x_g).sum(axis=1)
+    assert np.exp(log_q_m + weight_m).sum() == pytest.approx(1, abs=1e-6)
+    log_evidence = np.logaddexp.reduce(log_joint_m + weight_m)
+    log_posterior_m = log_joint_m - log_evidence
+    kl = (np.exp(log_q_m + weight_m) * (log_q_m - log_posterior_m)).sum()
+    return Truth(float(log_evidence), float(kl))
+
+
+def outer(logs):
+    """Log of the product over all combinations of nodes, flattened."""
+    total = logs[0]
+    for more in logs[1:]:
+        total = np.add.outer(total, more)
+    return total.ravel()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_mean_of_one_draw_bounds_is_the_evidence_less_the_kl_to_the_true_posterior(case):
+    name, settings, n_genes = CASES[case]
+    network, x_g = network_of(name, settings, n_genes)
+    exact = truth(network, x_g)
+    batch = copies(x_g, N_DRAWS)
+    with torch.no_grad():
+        output = network(batch, torch.Generator().manual_seed(0))
+        loss = negative_elbo(output, network.likelihood, batch, beta=1.0)
+        error = network.likelihood.nll(output.h_nh, batch).std().item() / math.sqrt(N_DRAWS)
+    gap = exact.log_evidence + loss.total.item()
+    assert abs(gap - exact.kl_to_posterior) < 4 * error + 1e-4
+    assert exact.kl_to_posterior > 10 * error  # else the draws could not tell the bound from the evidence
+
+
+def test_a_decoder_that_ignores_the_code_leaves_the_prior_as_the_best_posterior():
+    """Then log p(x) is the density itself, and the KL to the true posterior is the KL to the prior."""
+    network, x_g = network_of(*CASES["beta-vsc, one latent"])
+    with torch.no_grad():
+        next(network.decoder.parameters()).zero_()
+        exact = truth(network, x_g)
+        posterior = network.posterior(copies(x_g, 1))
+        nll = network.likelihood.nll(network.decode(posterior.mean), copies(x_g, 1)).item()
+    assert exact.log_evidence == pytest.approx(-nll, abs=1e-6)
+    assert exact.kl_to_posterior == pytest.approx(posterior.kl().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_is_the_mean_nll_plus_beta_times_the_mean_kl(name, beta):
+    network = MODELS[name](**TINY).network(4)
+    batch = Batch(torch.randn(7, 4, generator=torch.Generator().manual_seed(1)))
+    output = network(batch, torch.Generator().manual_seed(0))
+    loss = negative_elbo(output, network.likelihood, batch, beta)
+    kl_n = output.posterior.kl().sum(dim=1)
+    assert loss.nll.item() == pytest.approx(network.likelihood.nll(output.h_nh, batch).mean().item())
+    assert loss.kl.item() == pytest.approx(kl_n.mean().item())
+    assert loss.total.item() == pytest.approx(loss.nll.item() + beta * loss.kl.item(), rel=1e-6)
+    assert (loss.kl.item() == 0) == (not MODELS[name].generative)
+
+
+def test_the_kl_is_summed_over_latents_and_averaged_over_cells():
+    mean_nk = torch.tensor([[1.0, 2.0], [0.0, 3.0], [0.0, 0.0]])
+    posterior = GaussianPosterior(mean_nk, torch.zeros(3, 2))
+    likelihood = Gaussian(2, 4, LikelihoodConfig())
+    batch = Batch(torch.zeros(3, 4))
+    loss = negative_elbo(Output(posterior, mean_nk), likelihood, batch, 1.0)
+    assert loss.kl.item() == pytest.approx((0.5 + 2.0 + 4.5) / 3)
+
+
+def gaussian(n_hidden, n_genes, variance):
+    likelihood = Gaussian(n_hidden, n_genes, LikelihoodConfig(variance=variance)).double()
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=source, dtype=torch.float64))
+    h_nh = torch.randn(6, n_hidden, generator=source, dtype=torch.float64)
+    x_ng = torch.randn(6, n_genes, generator=source, dtype=torch.float64) * 3
+    return likelihood, h_nh, x_ng
+
+
+@pytest.mark.parametrize("variance", [0.5, 0.01, 7.0])
+def test_gaussian_nll_is_scipy_s_and_its_own_distribution_s(variance):
+    likelihood, h_nh, x_ng = gaussian(3, 4, variance)
+    with torch.no_grad():
+        nll_n = likelihood.nll(h_nh, Batch(x_ng)).numpy()
+        distribution = likelihood.distribution(h_nh)
+        mean_ng = h_nh.numpy() @ likelihood.head.weight.numpy().T + likelihood.head.bias.numpy()
+    log_prob_ng = stats.norm(mean_ng, math.sqrt(variance)).logpdf(x_ng.numpy())
+    np.testing.assert_allclose(distribution.mean.numpy(), mean_ng, rtol=1e-12)
+    np.testing.assert_allclose(distribution.log_prob(x_ng).numpy(), log_prob_ng, rtol=1e-10)
+    np.testing.assert_allclose(nll_n, -log_prob_ng.sum(axis=1), rtol=1e-10)
+
+
+def test_gaussian_density_integrates_to_one():
+    likelihood, h_nh, _ = gaussian(3, 1, 0.7)
+    grid = torch.linspace(-40, 40, 80_001, dtype=torch.float64)
+    with torch.no_grad():
+        nll = likelihood.nll(h_nh[:1].expand(len(grid), 3), Batch(grid[:, None]))
+    assert torch.trapezoid((-nll).exp(), grid).item() == pytest.approx(1, abs=1e-9)
+
+
+def test_gaussian_gradients_are_those_of_finite_differences():
+    likelihood, h_nh, x_ng = gaussian(3, 4, 0.7)
+    weight, bias = likelihood.head.weight, likelihood.head.bias
+    assert torch.autograd.gradcheck(
+        lambda h, *_: likelihood.nll(h, Batch(x_ng)), (h_nh.requires_grad_(), weight, bias)
+    )
+
+
+def test_with_variance_one_half_the_nll_is_the_sum_of_squares_and_a_constant():
+    likelihood, h_nh, x_ng = gaussian(3, 4, LikelihoodConfig().variance)
+    with torch.no_grad():
+        nll_n = likelihood.nll(h_nh, Batch(x_ng))
+        squares_n = (likelihood.head(h_nh) - x_ng).square().sum(dim=1)
+    np.testing.assert_allclose((nll_n - squares_n).numpy(), 4 * 0.5 * math.log(math.pi), rtol=1e-9)
+
+
+def test_gaussian_draws_have_the_distribution_s_moments_and_come_from_the_generator():
+    likelihood, h_nh, _ = gaussian(3, 2, 0.7)
+    with torch.no_grad():
+        many = likelihood.distribution(h_nh[:1].expand(100_000, 3))
+        state = torch.get_rng_state()
+        x_ng = many.sample(torch.Generator().manual_seed(0))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(x_ng, many.sample(torch.Generator().manual_seed(0)))
+    for gene in range(2):
+        expected = stats.norm(many.mean[0, gene].item(), math.sqrt(0.7))
+        assert stats.kstest(x_ng[:, gene].numpy(), expected.cdf).pvalue > 1e-4
