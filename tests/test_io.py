@@ -195,6 +195,11 @@ def test_repeated_names_are_numbered_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=r"2 repeated gene name\(s\) \(first 'CD3E'\)"):
         adata = io.read(tmp_path / "t.csv")
     assert_same(adata, ["CD3E", "CD3E-1", "MS4A1", "CD3E-2"])
+    cells = frame()
+    cells.index = [CELLS[0], CELLS[0], CELLS[2]]
+    cells.to_csv(tmp_path / "c.csv")
+    with pytest.warns(UserWarning, match=r"1 repeated cell name"):
+        assert io.read(tmp_path / "c.csv").obs_names.tolist() == [CELLS[0], CELLS[0] + "-1", CELLS[2]]
 
 
 def test_scaled_values_are_read_dense_and_counts_sparse(tmp_path, counts):
