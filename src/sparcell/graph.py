@@ -6,13 +6,15 @@ Suffixes: n cells, d dimensions, k neighbours.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from sparcell.checks import Matrix
 
 REFINEMENTS = 10
 """Rounds of local moves after each start; Seurat's optimiser also repeats its pass 10 times (`n.iter`)."""
@@ -44,7 +46,7 @@ def nearest_neighbors(x_nd: NDArray[np.floating], n_neighbors: int) -> NDArray[n
     return np.hstack([self_n1, others.astype(np.int64)])
 
 
-def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> Any:  # noqa: ANN401
+def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> Matrix:
     """Weigh pairs of cells by the overlap of their neighbourhoods (Jaccard index), as Seurat's FindNeighbors.
 
     With s shared neighbours of k each, the weight is s / (2k - s).
@@ -73,7 +75,7 @@ def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> 
     )
 
 
-def louvain(graph: Any, resolution: float = 0.5, n_starts: int = 10, seed: int = 0) -> NDArray[np.int64]:  # noqa: ANN401
+def louvain(graph: Matrix, resolution: float = 0.5, n_starts: int = 10, seed: int = 0) -> NDArray[np.int64]:
     """Partition a weighted graph by modularity: Louvain from several random orders, the best one kept.
 
     Each start is refined by local moves of the same objective (igraph's Leiden started from that partition),
