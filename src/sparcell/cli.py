@@ -12,7 +12,12 @@ from cyclopts import App
 from sparcell import __version__
 from sparcell.errors import SparcellError
 
-app = App(name="sparcell", help="Short, readable codes for single cells.", version=__version__)
+app = App(
+    name="sparcell",
+    help="Short, readable codes for single cells.",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
 app.command(
     "sparcell.commands:study",
     name="study",
@@ -32,7 +37,7 @@ def main() -> None:
     logging.getLogger("sparcell").setLevel(logging.INFO)
     warnings.showwarning = _tell
     try:
-        app()
+        app(sys.argv[1:])
     except SparcellError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)

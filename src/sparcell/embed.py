@@ -6,7 +6,6 @@ Suffixes: n cells, k latents, c clusters, d map dimensions.
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +30,7 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
     exaggeration as openTSNE sets them. A perplexity above (n - 1) / 3 is lowered to it.
     """
     import openTSNE
+    from joblib import effective_n_jobs
 
     n_cells = len(code_nk)
     affordable = max(1.0, (n_cells - 1) / 3)
@@ -43,7 +43,7 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
         negative_gradient_method="bh" if n_components > 2 or n_cells <= EXACT_NEIGHBOURS else "fft",
         initialization="pca",
         random_state=seed,
-        n_jobs=os.cpu_count() or 1,
+        n_jobs=effective_n_jobs(-1),
     ).fit(np.asarray(code_nk, dtype=np.float64))
 
 

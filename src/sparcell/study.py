@@ -124,7 +124,7 @@ def study(
     started = time.perf_counter()
     config = config or StudyConfig()
     tasks = list(plan_tasks(config, changes or {}))
-    folder = files.check_output_folder(out, allow_existing=resume)
+    folder = check_folder(Path(out), resume)
     prepared = prepare(data, config)
     check_sizes(prepared, tasks)
     scene = Scene(prepared.adata, prepared.labels, config.perplexity, silent)
@@ -142,6 +142,11 @@ def study(
     results = collect(prepared, tasks, runs, record)
     outputs.write(results, prepared.adata, folder)
     return results
+
+
+def check_folder(folder: Path, resume: bool) -> Path:
+    """Refuse a folder that holds anything but, with `resume`, an earlier study."""
+    return files.check_output_folder(folder, allow_existing=resume and (folder / "runs").is_dir())
 
 
 def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
@@ -186,13 +191,16 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
         max_pct_mito=config.max_pct_mito if config.max_pct_mito < 100 else None,
     )
     check_kept(qc, config)
+    ours = adata.uns["sparcell_pp"][
+        "keys"
+    ]  # columns of the user's own keep their names, so ours may have others
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # cells without a label were told of above
         if given is not None:
             found = labels.align_labels(given, adata.obs_names, str(config.labels))
             source = f"column {given.name} of {Path(str(config.labels)).name}"
         else:
-            key = config.labels_key or "cell_type"
+            key = config.labels_key or ours["cell_type"]
             found = labels.labels_from_obs(adata, key)
             source = (
                 f"obs column {key}"
@@ -221,7 +229,9 @@ def check_kept(qc: pd.DataFrame, config: StudyConfig) -> None:
 def follows_pca(found: pd.Categorical, adata: AnnData) -> bool:
     """Tell whether labels are, or look like, a clustering of principal components, which gives PCA an advantage."""
     known = ~pd.isna(found)
-    agreement = clustering_scores(found.codes[known], adata.obs["cluster"].cat.codes[known])["ari"]
+    agreement = clustering_scores(
+        found.codes[known], adata.obs[adata.uns["sparcell_pp"]["keys"]["cluster"]].cat.codes[known]
+    )["ari"]
     return agreement >= PCA_AGREEMENT
 
 

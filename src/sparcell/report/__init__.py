@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparcell import files
 from sparcell.report.page import chart_store, page_context
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ def write(results: Results, path: Path) -> None:
     path
         The HTML file; its folder must exist.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(render(results), encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    files.write_text(path, render(results))
 
 
 def render(results: Results) -> str:

@@ -1,0 +1,177 @@
+"""The study end to end on some hundred real cells: what it writes, that it repeats itself, stops and goes on."""
+
+from __future__ import annotations
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import small
+import sparcell as sp
+from sparcell import study as study_module
+from sparcell.config import StudyConfig
+from sparcell.errors import InputError
+from sparcell.models import MODELS
+from sparcell.results import MEASURES
+
+CONFIG = StudyConfig(n_top_genes=300, perplexity=20)
+CHANGES = {"epochs": 3, "encoder": (32, 16), "batch_size": 128}
+ROWS = [f"{model}{suffix}" for suffix in ("", "-hvg") for model in MODELS] + ["pca-6", "pca-10"]
+ONE = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "counts.h5ad"
+    small.counts().write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    study_module.study(
+        data, folder, CONFIG, changes=CHANGES, silent=True, command="sparcell study counts.h5ad"
+    )
+    return folder
+
+
+def test_it_writes_every_file_and_leaves_no_other(out):
+    assert {entry.name for entry in out.iterdir()} == {
+        *("report.html", "scores.csv", "times.csv", "history.csv", "provenance.json", "study.h5ad"),
+        *("figures", "models", "runs"),
+    }
+    assert {entry.name for entry in (out / "models").iterdir()} == set(ROWS[:6])
+    assert all(png.read_bytes().startswith(b"\x89PNG") for png in (out / "figures").iterdir())
+
+
+def test_tables_hold_every_model_seed_and_space(out):
+    scores = pd.read_csv(out / "scores.csv")
+    assert list(scores) == ["model", "seed", "space", *MEASURES]
+    assert list(scores["model"].unique()) == ROWS
+    assert (scores.groupby("model")["space"].apply(sorted).map(tuple) == ("latent", "tsne2d")).all()
+    assert scores[list(MEASURES)].map(np.isfinite).all(axis=None)
+    times = pd.read_csv(out / "times.csv")
+    assert list(times) == ["model", "seed", "epochs", "train_seconds"]
+    assert (times["epochs"] == 3).all()
+    assert (times["train_seconds"] > 0).all()
+    history = pd.read_csv(out / "history.csv")
+    assert list(history) == ["model", "seed", "epoch", "loss", "nll", "kl"]
+    assert (history.groupby("model").size() == 3).all()
+
+
+def test_the_scores_are_those_of_the_partitions_in_the_anndata(out):
+    adata = anndata.read_h5ad(out / "study.h5ad")
+    scores = pd.read_csv(out / "scores.csv").set_index(["model", "space"])
+    for row in ROWS:
+        key = row.replace("-", "_")
+        found = sp.metrics.clustering_scores(adata.obs["label"], adata.obs[f"kmeans_{key}"])
+        assert found["nmi"] == pytest.approx(scores.loc[(row, "tsne2d"), "nmi"])
+        assert adata.obsm[f"tsne2d_{key}"].shape == (adata.n_obs, 2)
+    gamma = adata.obsm["beta_vsc_gamma"]
+    assert gamma.min() >= 0
+    assert gamma.max() <= 1
+    assert adata.obs["kmeans_beta_vae"].nunique() == adata.obs["label"].nunique()
+
+
+def test_a_saved_model_gives_the_study_s_codes_from_raw_counts(out, data):
+    adata = anndata.read_h5ad(out / "study.h5ad")
+    for row in ("beta-vsc", "autoencoder-hvg"):
+        model = sp.load(out / "models" / row)
+        assert np.array_equal(model.transform(adata), adata.obsm[f"X_{row.replace('-', '_')}"])
+
+
+def test_provenance_tells_how_it_was_made(out):
+    record = json.loads((out / "provenance.json").read_text())
+    assert record["command"] == "sparcell study counts.h5ad"
+    assert record["seeds"] == [0]
+    assert record["versions"]["sparcell"] == sp.__version__
+    assert len(record["input"]["sha256"]) == 64
+    assert record["machine"]["cores"] >= 1
+
+
+def test_the_same_seed_gives_the_same_scores_and_codes(out, data, tmp_path):
+    again = study_module.study(data, tmp_path / "again", ONE, changes=CHANGES, silent=True)
+    first = pd.read_csv(out / "scores.csv", float_precision="round_trip")
+    columns = ["space", *MEASURES]
+    assert again.scores[again.scores["model"] == "beta-vsc-hvg"][columns].to_numpy().tolist() == (
+        first[first["model"] == "beta-vsc-hvg"][columns].to_numpy().tolist()
+    )
+    adata = anndata.read_h5ad(out / "study.h5ad")
+    assert np.array_equal(again.rows[0].code_nk, adata.obsm["X_beta_vsc_hvg"])
+
+
+def test_a_stopped_study_says_what_is_saved_and_goes_on(data, tmp_path, monkeypatch):
+    original = study_module.run_baseline
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_module, "run_baseline", stop)
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 runs are saved .* --resume"):
+        study_module.study(data, tmp_path / "s", ONE, changes=CHANGES, silent=True)
+    assert [entry.name for entry in (tmp_path / "s" / "runs").iterdir()] == ["beta-vsc-hvg-seed0.npz"]
+    monkeypatch.setattr(study_module, "run_baseline", original)
+    trained = []
+    monkeypatch.setattr(study_module, "run_model", lambda *a, **k: trained.append(a))
+    results = study_module.study(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
+    assert not trained
+    assert [row.name for row in results.rows] == ["beta-vsc-hvg", "pca-6", "pca-10"]
+
+
+def test_other_settings_are_not_taken_from_an_earlier_study(data, tmp_path):
+    for epochs in (1, 2):
+        results = study_module.study(
+            data, tmp_path / "s", ONE, changes=CHANGES | {"epochs": epochs}, resume=True, silent=True
+        )
+        assert results.times["epochs"].tolist() == [epochs]
+
+
+def test_a_folder_with_other_things_is_refused_and_kept(data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="not empty"):
+            study_module.study(data, tmp_path, ONE, resume=resume, silent=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_several_seeds_and_partial_labels(data, tmp_path):
+    adata = anndata.read_h5ad(data)
+    labels = pd.Series(["a", "b"] * (adata.n_obs // 2), index=adata.obs_names, name="type").iloc[:300]
+    labels.to_csv(tmp_path / "labels.csv", index_label="barcode")
+    config = StudyConfig(
+        n_top_genes=300,
+        perplexity=20,
+        models=("autoencoder",),
+        presets=("hvg",),
+        seeds=2,
+        labels=tmp_path / "labels.csv",
+    )
+    with pytest.warns(UserWarning, match="120 of 420 cells have no label"):
+        results = study_module.study(data, tmp_path / "s", config, changes=CHANGES, silent=True)
+    assert sorted(results.scores["seed"].unique()) == [0, 1]
+    assert pd.isna(results.labels).sum() > 0
+    assert not results.labels_from_pca
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        (StudyConfig(models=("beta-vea",)), {}, "beta-vae"),
+        (StudyConfig(presets=("sead",)), {}, "seed"),
+        (StudyConfig(labels_key="cell_typ"), {}, "no column"),
+        (ONE, {"batch_size": 5000}, "fewer than a batch"),
+        (ONE, {"n_latent": 0}, "n_latent"),
+        (StudyConfig(max_genes=300), {}, "--max-genes"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Quality control removed")
+def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch, config, changes, said):
+    monkeypatch.setattr(study_module, "run_model", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(InputError, match=said):
+        study_module.study(data, tmp_path / "s", config, changes=changes, silent=True)
+    assert not (tmp_path / "s" / "runs").exists()
