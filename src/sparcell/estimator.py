@@ -214,12 +214,14 @@ class Model:
             batch = Batch(torch.from_numpy(self.schema.scaled(x_ng)).to(self.device))
             return self.network.posterior(batch).mean.cpu().numpy()
 
+    @torch.no_grad()
     def reconstruct(self, data: AnnData | str | Path) -> Floats:
         """Decode each cell's posterior mean: expected log-normalised expression, (n, g), genes as in `schema.genes`."""
         return self.schema.unscaled(
             _gather(self._decode(posterior.mean) for posterior, _ in self._posteriors(data))
         )
 
+    @torch.no_grad()
     def score(self, data: AnnData | str | Path, *, seed: int = 0) -> float:
         """Mean ELBO of cells in nats (beta = 1, one draw of the code a cell), in the model's units: higher is better.
 
@@ -330,7 +332,7 @@ def load(folder: str | Path, estimators: dict[str, type[Estimator]]) -> Model:
             pd.DataFrame(description["history"]).rename(columns={"epoch": "number"}).to_dict(orient="records")
         )
         history = [Epoch(**{str(name): value for name, value in record.items()}) for record in records]
-    except (KeyError, TypeError, RuntimeError, InputError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{folder} does not describe a whole model ({reason}); train and save it again."

@@ -99,7 +99,7 @@ class BetaVSC(Estimator):
 
     beta: Annotated[float, "Weight of the KL."] = 2.0
     alpha: Annotated[float, "Prior probability that a latent is on in a cell."] = 0.5
-    temperature: Annotated[float, "Width of the relaxation whose gradient the spikes follow."] = 0.5
+    temperature: Annotated[float, "Width of the relaxation whose gradient the spikes follow."] = 0.2
 
     name = "beta_vsc"
 
