@@ -33,9 +33,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def out(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    study_module.study(
-        data, folder, CONFIG, changes=CHANGES, silent=True, command="sparcell study counts.h5ad"
-    )
+    study_module.run(data, folder, CONFIG, changes=CHANGES, silent=True, command="sparcell study counts.h5ad")
     return folder
 
 
@@ -94,7 +92,7 @@ def test_provenance_tells_how_it_was_made(out):
 
 
 def test_the_same_seed_gives_the_same_scores_and_codes(out, data, tmp_path):
-    again = study_module.study(data, tmp_path / "again", ONE, changes=CHANGES, silent=True)
+    again = study_module.run(data, tmp_path / "again", ONE, changes=CHANGES, silent=True)
     first = pd.read_csv(out / "scores.csv", float_precision="round_trip")
     columns = ["space", *MEASURES]
     assert again.scores[again.scores["model"] == "beta-vsc-hvg"][columns].to_numpy().tolist() == (
@@ -112,19 +110,19 @@ def test_a_stopped_study_says_what_is_saved_and_goes_on(data, tmp_path, monkeypa
 
     monkeypatch.setattr(study_module, "run_baseline", stop)
     with pytest.raises(KeyboardInterrupt, match=r"1 of 3 runs are saved .* --resume"):
-        study_module.study(data, tmp_path / "s", ONE, changes=CHANGES, silent=True)
+        study_module.run(data, tmp_path / "s", ONE, changes=CHANGES, silent=True)
     assert [entry.name for entry in (tmp_path / "s" / "runs").iterdir()] == ["beta-vsc-hvg-seed0.npz"]
     monkeypatch.setattr(study_module, "run_baseline", original)
     trained = []
     monkeypatch.setattr(study_module, "run_model", lambda *a, **k: trained.append(a))
-    results = study_module.study(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
+    results = study_module.run(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
     assert not trained
     assert [row.name for row in results.rows] == ["beta-vsc-hvg", "pca-6", "pca-10"]
 
 
 def test_other_settings_are_not_taken_from_an_earlier_study(data, tmp_path):
     for epochs in (1, 2):
-        results = study_module.study(
+        results = study_module.run(
             data, tmp_path / "s", ONE, changes=CHANGES | {"epochs": epochs}, resume=True, silent=True
         )
         assert results.times["epochs"].tolist() == [epochs]
@@ -134,7 +132,7 @@ def test_a_folder_with_other_things_is_refused_and_kept(data, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     for resume in (False, True):
         with pytest.raises(InputError, match="not empty"):
-            study_module.study(data, tmp_path, ONE, resume=resume, silent=True)
+            study_module.run(data, tmp_path, ONE, resume=resume, silent=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
@@ -152,7 +150,7 @@ def test_several_seeds_and_partial_labels(data, tmp_path):
         labels=tmp_path / "labels.csv",
     )
     with pytest.warns(UserWarning, match="120 of 420 cells have no label"):
-        results = study_module.study(data, tmp_path / "s", config, changes=CHANGES, silent=True)
+        results = study_module.run(data, tmp_path / "s", config, changes=CHANGES, silent=True)
     assert sorted(results.scores["seed"].unique()) == [0, 1]
     assert pd.isna(results.labels).sum() > 0
     assert not results.labels_from_pca
@@ -173,5 +171,5 @@ def test_several_seeds_and_partial_labels(data, tmp_path):
 def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch, config, changes, said):
     monkeypatch.setattr(study_module, "run_model", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=said):
-        study_module.study(data, tmp_path / "s", config, changes=changes, silent=True)
+        study_module.run(data, tmp_path / "s", config, changes=changes, silent=True)
     assert not (tmp_path / "s" / "runs").exists()

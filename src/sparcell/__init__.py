@@ -6,12 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparcell import datasets, embed, io, metrics, pl, pp, report
+    from sparcell import datasets, embed, io, metrics, pl, pp, report, study
     from sparcell.config import StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
     from sparcell.estimator import Model
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
-    from sparcell.study import study
 
 __version__ = "0.1.0"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparcell import files
 from sparcell.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,14 +19,15 @@ TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a place that holds something else than a model."""
-    if (
-        folder.exists()
-        and not (folder / DESCRIPTION).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
+    """Refuse a place that holds anything else than a model: saving replaces the folder as a whole."""
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    others = sorted(found - {DESCRIPTION, TENSORS, ".DS_Store"})
+    if others or (found and DESCRIPTION not in found):
+        what = ", ".join((others or sorted(found))[:3])
         raise InputError(
-            f"{folder} exists and is not a sparcell model; expected a new or empty folder to save to."
+            f"{folder} exists and is not a sparcell model alone (it holds {what}); expected a new or empty folder to save to."
         )
 
 
@@ -39,16 +40,22 @@ def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     described = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    earlier = aside.with_name(f"{aside.name}-earlier")
     try:
         (aside / TENSORS).write_bytes(content)
         (aside / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         aside.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(earlier)
         aside.replace(folder)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        files.remove(aside)
+        if earlier.exists() and not folder.exists():
+            earlier.replace(folder)
         raise
+    finally:
+        if folder.exists():
+            files.remove(earlier)
 
 
 def is_whole(folder: Path) -> bool:

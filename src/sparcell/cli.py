@@ -35,7 +35,7 @@ def main() -> None:
     """Run the command line: 0 done, 1 the user's error, told in one message, 2 wrong options, 130 stopped by Ctrl-C."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("sparcell").setLevel(logging.INFO)
-    warnings.showwarning = _tell
+    warnings.showwarning = _tell  # type: ignore[assignment]
     try:
         app(sys.argv[1:])
     except SparcellError as error:

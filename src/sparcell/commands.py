@@ -6,7 +6,7 @@ import logging
 import sys
 from dataclasses import fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,7 +18,6 @@ from sparcell.models import MODELS
 
 log = logging.getLogger("sparcell")
 
-ModelName = Literal[tuple(MODELS)]  # type: ignore[valid-type]
 Quiet = Annotated[bool, Parameter(help="Show nothing but errors.", negative="")]
 
 
@@ -46,30 +45,37 @@ def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = (
 
 
 def given(chosen: Any) -> dict[str, Any]:
-    """Return the options that the user set."""
+    """Return the options that the user set; none at all come as None."""
+    if chosen is None:
+        return {}
     return {
         field.name: value for field in fields(chosen) if (value := getattr(chosen, field.name)) is not None
     }
 
 
-ModelOptions = options("ModelOptions", MODELS)
-DataOptions = options("DataOptions", {"data": DataConfig})
-StudyOptions = options("StudyOptions", {"study": StudyConfig})
-StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
-StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "normalise"))
+if TYPE_CHECKING:  # the types of these options are made below, from the settings
+    ModelName = str
+    ModelOptions = Any
+    DataOptions = Any
+    StudyOptions = Any
+    StudyModelOptions = Any
+    StudyDataOptions = Any
+else:
+    ModelName = Literal[tuple(MODELS)]
+    ModelOptions = options("ModelOptions", MODELS)
+    DataOptions = options("DataOptions", {"data": DataConfig})
+    StudyOptions = options("StudyOptions", {"study": StudyConfig})
+    StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
+    StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "normalise"))
 
 
 def study(
     input: Path | None = None,
     *,
     out: Path,
-    study: Annotated[StudyOptions, Parameter(name="*", group="Study")] = StudyOptions(),  # noqa: B008
-    data: Annotated[
-        StudyDataOptions, Parameter(name="*", group="Instead of the presets' data")
-    ] = StudyDataOptions(),  # noqa: B008
-    model: Annotated[
-        StudyModelOptions, Parameter(name="*", group="Instead of the presets' settings")
-    ] = StudyModelOptions(),  # noqa: B008
+    study: Annotated[StudyOptions, Parameter(name="*", group="Study")] = None,
+    data: Annotated[StudyDataOptions, Parameter(name="*", group="Instead of the presets' data")] = None,
+    model: Annotated[StudyModelOptions, Parameter(name="*", group="Instead of the presets' settings")] = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -93,7 +99,7 @@ def study(
     command = " ".join(["sparcell", *sys.argv[1:]])
     config = StudyConfig(**given(study))
     changes = given(data) | given(model)
-    results = whole_study.study(
+    results = whole_study.run(
         input, out, config, changes=changes, resume=resume, silent=quiet, command=command
     )
     if not quiet:
@@ -107,8 +113,8 @@ def fit(
     model: ModelName,
     out: Path | None = None,
     save: Path | None = None,
-    data: Annotated[DataOptions, Parameter(name="*", group="Data")] = DataOptions(),  # noqa: B008
-    settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = ModelOptions(),  # noqa: B008
+    data: Annotated[DataOptions, Parameter(name="*", group="Data")] = None,
+    settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one model; write its codes into a copy of the data, and save it.

@@ -60,7 +60,10 @@ class Epoch:
 class Rows(Protocol):
     """Where cells come from: any row numbers, in any order, as sparse rows in the model's units."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        ...
+
     def rows(self, index: NDArray[np.integer]) -> csr_matrix:
         """Return the cells numbered `index`, in that order, all genes, float32."""
         ...
@@ -91,7 +94,10 @@ class Posterior(Protocol):
 class Latent(Protocol):
     """A module that turns the encoder's features into a posterior, and knows the prior."""
 
-    def __call__(self, features_nh: Tensor) -> Posterior: ...
+    def __call__(self, features_nh: Tensor) -> Posterior:
+        """Encode the features of a batch."""
+        ...
+
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
         """Draw codes from p(z), (n, k)."""
         ...

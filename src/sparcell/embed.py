@@ -49,7 +49,12 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
 
 def place(embedding: Any, code_nk: Floats) -> Floats:
     """Place new codes on a map that `tsne` made, leaving the map as it is, (n, d)."""
-    return np.asarray(embedding.transform(np.asarray(code_nk, dtype=np.float64)))
+    before = np.array(embedding)
+    placed = np.array(embedding.transform(np.asarray(code_nk, dtype=np.float64)))
+    # openTSNE centres the map it is asked to place cells on, in place: the map goes back, and the new cells with it
+    shift = (before - np.asarray(embedding)).mean(axis=0)
+    np.asarray(embedding)[:] = before
+    return np.asarray(placed + shift)
 
 
 def kmeans(

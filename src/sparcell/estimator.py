@@ -18,7 +18,7 @@ import torch
 
 import sparcell
 from sparcell import checkpoint, io, progress, runtime, sampler
-from sparcell.config import DataConfig, LikelihoodConfig, NetworkConfig, TrainConfig
+from sparcell.config import DataConfig, LikelihoodConfig, NetworkConfig, TrainConfig, require
 from sparcell.contracts import Batch, Epoch
 from sparcell.errors import InputError, did_you_mean
 from sparcell.likelihoods import LIKELIHOODS
@@ -52,6 +52,8 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
     def __post_init__(self) -> None:
         for config in (NetworkConfig, LikelihoodConfig, TrainConfig):
             config.__post_init__(self)
+        names = ", ".join(LIKELIHOODS)
+        require(self.likelihood in LIKELIHOODS, "likelihood", self.likelihood, f"one of {names}")
 
     @property
     def kl_weight(self) -> float:
@@ -140,7 +142,7 @@ class Codes:
     @property
     def kl_k(self) -> NDArray[np.float64]:
         """Mean KL of each latent over the cells, in nats."""
-        return self.kl_nk.mean(axis=0, dtype=np.float64)
+        return np.asarray(self.kl_nk.mean(axis=0, dtype=np.float64))
 
     @property
     def live_k(self) -> NDArray[np.bool_]:

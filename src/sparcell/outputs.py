@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 import sparcell
-from sparcell import files, io, pl, report
+from sparcell import files, io, pl, pp, report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,11 @@ def provenance(
         "command": command,
         "input": {"name": title, "sha256": digest},
         "seeds": list(range(config.seeds)),
+        "date": datetime.now(UTC).date().isoformat(),
+        "qc_limits": {
+            "n_genes": (pp.MIN_GENES, config.max_genes or None),
+            "pct_mito": (None, config.max_pct_mito if config.max_pct_mito < 100 else None),
+        },
         "config": asdict(config),
         "versions": {"python": platform.python_version(), **versions()},
         "machine": {

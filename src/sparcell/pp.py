@@ -32,6 +32,9 @@ log = logging.getLogger("sparcell")
 N_COMPONENTS = 50
 """Principal components kept in obsm["X_pca"], or fewer where there are fewer cells or genes."""
 
+MIN_GENES = 200
+"""Cells with this many genes or fewer go (Seurat's tutorial)."""
+
 CLIP = 10.0
 """Scaled values are clipped here, in standard deviations (Seurat's ScaleData)."""
 
@@ -40,7 +43,7 @@ def quality_control(
     adata: AnnData,
     *,
     min_cells: int = 3,
-    min_genes: int = 200,
+    min_genes: int = MIN_GENES,
     max_genes: int | None = 2500,
     max_pct_mito: float | None = 5.0,
     mito_prefix: str = "MT-",

@@ -1,7 +1,8 @@
 """The settings a study compares, by name: what each row trains, on which genes, and what it is called.
 
-"seed" is the method of the 2019 course study to the letter, and so the defaults of the models. "hvg" is the setting in which each of
-the three models does at least as well as the study printed (docs/study.md has the evidence): variable genes, a linear code, twice the width, a quarter of the epochs.
+"seed" is the method of the 2019 course study to the letter, and so the defaults of the models. "hvg" is the setting in which each
+of the three models does at least as well as the study printed: variable genes, a linear code, twice the width, a quarter of the
+epochs (docs/study.md has the evidence).
 """
 
 from __future__ import annotations

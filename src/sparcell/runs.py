@@ -62,7 +62,8 @@ class Run:
     def to_bytes(self, fingerprint: str) -> bytes:
         """Serialise, with the fingerprint of what it was made from."""
         buffer = bytes_io.BytesIO()
-        np.savez(buffer, fingerprint=np.array(fingerprint), **self.arrays)
+        named: dict[str, Any] = {"fingerprint": np.array(fingerprint), **self.arrays}
+        np.savez(buffer, **named)
         return buffer.getvalue()
 
     @classmethod
@@ -112,7 +113,9 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
     codes = model.codes(adata)
     arrays, embedding = _mapped(scene, codes.mean_nk, row.estimator.seed)
     arrays |= {name: model.history[name].to_numpy() for name in HISTORY}
-    arrays |= {"train_seconds": np.array(train_seconds), "kl_k": codes.kl_k, "live_k": codes.live_k}
+    arrays |= {"train_seconds": np.array(train_seconds), "live_k": codes.live_k}
+    if row.estimator.generative:
+        arrays["kl_k"] = codes.kl_k
     if codes.gamma_nk is not None:
         arrays["gamma_nk"] = codes.gamma_nk
     if whole:
@@ -125,7 +128,7 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
 
 def _mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
     embedding = embed.tsne(code_nk, perplexity=scene.perplexity, seed=seed)
-    map_n2 = np.asarray(embedding)
+    map_n2 = np.array(embedding)
     kmeans_n, centroids_c2 = embed.kmeans(map_n2, scene.n_types, seed=seed)
     latent_kmeans_n, _ = embed.kmeans(code_nk, scene.n_types, seed=seed)
     arrays = {

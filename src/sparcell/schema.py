@@ -53,10 +53,20 @@ def chosen_genes(adata: AnnData, column: str | None) -> NDArray[np.bool_]:
         raise InputError(
             f"var[{column!r}] holds {adata.var[column].dtype}; expected true/false for each gene."
         )
-    mask = adata.var[column].to_numpy()
+    mask = np.asarray(adata.var[column], dtype=bool)
     if not mask.any():
         raise InputError(f"var[{column!r}] chooses no gene; expected at least one true.")
     return mask
+
+
+def require_unique_genes(adata: AnnData) -> None:
+    """Raise where two genes share a name: the model finds its genes by name."""
+    if not adata.var_names.is_unique:
+        repeated = adata.var_names[adata.var_names.duplicated()][0]
+        raise InputError(
+            f"the gene name {repeated!r} stands more than once in var_names; expected each once: "
+            "run adata.var_names_make_unique() first."
+        )
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,11 @@ class Schema:
         normalise = matrix_kind(matrix) == "counts" if data.normalise is None else data.normalise
         require_kind(matrix, "counts" if normalise else "log-normalised", where)
         mask = chosen_genes(adata, data.genes)
+        require_unique_genes(adata)
         plain = cls(tuple(adata.var_names[mask]), data.layer, normalise)
         if not data.scale:
             return plain
-        x_ng = plain.matrix(adata)
+        x_ng = plain.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
         mean = np.asarray(x_ng.mean(axis=0)).ravel()
         square = np.asarray(x_ng.multiply(x_ng).mean(axis=0)).ravel()
         n = x_ng.shape[0]
@@ -115,7 +126,7 @@ class Schema:
         if self.mean is None or self.sd is None:
             return np.asarray(x_ng, dtype=np.float32)
         z_ng = (x_ng - np.asarray(self.mean)) / np.asarray(self.sd)
-        return np.clip(z_ng, -SCALE_LIMIT, SCALE_LIMIT).astype(np.float32)
+        return np.asarray(np.clip(z_ng, -SCALE_LIMIT, SCALE_LIMIT), dtype=np.float32)
 
     def unscaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.floating]:
         """Bring decoded expression back from z-scores to log-normalised values."""
@@ -124,6 +135,7 @@ class Schema:
         return np.asarray(x_ng * np.asarray(self.sd) + np.asarray(self.mean), dtype=x_ng.dtype)
 
     def _columns(self, adata: AnnData) -> NDArray[np.int64]:
+        require_unique_genes(adata)
         columns = adata.var_names.get_indexer(list(self.genes))
         missing = [gene for gene, column in zip(self.genes, columns, strict=True) if column < 0]
         if missing:

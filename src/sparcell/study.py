@@ -79,7 +79,7 @@ class Task:
         )
 
 
-def study(
+def run(
     data: str | Path | None,
     out: str | Path,
     config: StudyConfig | None = None,

@@ -46,7 +46,7 @@ class Gaussian(nn.Module):
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
-        squares = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
+        squares: Tensor = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
         constant = 0.5 * batch.x_ng.shape[1] * math.log(2 * math.pi * self.variance)
         return squares / (2 * self.variance) + constant
 
