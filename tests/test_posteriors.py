@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
@@ -16,6 +16,8 @@ from sparcell.models.beta_vsc import SpikeSlab
 SLABS = [(0.0, 1.0), (0.7, 0.4), (-2.5, 1.6), (4.0, 0.05)]
 LOGITS = [-8.0, -2.0, 0.0, 0.8, 8.0]
 DRAWS = 400_000
+TEMPERATURE = MODELS["beta-vsc"]().temperature
+"""The default, for which the bias of the gate's gradient is stated."""
 
 
 def generator(seed=0):
@@ -30,7 +32,7 @@ def gaussian(mu, sigma, n_cells=1):
     return GaussianPosterior(column(mu, n_cells), column(math.log(sigma), n_cells))
 
 
-def spike_slab(mu, sigma, logit, n_cells=1, *, alpha=0.3, temperature=0.5):
+def spike_slab(mu, sigma, logit, n_cells=1, *, alpha=0.3, temperature=TEMPERATURE):
     logs = column(math.log(sigma), n_cells)
     return SpikeSlab(column(mu, n_cells), logs, column(logit, n_cells), alpha, temperature)
 
@@ -80,9 +82,9 @@ def test_kl_is_zero_at_the_prior_and_only_there():
 def test_spike_kl_and_its_gradient_stay_finite_in_single_precision(logit):
     leaf = torch.full((1, 1), logit, requires_grad=True)
     zero = torch.zeros(1, 1)
-    SpikeSlab(zero, zero, leaf, 0.01, 0.5).kl().sum().backward()
+    SpikeSlab(zero, zero, leaf, 0.01, TEMPERATURE).kl().sum().backward()
     expected = math.log(0.99 if logit < 0 else 0.01)
-    kl = SpikeSlab(zero, zero, leaf.detach(), 0.01, 0.5).kl().item()
+    kl = SpikeSlab(zero, zero, leaf.detach(), 0.01, TEMPERATURE).kl().item()
     assert kl == pytest.approx(-expected, abs=0.02)
     assert torch.isfinite(leaf.grad).all()
 
@@ -142,21 +144,14 @@ def test_slab_gradients_are_those_of_the_expectation():
     assert_mean_near(posterior.log_sigma.grad, gamma * 2 * sigma**2)
 
 
-@pytest.mark.parametrize("logit", [-8.0, -4.0, 0.0, 4.0, 8.0])
-def test_the_gate_has_a_gradient_in_every_cell(logit):
-    posterior = spike_slab(1.0, 0.5, logit, 2000)
-    posterior.logit.requires_grad_()
-    posterior.rsample(generator()).sum().backward()
-    assert (posterior.logit.grad != 0).all()
-    assert torch.isfinite(posterior.logit.grad).all()
-
-
 @pytest.mark.parametrize("logit", [-8.0, 8.0])
-def test_every_latent_has_a_gradient_in_a_batch_in_single_precision(logit):
-    leaf = torch.full((256, 6), logit, requires_grad=True)
-    mu = torch.ones(256, 6)
-    SpikeSlab(mu, mu.log() - 1, leaf, 0.5, 0.5).rsample(generator()).sum().backward()
-    assert (leaf.grad != 0).any(dim=0).all()
+def test_every_latent_has_a_gate_gradient_in_an_epoch_even_where_a_gate_is_nearly_sure(logit):
+    """In single precision and over 2,638 cells; its mean has the sign of the truth, which for f(z) = z and mu = 1 is +."""
+    leaf = torch.full((2638, 6), logit, requires_grad=True)
+    mu = torch.ones(2638, 6)
+    SpikeSlab(mu, mu.log() - 9, leaf, 0.5, TEMPERATURE).rsample(generator()).sum().backward()
+    assert torch.isfinite(leaf.grad).all()
+    assert (leaf.grad.sum(dim=0) > 0).all()
 
 
 def gate_gradient(f, mu, sigma, logit):
@@ -188,24 +183,24 @@ SMOOTH = {
 @pytest.mark.parametrize("logit", [-4.0, -1.5, 0.0, 1.5, 4.0])
 @pytest.mark.parametrize("name", SMOOTH)
 def test_the_gate_s_gradient_points_the_right_way_and_has_about_the_right_size(name, logit):
-    """Straight-through is biased; tolerated at temperature ½: .6 to 1.4 of the true gradient, .5 to 2.3 where a gate is nearly sure."""
+    """Straight-through is biased; tolerated: .8 to 1.25 of the true gradient, .7 to 1.45 where a gate is nearly sure."""
     f = SMOOTH[name]
     expected = analytic_gate_gradient(f, 1.2, 0.3, logit)
     found, error = gate_gradient(f, 1.2, 0.3, logit)
     assert 5 * error < 0.2 * abs(expected)
-    low, high = (0.6, 1.4) if abs(logit) < 2 else (0.5, 2.3)
+    low, high = (0.8, 1.25) if abs(logit) < 2 else (0.7, 1.45)
     assert low < found / expected < high
 
 
 def test_the_gate_s_gradient_of_a_line_is_the_relaxation_s():
-    """Bias in closed form: the logistic density smoothed at the temperature, π T / sin(π T) = π/2 in the tail."""
+    """Bias in closed form: the logistic density smoothed at the temperature, π T / sin(π T) in the tail."""
     for logit in (0.0, 2.0, 4.0):
 
         def smoothed(noise, logit=logit):
-            soft = 1 / (1 + math.exp(-2 * (logit + noise)))
-            return 2 * soft * (1 - soft) * stats.logistic.pdf(noise)
+            soft = special.expit((logit + noise) / TEMPERATURE)
+            return soft * (1 - soft) / TEMPERATURE * stats.logistic.pdf(noise)
 
-        expected, _ = integrate.quad(smoothed, -logit - 12, -logit + 12)
+        expected, _ = integrate.quad(smoothed, -logit - 12, -logit + 12, points=[-logit])
         found, error = gate_gradient(lambda z: z, 1.0, 1e-6, logit)
         assert abs(found - expected) < 5 * error
 

@@ -1,0 +1,488 @@
+"""What every model promises, over every likelihood: a new line in MODELS or LIKELIHOODS is tested by standing there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict, fields
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+import sparcell as sp
+from planted import QUICK, lognormalised, planted
+from sparcell.contracts import Batch, Epoch
+from sparcell.errors import InputError, TrainingError
+from sparcell.likelihoods import LIKELIHOODS
+from sparcell.models import MODELS
+
+KINDS = [(model, likelihood) for model in MODELS for likelihood in LIKELIHOODS]
+FIT = {**QUICK, "seed": 1}
+
+
+def settings_of(kind, **changes):
+    """Settings that train quickly, of a model over a likelihood."""
+    model, likelihood = kind
+    wanted = {**FIT, "likelihood": likelihood, **changes}
+    accepted = {field.name for field in fields(MODELS[model])}
+    return MODELS[model](**{name: value for name, value in wanted.items() if name in accepted})
+
+
+def fit(kind, data, *, layer="lognorm", settings=None, **keywords):
+    return settings_of(kind, **(settings or {})).fit(data, layer=layer, silent=True, **keywords)
+
+
+def weights(model):
+    return {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+
+
+def assert_same_weights(one, two):
+    for name, values in weights(one).items():
+        np.testing.assert_array_equal(values, weights(two)[name])
+
+
+def curve(model):
+    return model.history.drop(columns="seconds")
+
+
+def assert_unchanged(adata, before):
+    """Bit for bit, the kind of each array included."""
+    for found, expected in [
+        (adata.X, before.X),
+        *((adata.layers[key], before.layers[key]) for key in before.layers),
+    ]:
+        assert type(found) is type(expected)
+        assert found.dtype == expected.dtype
+        if sparse.issparse(expected):
+            for part in ("data", "indices", "indptr"):
+                np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+        else:
+            np.testing.assert_array_equal(found, expected)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert set(adata.layers) == set(before.layers)
+    for slot in ("obsm", "varm", "obsp"):
+        assert set(getattr(adata, slot)) == set(getattr(before, slot))
+        for key, values in getattr(before, slot).items():
+            np.testing.assert_array_equal(getattr(adata, slot)[key], values)
+    assert set(adata.uns) == set(before.uns)
+    if "theirs" in before.uns:
+        assert adata.uns["theirs"]["note"] == before.uns["theirs"]["note"]
+        np.testing.assert_array_equal(adata.uns["theirs"]["numbers"], before.uns["theirs"]["numbers"])
+    assert (adata.raw is None) == (before.raw is None)
+    if before.raw is not None:
+        np.testing.assert_array_equal(adata.raw.X.toarray(), before.raw.X.toarray())
+
+
+@pytest.fixture(scope="module")
+def adata():
+    made = planted()
+    made.raw = made
+    return made
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(kind, adata):
+    return fit(kind, adata)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind, adata, model):
+    again, other = fit(kind, adata), fit(kind, adata, settings={"seed": 2})
+    assert_same_weights(model, again)
+    pd.testing.assert_frame_equal(curve(model), curve(again), check_exact=True)
+    np.testing.assert_array_equal(model.transform(adata), again.transform(adata))
+    for name, values in weights(model).items():
+        assert not np.array_equal(values, weights(other)[name])
+
+
+def test_nothing_of_the_user_s_is_changed(kind):
+    adata = planted()
+    adata.raw = adata
+    before = adata.copy()
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what must be left alone
+    torch.manual_seed(3)
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    model = fit(kind, adata, settings={"epochs": 2})
+    model.transform(adata)
+    model.reconstruct(adata)
+    model.score(adata)
+    model.interpolate(adata, "cell0", "cell1", n_steps=3)
+    assert_unchanged(adata, before)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
+    assert np.random.get_state()[2] == numpy_state[2]  # noqa: NPY002
+
+
+def test_the_global_seeds_do_not_matter(kind, adata, model):
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert_same_weights(model, fit(kind, adata))
+
+
+def test_the_loss_falls_and_all_is_finite(model):
+    history = model.history
+    assert list(history.columns) == ["epoch", "loss", "nll", "kl", "seconds"]
+    assert list(history["epoch"]) == list(range(1, FIT["epochs"] + 1))
+    assert np.isfinite(history.to_numpy()).all()
+    expected = history["nll"] + model.settings.kl_weight * history["kl"]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    assert history["loss"].iloc[-1] < 0.6 * history["loss"].iloc[0]
+    assert all(np.isfinite(values).all() for values in weights(model).values())
+
+
+def test_each_epoch_is_told(kind, adata):
+    told: list[Epoch] = []
+    model = fit(kind, adata, settings={"epochs": 3}, on_epoch=told.append)
+    expected = pd.DataFrame([asdict(epoch) for epoch in told]).rename(columns={"number": "epoch"})
+    pd.testing.assert_frame_equal(model.history, expected)
+
+
+def test_codes_are_one_row_a_cell_in_single_precision(model, adata):
+    codes = model.transform(adata)
+    assert codes.shape == (adata.n_obs, model.settings.n_latent)
+    assert codes.dtype == np.float32
+    assert np.isfinite(codes).all()
+    np.testing.assert_allclose(model.transform(adata[:7]), codes[:7], atol=1e-5)
+
+
+def test_the_order_of_genes_does_not_matter(model, adata):
+    order = np.random.default_rng(0).permutation(adata.n_vars)
+    np.testing.assert_array_equal(model.transform(adata[:, order].copy()), model.transform(adata))
+
+
+def test_genes_the_model_does_not_know_do_not_matter(model, adata):
+    more = planted(seed=8)
+    known = adata.copy()
+    del known.raw
+    more.var_names = [f"other{number}" for number in range(more.n_vars)]
+    more.obs_names = adata.obs_names
+    wide = ad.concat([more, known], axis=1)
+    np.testing.assert_array_equal(model.transform(wide), model.transform(adata))
+
+
+def test_missing_genes_are_named(model, adata):
+    with pytest.raises(
+        InputError, match=r"2 of the model's 120 genes are not in the data \(such as gene4, gene9\)"
+    ):
+        model.transform(adata[:, ~adata.var_names.isin(["gene4", "gene9"])])
+
+
+def test_counts_are_normalised_as_the_layer_was(kind, adata, model):
+    from_counts = fit(kind, adata, layer=None)
+    assert from_counts.schema.normalise
+    assert not model.schema.normalise
+    few = slice(10)  # later on, rounding has grown
+    np.testing.assert_allclose(from_counts.history["loss"][few], model.history["loss"][few], rtol=1e-4)
+    np.testing.assert_allclose(
+        from_counts.schema.matrix(adata).toarray(), adata.layers["lognorm"].toarray(), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "form", [np.asarray, sparse.csc_matrix, sparse.csr_array], ids=["dense", "csc", "csr_array"]
+)
+def test_the_form_of_the_matrix_does_not_matter(model, adata, form):
+    other = adata.copy()
+    other.layers["lognorm"] = form(adata.layers["lognorm"].toarray())
+    np.testing.assert_array_equal(model.transform(other), model.transform(adata))
+
+
+READ_BACK = """
+import sys
+import anndata, numpy, sparcell
+folder, data = sys.argv[1:]
+adata = anndata.read_h5ad(data)
+model = sparcell.load(folder)
+numpy.savez(folder + ".npz", codes=model.transform(adata), restored=model.reconstruct(adata), score=model.score(adata))
+"""
+
+
+def test_a_saved_model_gives_the_same_in_a_fresh_process(kind, adata, model, tmp_path):
+    folder = tmp_path / "model"
+    model.save(folder)
+    loaded = sp.load(folder)
+    assert loaded.settings == model.settings
+    assert loaded.schema == model.schema
+    pd.testing.assert_frame_equal(loaded.history, model.history, check_exact=True)
+    assert_same_weights(loaded, model)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    command = [sys.executable, "-c", READ_BACK, str(folder), str(tmp_path / "cells.h5ad")]
+    subprocess.run(command, check=True, timeout=300)
+    found = np.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(found["codes"], model.transform(adata))
+    np.testing.assert_array_equal(found["restored"], model.reconstruct(adata))
+    assert found["score"] == model.score(adata)
+
+
+def test_annotate_writes_the_documented_keys_and_they_survive_a_file(model, adata, tmp_path):
+    name = model.settings.name
+    noted, codes = adata.copy(), model.codes(adata)
+    model.annotate(noted)
+    spikes = {f"{name}_gamma"} if codes.gamma_nk is not None else set()
+    assert set(noted.obsm) == {"X_theirs", f"X_{name}"} | spikes
+    assert set(noted.uns) == {"theirs", name}
+    noted.write_h5ad(tmp_path / "noted.h5ad")
+    read = ad.read_h5ad(tmp_path / "noted.h5ad")
+    np.testing.assert_array_equal(read.obsm[f"X_{name}"], codes.mean_nk)
+    np.testing.assert_array_equal(read.uns[name]["kl"], codes.kl_k)
+    np.testing.assert_array_equal(read.uns[name]["live"], codes.live_k)
+    assert set(read.uns[name]["settings"]) == set(asdict(model.settings))
+    assert list(read.uns[name]["settings"]["encoder"]) == list(model.settings.encoder)
+    for key in list(noted.obsm.keys() - {"X_theirs"}):
+        del noted.obsm[key]
+    del noted.uns[name]
+    assert_unchanged(noted, adata)
+
+
+def test_key_added_renames_what_annotate_writes(model, adata):
+    noted = adata.copy()
+    model.annotate(noted, key_added="mine")
+    assert "X_mine" in noted.obsm
+    assert "mine" in noted.uns
+    assert not [key for key in [*noted.obsm, *noted.uns] if model.settings.name in key]
+
+
+def test_gamma_is_given_by_models_with_spikes_and_by_no_other(model, adata):
+    codes = model.codes(adata)
+    x_ng = adata.layers["lognorm"].toarray()
+    with torch.no_grad():
+        posterior = model.network.posterior(Batch(torch.from_numpy(x_ng)))
+    if posterior.gamma is None:
+        assert codes.gamma_nk is None
+        with pytest.raises(InputError, match="has no spikes"):
+            model.gamma(adata)
+        return
+    gamma_nk = model.gamma(adata)
+    assert ((gamma_nk >= 0) & (gamma_nk <= 1)).all()
+    np.testing.assert_array_equal(gamma_nk, posterior.gamma.numpy())
+    np.testing.assert_allclose(codes.mean_nk, gamma_nk * posterior.mu.numpy(), rtol=1e-6)
+
+
+def test_codes_report_the_kl_of_each_latent(model, adata):
+    codes = model.codes(adata)
+    assert codes.kl_k.shape == (model.settings.n_latent,)
+    np.testing.assert_allclose(codes.kl_k, codes.kl_nk.astype(np.float64).mean(axis=0), rtol=1e-6)
+    assert (codes.kl_k > 0).any() == model.settings.generative
+
+
+def type_means(x_ng, adata):
+    return pd.DataFrame(x_ng).groupby(adata.obs["type"].to_numpy()).mean().to_numpy()
+
+
+def test_reconstruct_gives_each_type_its_profile(model, adata):
+    restored = model.reconstruct(adata)
+    assert restored.shape == adata.shape
+    assert restored.dtype == np.float32
+    found, expected = type_means(restored, adata), type_means(adata.layers["lognorm"].toarray(), adata)
+    for one, other in zip(found, expected, strict=True):
+        assert np.corrcoef(one, other)[0, 1] > 0.97
+
+
+def test_samples_look_like_the_data_or_are_refused(model, adata):
+    if not model.settings.generative:
+        with pytest.raises(InputError, match="no prior"):
+            model.sample(3)
+        return
+    made, again, other = model.sample(500, seed=4), model.sample(500, seed=4), model.sample(500, seed=5)
+    assert made.shape == (500, adata.n_vars)
+    assert list(made.var_names) == list(adata.var_names)
+    assert made.obsm[f"X_{model.settings.name}"].shape == (500, model.settings.n_latent)
+    assert np.isfinite(made.X).all()
+    np.testing.assert_array_equal(made.X, again.X)
+    assert not np.array_equal(made.X, other.X)
+    mean_g = adata.layers["lognorm"].toarray().mean(axis=0)
+    assert np.corrcoef(made.X.mean(axis=0), mean_g)[0, 1] > 0.75
+    noisy = model.sample(500, seed=4, noise=True)
+    np.testing.assert_array_equal(noisy.X, model.sample(500, seed=4, noise=True).X)
+    assert noisy.X.var() > made.X.var()
+
+
+def test_no_cells_cannot_be_sampled(model):
+    with pytest.raises(InputError, match="n_cells is 0; expected at least 1"):
+        model.sample(0)
+
+
+def test_a_walk_ends_at_the_two_cells(model, adata):
+    walk = model.interpolate(adata, "cell5", "cell17", n_steps=5)
+    restored, codes = model.reconstruct(adata), model.transform(adata)
+    np.testing.assert_allclose(walk.X[[0, -1]], restored[[5, 17]], atol=1e-4)
+    np.testing.assert_allclose(walk.obs["position"], np.linspace(0, 1, 5), atol=1e-7)
+    middle = walk.obsm[f"X_{model.settings.name}"][2]
+    np.testing.assert_allclose(middle, (codes[5] + codes[17]) / 2, atol=1e-5)
+
+
+def test_a_walk_needs_two_known_cells_and_two_steps(model, adata):
+    with pytest.raises(InputError, match=r"no cell 'cell55x' in the data; did you mean 'cell55'"):
+        model.interpolate(adata, "cell55x", "cell1")
+    with pytest.raises(InputError, match="n_steps is 1; expected at least 2"):
+        model.interpolate(adata, "cell0", "cell1", n_steps=1)
+
+
+def test_a_walk_from_a_cell_to_itself_stays(model, adata):
+    walk = model.interpolate(adata, "cell5", "cell5", n_steps=3)
+    np.testing.assert_allclose(walk.X, walk.X[:1].repeat(3, axis=0), atol=1e-5)
+
+
+def test_the_score_is_finite_seeded_and_better_for_cells_like_those_seen(kind, adata, model):
+    assert np.isfinite(model.score(adata))
+    assert model.score(adata, seed=3) == model.score(adata, seed=3)
+    shuffled = adata.copy()
+    order = np.random.default_rng(0).permutation(adata.n_vars)
+    shuffled.layers["lognorm"] = adata.layers["lognorm"][:, order]
+    assert model.score(shuffled) < model.score(adata)
+
+
+def test_a_last_batch_of_one_cell_is_trained_on(kind):
+    adata = planted(n_cells=65)
+    model = fit(kind, adata, settings={"epochs": 2, "batch_size": 64})
+    assert np.isfinite(model.history["loss"]).all()
+    assert model.transform(adata).shape == (65, 6)
+
+
+def test_one_cell_can_be_encoded(model, adata):
+    one = model.transform(adata[3])
+    np.testing.assert_allclose(one, model.transform(adata)[3:4], atol=1e-5)
+
+
+def without_training(kind, adata, message, **keywords):
+    """The data is refused with a message, before an epoch, and nothing is changed."""
+    before, told = adata.copy(), []
+    with pytest.raises(InputError, match=message):
+        fit(kind, adata, on_epoch=told.append, **keywords)
+    assert told == []
+    assert_unchanged(adata, before)
+
+
+def test_fewer_cells_than_a_batch_are_refused(kind, adata):
+    message = r"300 cells, fewer than batch_size \(301\).*set batch_size to 300 or less"
+    without_training(kind, adata, message, settings={"batch_size": 301})
+
+
+LAYERS = {
+    "scaled": (
+        lambda x_ng: (x_ng - x_ng.mean(axis=0)) / (x_ng.std(axis=0) + 1),
+        {},
+        "below 0.*expected log-normalised",
+    ),
+    "negative": (lambda x_ng: np.where(x_ng == x_ng.max(), -1, x_ng), {}, "below 0"),
+    "nan": (lambda x_ng: np.where(x_ng == x_ng.max(), np.nan, x_ng), {}, "1 missing or infinite value"),
+    "inf": (lambda x_ng: np.where(x_ng == x_ng.max(), np.inf, x_ng), {}, "1 missing or infinite value"),
+    "normalised": (np.expm1, {}, "not logged.*expected log-normalised"),
+    "counts": (lambda x_ng: np.rint(x_ng * 3), {"normalise": False}, "holds counts.*expected log-normalised"),
+    "lognorm": (lambda x_ng: x_ng, {"normalise": True}, "holds log-normalised.*expected counts"),
+    "empty": (
+        lambda x_ng: x_ng * (np.arange(300) != 7)[:, None],
+        {},
+        "1 cell.*without a single count.*'cell7'",
+    ),
+    "text": (lambda x_ng: x_ng.astype(str), {}, "expected real numbers"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_of_the_wrong_kind_is_refused(kind, name):
+    make, keywords, message = LAYERS[name]
+    adata = planted()
+    adata.layers["given"] = make(adata.layers["lognorm"].toarray())
+    without_training(kind, adata, message, layer="given", **keywords)
+
+
+@pytest.mark.parametrize("name", ["scaled", "nan", "normalised"])
+def test_a_fitted_model_refuses_a_layer_of_the_wrong_kind(model, adata, name):
+    make, _, message = LAYERS[name]
+    other = adata.copy()
+    other.layers["lognorm"] = make(adata.layers["lognorm"].toarray())
+    for use in (model.transform, model.reconstruct, model.score, model.annotate):
+        with pytest.raises(InputError, match=message):
+            use(other)
+    assert set(other.obsm) == {"X_theirs"}
+
+
+def test_an_unknown_layer_or_column_names_the_nearest(kind, adata):
+    without_training(kind, adata, "no layer 'lognrm' in the data; did you mean 'lognorm'", layer="lognrm")
+    without_training(kind, adata, "no column 'markd' in var.*did you mean 'marked'", genes="markd")
+
+
+def test_a_column_that_does_not_choose_is_refused(kind):
+    adata = planted()
+    adata.var["none"], adata.var["name"] = False, "a"
+    without_training(kind, adata, "chooses no gene", genes="none")
+    without_training(kind, adata, "expected true/false", genes="name")
+
+
+def repeated_gene(adata):
+    names = ["gene0", *adata.var_names[:-1]]
+    return ad.AnnData(
+        adata.layers["lognorm"], obs=adata.obs, var=pd.DataFrame(index=names), layers=dict(adata.layers)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_repeated_gene_names_are_refused(kind):
+    adata = repeated_gene(planted())
+    without_training(kind, adata, "gene name 'gene0' stands more than once.*var_names_make_unique")
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_repeated_gene_names_are_refused_by_a_fitted_model(model, adata):
+    other = repeated_gene(adata)
+    with pytest.raises(InputError, match="gene name 'gene0' stands more than once"):
+        model.transform(other)
+
+
+def test_no_x_and_no_layer_is_refused(kind, adata):
+    bare = ad.AnnData(obs=adata.obs.copy(), var=adata.var.copy(), layers={"lognorm": adata.layers["lognorm"]})
+    with pytest.raises(InputError, match="X is empty"):
+        fit(kind, bare, layer=None)
+
+
+def test_chosen_genes_only_are_learned(kind, adata):
+    model = fit(kind, adata, genes="marked", settings={"epochs": 3})
+    assert model.schema.genes == tuple(adata.var_names[adata.var["marked"]])
+    assert model.reconstruct(adata).shape == (300, 60)
+    np.testing.assert_array_equal(model.transform(adata[:, :60].copy()), model.transform(adata))
+
+
+def test_scaled_input_is_brought_back_by_reconstruct(kind, adata):
+    model = fit(kind, adata, scale=True)
+    x_ng = adata.layers["lognorm"].toarray()
+    restored = model.reconstruct(adata)
+    np.testing.assert_allclose(restored.mean(axis=0), x_ng.mean(axis=0), atol=0.35)
+    assert np.corrcoef(type_means(restored, adata).ravel(), type_means(x_ng, adata).ravel())[0, 1] > 0.97
+    walk = model.interpolate(adata, "cell5", "cell17", n_steps=2)
+    np.testing.assert_allclose(walk.X, restored[[5, 17]], atol=1e-4)
+    np.testing.assert_allclose(model.encode(x_ng), model.transform(adata), atol=1e-5)
+
+
+def test_expression_that_is_no_measured_cell_can_be_encoded(model, adata):
+    x_ng = adata.layers["lognorm"].toarray()
+    np.testing.assert_allclose(model.encode(x_ng), model.transform(adata), atol=1e-5)
+    assert np.isfinite(model.encode(x_ng.astype(np.float64) - 0.5)).all()
+
+
+def test_a_path_is_as_good_as_the_data(kind, adata, model, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert_same_weights(fit(kind, tmp_path / "cells.h5ad"), model)
+    np.testing.assert_array_equal(model.transform(str(tmp_path / "cells.h5ad")), model.transform(adata))
+
+
+def test_a_loss_that_is_no_number_stops_the_training_with_advice(kind, adata):
+    huge = adata.copy()
+    huge.X = adata.X * np.float32(1e6)
+    huge.layers["lognorm"] = lognormalised(huge.X)
+    with pytest.raises(TrainingError, match=r"expected a finite number.*\s.*smaller learning rate"):
+        fit(kind, huge, settings={"learning_rate": 0.99, "epochs": 400, "variance": 1e-38})
+
+
+def test_an_unknown_likelihood_is_refused_by_name(kind):
+    with pytest.raises(InputError, match="likelihood is 'poison'; expected"):
+        settings_of((kind[0], "poison"))
