@@ -85,11 +85,14 @@ def _add_legend(figure: Figure, labels: pd.Categorical, width: float) -> None:
 
 
 def _legend_height(labels: pd.Categorical, width: float) -> float:
-    """Inches a legend needs below the panels; none where the names are written on the map."""
+    """Inches a legend needs below the panels."""
     n_entries = len(labels.categories) + bool((labels.codes < 0).any())
-    if len(labels.categories) <= N_WRITTEN:
-        return 0.0
     return 0.19 * -(-n_entries // max(1, int(width // 1.7))) + 0.15
+
+
+def _height_below(labels: pd.Categorical, width: float) -> float:
+    """Inches below the panels; none where the names are written on the map."""
+    return 0.0 if len(labels.categories) <= N_WRITTEN else _legend_height(labels, width)
 
 
 @style()
@@ -115,7 +118,7 @@ def paired_map(
     -------
     matplotlib.figure.Figure
     """
-    below = _legend_height(labels, 9.2)
+    below = _height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
     figure = new_figure(9.2, height)
     panels = [figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5)]
@@ -134,7 +137,7 @@ def overview(rows: Sequence[Row], labels: pd.Categorical) -> Figure:
     """Labels above, k-means below, one column a row: all methods of one preset at a glance."""
     n_rows, panel = len(rows), 3.3
     width = panel * n_rows
-    below = max(_legend_height(labels, width), 0.36)
+    below = _legend_height(labels, width)
     height = 2 * panel + 0.45 + below
     figure = new_figure(width, height)
     for column, row in enumerate(rows):
@@ -189,7 +192,7 @@ def generated_map(
 ) -> Figure:
     """Real cells beside cells decoded from the prior on one map, with the walk between two real cells."""
     parts = [part for part in (xy_n2, generated_m2, walk_s2) if part is not None]
-    below = _legend_height(labels, 9.2)
+    below = _height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
     figure = new_figure(9.2, height)
     real, new = (figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5))
