@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 N_WRITTEN = 14
 """Up to so many labels are written on the map; more go to a legend."""
 
+SMALL_GROUP = 0.07
+"""Share of the map's height below which a group would vanish under its name."""
+
 
 def _shuffled(n: int) -> Ints:
     # Drawn in a fixed random order, so that no type lies on top only because it comes last.
@@ -57,8 +60,19 @@ def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
 def _draw_labels(axes: Axes, xy_n2: Floats, labels: pd.Categorical, scale: float = 1.0) -> None:
     _scatter(axes, xy_n2, cell_colours(labels), scale)
     if len(labels.categories) <= N_WRITTEN:
-        names = [str(name) for name in labels.categories]
-        write_names(axes, middles(xy_n2, np.asarray(labels.codes), len(names)), names)
+        names, codes = [str(name) for name in labels.categories], np.asarray(labels.codes)
+        write_names(axes, _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names))), names)
+
+
+def _beside_small_groups(axes: Axes, xy_n2: Floats, codes_n: Floats, places: Floats) -> Floats:
+    """Lift the name of a group that it would cover whole."""
+    span = axes.get_ylim()[1] - axes.get_ylim()[0]
+    lifted = np.array(places)
+    for group in np.unique(codes_n[codes_n >= 0]):
+        low, high = np.percentile(xy_n2[codes_n == group], [10, 90], axis=0)
+        if (high - low).max() < SMALL_GROUP * span:
+            lifted[group, 1] = high[1] + 0.03 * span
+    return lifted
 
 
 def _draw_partition(
