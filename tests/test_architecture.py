@@ -1,0 +1,373 @@
+"""The house keeps its rooms: who may import whom, which library lives where, and how long anything may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparcell.likelihoods import LIKELIHOODS
+from sparcell.models import MODELS
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "sparcell"
+
+LAYERS = (
+    ("errors",),
+    (
+        "contracts",
+        "config",
+        "sampler",
+        "metrics",
+        "checks",
+        "files",
+        "progress",
+        "results",
+        "embed",
+        "datasets",
+    ),
+    (
+        "likelihoods",
+        "network",
+        "objective",
+        "runtime",
+        "sources",
+        "tables",
+        "graph",
+        "markers",
+        "quality",
+        "slots",
+        "pl",
+    ),
+    ("schema", "loader", "checkpoint", "trainer", "labels", "pp", "report"),
+    ("io",),
+    ("estimator",),
+    ("models",),
+    ("presets",),
+    ("runs", "outputs"),
+    ("study",),
+    ("commands", "cli"),
+)
+"""Every room, lowest first; a folder is one room. A room imports lower layers only, never one beside it; type hints count."""
+
+IMPORTS_ONLY = {
+    "contracts": set(),
+    "sampler": set(),
+    "metrics": set(),
+    "results": set(),
+    "progress": set(),
+    "sources": set(),
+    "datasets": set(),
+    "embed": set(),
+    "config": {"errors"},
+    "runtime": {"errors"},
+    "checks": {"errors"},
+    "network": {"config", "contracts"},
+    "objective": {"contracts"},
+    "likelihoods": {"config", "contracts"},
+    "loader": {"contracts"},
+    "trainer": {"config", "contracts", "errors", "network", "objective"},
+    "models": {"config", "contracts", "errors", "estimator", "network"},
+    "pp": {"checks", "errors", "graph", "markers", "quality", "slots"},
+    "pl": {"errors", "results"},
+    "report": {"errors", "files", "pl", "results"},
+}
+"""Rooms that may not even use all that lies below them."""
+
+SEALED = {"models", "likelihoods"}
+"""Folders whose files never import each other; only their table does."""
+
+LIBRARIES = {
+    "anndata": {"schema", "slots", "labels", "datasets", "pp", "io", "estimator", "runs", "outputs", "study"},
+    "h5py": {"io"},
+    "zarr": {"io"},
+    "scanpy": {"pp", "io", "datasets"},
+    "igraph": {"graph"},
+    "sklearn": {"graph", "embed", "metrics"},
+    "openTSNE": {"embed"},
+    "joblib": {"embed"},
+    "threadpoolctl": {"embed"},
+    "torch": {
+        "contracts",
+        "network",
+        "objective",
+        "likelihoods",
+        "models",
+        "runtime",
+        "loader",
+        "trainer",
+        "checkpoint",
+    }
+    | {"estimator", "outputs"},
+    "safetensors": {"checkpoint"},
+    "matplotlib": {"pl", "report"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "rich": {"progress", "study"},
+    "cyclopts": {"cli", "commands"},
+}
+"""Where each library may be imported; numpy, scipy and pandas everywhere. A new one must be placed here."""
+
+EVERYWHERE = {"numpy", "scipy", "pandas"}
+NOT_FOR_METRICS = {"torch", "anndata"}
+MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 60, 7
+
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+NAMES = {
+    *MODELS,
+    *LIKELIHOODS,
+    *(kind.name for kind in MODELS.values()),
+    *(kind.__name__ for kind in MODELS.values()),
+    *("nb", "poisson", "zinb", "negative_binomial"),
+}
+"""What models and likelihoods are called: looked up in tables, never compared."""
+
+
+def room_of(path):
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def shown(path):
+    return str(path.relative_to(SOURCE))
+
+
+ROOMS = {room_of(path) for path in FILES} - {"__init__"}
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+each_file = pytest.mark.parametrize("path", FILES, ids=shown)
+
+
+def imports(tree):
+    """Dotted names that a file imports, wherever in it: sparcell.pl.maps, torch, scipy.sparse."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(tree):
+    """Rooms of ours that a file imports; the package's own name and version are no room."""
+    rooms = {name.split(".")[1] for name in imports(tree) if name.startswith("sparcell.")}
+    return rooms - {"__version__"}
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def arguments(function):
+    given = function.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [argument for argument in every if argument is not None and argument.arg not in ("self", "cls")]
+
+
+def test_every_room_has_its_place():
+    placed = [room for rooms in LAYERS for room in rooms]
+    assert ROOMS - set(placed) == set(), "write the new room into LAYERS"
+    assert set(placed) - ROOMS == set(), "these rooms are gone: take them out of LAYERS"
+    assert len(placed) == len(set(placed))
+    assert set(IMPORTS_ONLY) <= ROOMS
+    assert set().union(*LIBRARIES.values()) <= ROOMS
+
+
+@each_file
+def test_a_room_imports_lower_layers_only(path):
+    room = room_of(path)
+    if room == "__init__":
+        return  # it names everything, and imports each name when it is first used
+    found = own_imports(TREES[path]) - {room}
+    upward = {other for other in found if LEVEL.get(other, len(LAYERS)) >= LEVEL[room]}
+    assert upward == set()
+    assert found <= IMPORTS_ONLY.get(room, found)
+
+
+@each_file
+def test_only_the_command_line_uses_the_package_through_its_public_names(path):
+    """Below it `sparcell.` gives the version and nothing else: its names would come in by the back door."""
+    used = {
+        node.attr
+        for node in ast.walk(TREES[path])
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "sparcell"
+    }
+    assert room_of(path) == "commands" or used <= {"__version__"}
+
+
+@each_file
+def test_models_and_likelihoods_never_import_each_other(path):
+    room = room_of(path)
+    if room in SEALED and path.name != "__init__.py":
+        siblings = {name for name in imports(TREES[path]) if name.startswith(f"sparcell.{room}")}
+        assert siblings == set()
+
+
+@each_file
+def test_every_library_stays_where_it_may_be(path):
+    room = room_of(path)
+    used = {name.split(".")[0] for name in imports(TREES[path])}
+    foreign = used - set(sys.stdlib_module_names) - {"sparcell"} - EVERYWHERE
+    assert {name for name in foreign if room not in LIBRARIES.get(name, set())} == set()
+
+
+@each_file
+def test_torch_distributed_is_known_to_runtime_only(path):
+    if room_of(path) != "runtime":
+        named = {name for name in imports(TREES[path]) if name.startswith("torch.distributed")}
+        reached = [ast.unparse(node) for node in ast.walk(TREES[path]) if isinstance(node, ast.Attribute)]
+        assert named | {text for text in reached if text.startswith("torch.distributed")} == set()
+
+
+def test_network_objective_and_trainer_name_no_model_and_no_likelihood():
+    classes = {kind.__name__ for kind in [*MODELS.values(), *LIKELIHOODS.values()]}
+    for name in ("network", "objective", "trainer", "loader"):
+        words = set(re.findall(r"\w+", (SOURCE / f"{name}.py").read_text(encoding="utf-8")))
+        assert words & (classes | NAMES) == set(), name
+
+
+@each_file
+def test_names_of_models_and_likelihoods_are_never_compared(path):
+    if room_of(path) == "__init__":
+        return
+    found = []
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Compare):
+            constants = [leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)]
+        elif isinstance(node, ast.MatchValue):
+            constants = [node.value.value] if isinstance(node.value, ast.Constant) else []
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            constants = re.findall(r"\w+", ast.unparse(node.args[1]))
+        else:
+            continue
+        found += [f"line {node.lineno}: {value}" for value in constants if value in NAMES]
+    assert found == []
+
+
+@each_file
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+
+
+@each_file
+def test_functions_are_short_and_take_few_arguments(path):
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in functions(TREES[path])
+        if node.end_lineno - node.lineno + 1 > MAX_FUNCTION
+    ]
+    wide = [
+        f"{node.name}: {len(arguments(node))} arguments"
+        for node in functions(TREES[path])
+        if len(arguments(node)) > MAX_ARGUMENTS
+    ]
+    assert long + wide == []
+
+
+@each_file
+def test_everything_is_annotated(path):
+    bare = []
+    for node in functions(TREES[path]):
+        bare += [
+            f"{node.name}({argument.arg})" for argument in arguments(node) if argument.annotation is None
+        ]
+        bare += [f"{node.name} returns"] if node.returns is None else []
+    assert bare == []
+
+
+@each_file
+def test_every_file_says_what_it_is_for(path):
+    assert ast.get_docstring(TREES[path])
+
+
+@each_file
+def test_no_pickle_is_written_or_read(path):
+    tree = TREES[path]
+    assert not [
+        name for name in imports(tree) if name.split(".")[0] in ("pickle", "dill", "cloudpickle", "shelve")
+    ]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert {ast.unparse(node.func) for node in calls} & {
+        "torch.load",
+        "torch.save",
+        "joblib.load",
+        "joblib.dump",
+    } == set()
+    unsafe = {("weights_only", False), ("allow_pickle", True)}
+    given = {(word.arg, getattr(word.value, "value", None)) for node in calls for word in node.keywords}
+    assert given & unsafe == set()
+
+
+@each_file
+def test_no_global_random_generator_is_seeded_or_drawn_from(path):
+    """DESIGN: seeds are arguments. numpy's module functions and torch's manual_seed would change the user's own draws."""
+    called = {ast.unparse(node.func) for node in ast.walk(TREES[path]) if isinstance(node, ast.Call)}
+    allowed = {"default_rng", "Generator", "SeedSequence"}
+    assert {drawn for name in called for drawn in re.findall(r"np\.random\.(\w+)", name)} <= allowed
+    assert called & {"torch.manual_seed", "torch.seed", "random.seed"} == set()
+
+
+HEAVY = (
+    "torch",
+    "scanpy",
+    "anndata",
+    "matplotlib",
+    "plotly",
+    "sklearn",
+    "pandas",
+    "openTSNE",
+    "igraph",
+    "h5py",
+)
+LIGHT = {
+    "import sparcell": "import sparcell",
+    "sparcell --help": """
+import contextlib, io
+sys.argv = ["sparcell", "--help"]
+from sparcell.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
+    main()
+assert "study" in told.getvalue()
+""",
+}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_help_comes_before_any_heavy_import(name):
+    code = f"import sys\n{LIGHT[name]}\nprint(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def tracked_files():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+PRIVATE = [
+    r"[\w.-]*(?:artifactory|nexus|devpi)[\w.-]*\.\w+",
+    r"pypi\.org|pythonhosted\.org|conda\.anaconda\.org|index-url",
+    r"(?<![\w.])/(?:home|root|Users|work|mnt)/\w+",
+    r"(?<![\w.])/tmp/\w+",
+    r"[A-Z]:\\\\Users",
+]
+
+
+def test_no_tracked_file_names_an_index_host_or_a_path_of_a_machine():
+    found = []
+    for path in tracked_files():
+        if path != Path(__file__).resolve() and path.suffix not in (".h5ad", ".png", ".jpg", ".gz"):
+            text = path.read_text(encoding="utf-8")
+            found += [f"{path.name}: {hit}" for pattern in PRIVATE for hit in re.findall(pattern, text)]
+    assert found == []

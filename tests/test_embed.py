@@ -1,0 +1,131 @@
+"""Maps and partitions: repeatable, and true to what was planted.
+
+Suffixes: n cells, k latents, d map dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.spatial import cKDTree
+from sklearn.metrics import adjusted_rand_score
+
+from sparcell import embed
+
+N_CELLS, N_TYPES = 240, 4
+
+
+@pytest.fixture(scope="module")
+def codes():
+    """Four clusters ten standard deviations apart, and their numbers."""
+    rng = np.random.default_rng(0)
+    types_n = np.arange(N_CELLS) % N_TYPES
+    return rng.normal(size=(N_CELLS, 6)) + 10 * np.eye(N_TYPES, 6)[types_n], types_n
+
+
+@pytest.fixture(scope="module")
+def map_n2(codes):
+    return embed.tsne(codes[0], seed=1)
+
+
+def test_the_same_seed_gives_the_same_map_to_the_bit(codes, map_n2):
+    np.testing.assert_array_equal(np.asarray(map_n2), np.asarray(embed.tsne(codes[0], seed=1)))
+
+
+def test_the_number_of_threads_does_not_change_the_map(codes, monkeypatch):
+    monkeypatch.setattr(embed, "FEW_CELLS", 0)
+    n_cells = 60  # many threads over few cells take their time
+    several = np.asarray(embed.tsne(codes[0][:n_cells], perplexity=10))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(several, np.asarray(embed.tsne(codes[0][:n_cells], perplexity=10)))
+
+
+def test_codes_in_single_precision_are_mapped_and_left_as_they_are(codes):
+    code_nk = codes[0].astype(np.float32)
+    before = code_nk.copy()
+    assert np.asarray(embed.tsne(code_nk, perplexity=20)).shape == (N_CELLS, 2)
+    np.testing.assert_array_equal(code_nk, before)
+
+
+def test_separate_clusters_stay_separate_on_the_map(codes, map_n2):
+    """Each cell's ten nearest cells on the map are of its own cluster."""
+    _, types_n = codes
+    _, near = cKDTree(np.asarray(map_n2)).query(np.asarray(map_n2), k=11)
+    assert (types_n[near[:, 1:]] == types_n[:, None]).all()
+
+
+def test_k_means_on_the_map_finds_the_clusters(codes, map_n2):
+    partition, _ = embed.kmeans(np.asarray(map_n2), N_TYPES)
+    assert adjusted_rand_score(codes[1], partition) == 1
+
+
+def test_maps_have_three_dimensions_where_asked(codes):
+    map_n3 = np.asarray(embed.tsne(codes[0], n_components=3, perplexity=20))
+    assert map_n3.shape == (N_CELLS, 3)
+    assert np.isfinite(map_n3).all()
+    assert (map_n3.std(axis=0) > 0.1 * map_n3.std()).all()
+
+
+def test_a_perplexity_too_large_for_the_cells_is_lowered_and_told(codes, caplog):
+    with caplog.at_level(logging.WARNING, logger="sparcell"):
+        few = embed.tsne(codes[0][:31], perplexity=40)
+    assert caplog.messages == ["perplexity 40 needs more than 31 cells; 10 is used"]
+    np.testing.assert_array_equal(np.asarray(few), np.asarray(embed.tsne(codes[0][:31], perplexity=10)))
+
+
+def test_a_perplexity_that_fits_is_not_spoken_of(codes, caplog):
+    with caplog.at_level(logging.WARNING, logger="sparcell"):
+        embed.tsne(codes[0][:40], perplexity=13)
+    assert caplog.messages == []
+
+
+def test_known_cells_are_placed_near_themselves(codes, map_n2):
+    """Within a tenth of the map's width of where they are, and in their own cluster."""
+    before = np.array(map_n2)
+    placed = embed.place(map_n2, codes[0][:60])
+    assert placed.shape == (60, 2)
+    moved = np.linalg.norm(placed - before[:60], axis=1)
+    assert np.median(moved) < 0.1 * np.ptp(before)
+    _, near = cKDTree(before).query(placed)
+    assert (codes[1][near] == codes[1][:60]).all()
+
+
+def test_placing_leaves_the_map_as_it_is_and_repeats(codes, map_n2):
+    before = np.array(map_n2)
+    first, again = embed.place(map_n2, codes[0][:20] + 0.1), embed.place(map_n2, codes[0][:20] + 0.1)
+    np.testing.assert_array_equal(np.asarray(map_n2), before)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_k_means_repeats_to_the_bit_and_gives_the_centroids_of_its_parts(codes):
+    code_nk, types_n = codes
+    partition, centroids = embed.kmeans(code_nk, N_TYPES, seed=3)
+    again, centroids_again = embed.kmeans(code_nk, N_TYPES, seed=3)
+    np.testing.assert_array_equal(partition, again)
+    np.testing.assert_array_equal(centroids, centroids_again)
+    assert adjusted_rand_score(types_n, partition) == 1
+    for number, centroid in enumerate(centroids):
+        np.testing.assert_allclose(code_nk[partition == number].mean(axis=0), centroid)
+
+
+def test_more_starts_of_k_means_are_never_worse():
+    points = np.random.default_rng(1).normal(size=(400, 2))
+
+    def spread(n_starts):
+        partition, centroids = embed.kmeans(points, 12, n_starts=n_starts)
+        return ((points - centroids[partition]) ** 2).sum()
+
+    assert spread(20) <= spread(1)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_pca_is_the_singular_value_decomposition(form):
+    rng = np.random.default_rng(2)
+    x_ng = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 20)) + 0.1 * rng.normal(size=(50, 20))
+    found = embed.pca(form(x_ng), 3)
+    left, size, _ = np.linalg.svd(x_ng - x_ng.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :3] * size[:3]), atol=1e-8)
+    np.testing.assert_array_equal(found, embed.pca(form(x_ng), 3))
