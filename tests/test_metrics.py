@@ -70,7 +70,7 @@ def test_scores_are_those_worked_out_from_the_table(name):
 
 
 def test_scores_in_plain_numbers():
-    """[[2, 2], [0, 4]]: 12 pairs of one label, 1 + 1 + 6 = 8... worked out on paper."""
+    """Four cells of each type; the first part holds two of the first type, the second all the rest."""
     found = clustering_scores(*cells([[2, 2], [0, 4]]))
     # H(label) = ln 2; H(part) = -(¼ ln ¼ + ¾ ln ¾) = .562335; I = .215762
     assert found["homogeneity"] == pytest.approx(0.215762 / 0.693147, abs=1e-5)
