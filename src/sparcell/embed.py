@@ -22,9 +22,10 @@ EXACT_NEIGHBOURS = 20_000
 
 FEW_CELLS = 1_000
 """Up to this many cells one thread maps them: more would mostly wait for each other, on a busy machine for many times as long."""
-N_STARTS = 300
-"""Starts of k-means. On a map its best partitions lie within .01 % of each other and score up to .005 apart; with so many starts
-every seed finds one whose scores agree to the third digit (with 10, half of the seeds do not)."""
+MOST_STARTS, FEWEST_STARTS, CELL_STARTS = 300, 10, 800_000
+"""Starts of k-means, and how many cells all starts together may visit. On a map of some thousand cells the best partitions lie
+within .01 % of each other and score up to .005 apart; with 300 starts every seed finds one whose scores agree to the third digit
+(with 10, half of the seeds do not). On many cells it matters less and costs more."""
 
 logger = logging.getLogger("sparcell")
 
@@ -64,16 +65,16 @@ def place(embedding: Any, code_nk: Floats) -> Floats:
 
 
 def kmeans(
-    points_nd: Floats, n_clusters: int, *, seed: int = 0, n_starts: int = N_STARTS
+    points_nd: Floats, n_clusters: int, *, seed: int = 0, n_starts: int | None = None
 ) -> tuple[NDArray[np.integer], Floats]:
-    """Partition points; the best of `n_starts`. Returns the partition (n,) and the centroids (c, d)."""
+    """Partition points; the best of `n_starts`, 10 to 300 by the number of cells. Returns the partition (n,) and the centroids (c, d)."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(
         1
     ):  # sums over threads come in no fixed order, and the same seed must give the same bits
-        fitted = KMeans(n_clusters, n_init=n_starts, random_state=seed).fit(
+        fitted = KMeans(n_clusters, n_init=starts, random_state=seed).fit(
             np.asarray(points_nd, dtype=np.float64)
         )
     return fitted.labels_, fitted.cluster_centers_
