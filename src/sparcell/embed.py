@@ -71,12 +71,12 @@ def kmeans(
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
+    starts = n_starts or int(np.clip(CELL_STARTS // len(points_nd), FEWEST_STARTS, MOST_STARTS))
+    points_nd = np.asarray(points_nd, dtype=np.float64)
     with threadpool_limits(
         1
-    ):  # sums over threads come in no fixed order, and the same seed must give the same bits
-        fitted = KMeans(n_clusters, n_init=starts, random_state=seed).fit(
-            np.asarray(points_nd, dtype=np.float64)
-        )
+    ):  # sums over threads come in no fixed order; the same seed must give the same bits
+        fitted = KMeans(n_clusters, n_init=starts, random_state=seed).fit(points_nd)
     return fitted.labels_, fitted.cluster_centers_
 
 
