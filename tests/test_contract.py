@@ -348,6 +348,15 @@ def test_a_last_batch_of_one_cell_is_trained_on(kind):
     assert model.transform(adata).shape == (65, 6)
 
 
+def test_an_epoch_s_record_is_the_mean_over_its_cells(kind, adata):
+    """With steps too small to matter and a last batch of one cell, it is what the fitted model says of the same cells."""
+    model = fit(kind, adata, settings={"epochs": 1, "batch_size": 299, "learning_rate": 1e-12})
+    told = model.history.iloc[0]
+    np.testing.assert_allclose(told["kl"], model.codes(adata).kl_k.sum(), rtol=1e-5)
+    if not model.settings.generative:  # no draw, so the reconstruction can be told as well
+        np.testing.assert_allclose(told["nll"], -model.score(adata), rtol=1e-5)
+
+
 def test_one_cell_can_be_encoded(model, adata):
     one = model.transform(adata[3])
     np.testing.assert_allclose(one, model.transform(adata)[3:4], atol=1e-5)
