@@ -9,7 +9,6 @@ import logging
 
 import numpy as np
 import pytest
-from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
@@ -119,13 +118,3 @@ def test_more_starts_of_k_means_are_never_worse():
         return ((points - centroids[partition]) ** 2).sum()
 
     assert spread(20) <= spread(1)
-
-
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
-def test_pca_is_the_singular_value_decomposition(form):
-    rng = np.random.default_rng(2)
-    x_ng = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 20)) + 0.1 * rng.normal(size=(50, 20))
-    found = embed.pca(form(x_ng), 3)
-    left, size, _ = np.linalg.svd(x_ng - x_ng.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :3] * size[:3]), atol=1e-8)
-    np.testing.assert_array_equal(found, embed.pca(form(x_ng), 3))

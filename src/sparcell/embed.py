@@ -78,10 +78,3 @@ def kmeans(
     ):  # sums over threads come in no fixed order; the same seed must give the same bits
         fitted = KMeans(n_clusters, n_init=starts, random_state=seed).fit(points_nd)
     return fitted.labels_, fitted.cluster_centers_
-
-
-def pca(x_ng: Any, n_components: int, *, seed: int = 0) -> Floats:
-    """Principal components of a (sparse or dense) matrix, (n, n_components): the baseline every model is held against."""
-    from sklearn.decomposition import PCA
-
-    return np.asarray(PCA(n_components, svd_solver="arpack", random_state=seed).fit_transform(x_ng))

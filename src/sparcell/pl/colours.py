@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MISSING = "#c4c8ce"
 INK = "#1d2733"
 FAINT = "#8a94a0"
-ACCENT = "#1f5f8b"
 
 # Paul Tol's and Okabe-Ito's hues, ordered so that neighbours in the list differ in lightness as well as in hue.
 _FIRST = (
