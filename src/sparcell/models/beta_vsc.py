@@ -46,13 +46,14 @@ class SpikeSlab:
         """Draw z from q itself: exactly zero where the latent is off.
 
         The gate is a Bernoulli(gamma) draw; its gradient is that of the binary concrete relaxation of the same draw at
-        `temperature` (straight-through: Bengio et al. 2013; Maddison et al. 2017), so it reaches every gate of every cell.
+        `temperature`, sigmoid(a) (straight-through: Bengio et al. 2013; Maddison et al. 2017). sigmoid(a) is 0 or 1 up to
+        `tail`, which single precision can hold where it could not hold 1 - tail: so no gate loses its gradient by rounding.
         """
         uniform = torch.rand(self.mu.shape, generator=generator, device=self.mu.device)
-        logistic = torch.logit(uniform, eps=1e-6)
-        soft = ((self.logit + logistic) / self.temperature).sigmoid()
-        hard = (self.logit + logistic > 0).to(soft.dtype)
-        gate = hard + soft - soft.detach()
+        a = (self.logit + torch.logit(uniform, eps=1e-6)) / self.temperature
+        on = (a > 0).to(a.dtype)
+        tail = (-a.abs()).sigmoid()
+        gate = on + (1 - 2 * on) * (tail - tail.detach())
         noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device)
         return gate * (self.mu + self.log_sigma.exp() * noise)
 
