@@ -338,6 +338,25 @@ def seurat(
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
     qc = quality_control(adata, max_genes=max_genes, max_pct_mito=max_pct_mito)
+    cell_types(adata, markers=table, n_top_genes=n_top_genes, resolution=resolution, seed=seed)
+    return qc
+
+
+def cell_types(
+    adata: AnnData,
+    *,
+    markers: pd.DataFrame | str | Path | None = None,
+    n_top_genes: int = 2000,
+    resolution: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Take counts that passed quality control to named cell types: `seurat` without its first step.
+
+    Parameters, what is written and errors as for `seurat`.
+    """
+    require_counts(adata)
+    require_same_counts(adata)
+    table = None if markers is None else read_markers(markers)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     lognormalize(adata, layer="counts")
     variable_genes(adata, n_top_genes=n_top_genes)
@@ -352,7 +371,6 @@ def seurat(
     else:
         name_clusters(adata, table, cluster_key=clusters, key_added=column)
     note(adata, keys={"cell_type": column})
-    return qc
 
 
 def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:

@@ -180,14 +180,13 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
         labels.align_labels(given, adata.obs_names, str(config.labels))
     elif config.labels_key is not None:
         labels.labels_from_obs(adata, config.labels_key)
-    qc = pp.seurat(
+    qc = pp.quality_control(
         adata,
-        markers=config.markers,
-        n_top_genes=config.n_top_genes,
         max_genes=config.max_genes or None,
         max_pct_mito=config.max_pct_mito if config.max_pct_mito < 100 else None,
     )
     check_kept(qc, config)
+    pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes)
     ours = adata.uns["sparcell_pp"][
         "keys"
     ]  # columns of the user's own keep their names, so ours may have others
