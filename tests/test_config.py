@@ -24,17 +24,17 @@ CONFIGS = [NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig, StudyConfig
 NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE = {
     NetworkConfig: {
-        "n_latent": [0, -1],
+        "n_latent": [0, -1, 2.5, "6", None],
         "branch": [0],
         "encoder": [(), (0,), (128, -1)],
         "decoder": [(), (16, 0)],
     },
-    LikelihoodConfig: {"variance": [0.0, -1.0, NAN]},
+    LikelihoodConfig: {"variance": [0.0, -1.0, NAN, INF]},
     TrainConfig: {
-        "epochs": [0, -5],
+        "epochs": [0, -5, 2.5],
         "batch_size": [0],
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
-        "seed": [-1],
+        "seed": [-1, 2**70],
     },
     StudyConfig: {
         "models": [()],
@@ -46,9 +46,9 @@ OUT_OF_RANGE = {
         "max_pct_mito": [0.0, 101.0, NAN],
     },
     MODELS["autoencoder"]: {"code": ["sigmoid"], "likelihood": ["cauchy"]},
-    MODELS["beta-vae"]: {"beta": [-0.1, NAN], "likelihood": ["cauchy"]},
+    MODELS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"], "likelihood": ["cauchy"]},
     MODELS["beta-vsc"]: {
-        "beta": [-0.1, NAN],
+        "beta": [-0.1, NAN, INF, "2"],
         "alpha": [0.0, 1.0, -0.5, NAN],
         "temperature": [0.0, -1.0, NAN],
         "likelihood": ["cauchy"],

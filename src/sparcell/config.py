@@ -5,8 +5,10 @@ All classes are frozen and check themselves; their fields become arguments in Py
 
 from __future__ import annotations
 
+import math
 import typing
 from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -28,10 +30,11 @@ class NetworkConfig:
     decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = (16, 32, 128)
 
     def __post_init__(self) -> None:
-        require(self.n_latent >= 1, "n_latent", self.n_latent, "a whole number of at least 1")
-        require(self.branch >= 1, "branch", self.branch, "a whole number of at least 1")
+        require_whole("n_latent", self.n_latent, 1)
+        require_whole("branch", self.branch, 1)
         for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
-            require(len(widths) > 0 and min(widths) >= 1, name, widths, "one or more widths of at least 1")
+            holds = len(widths) > 0 and all(is_whole(width, 1) for width in widths)
+            require(holds, name, widths, "one or more widths of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class LikelihoodConfig:
     ] = 0.5
 
     def __post_init__(self) -> None:
-        require(self.variance > 0, "variance", self.variance, "a number above 0")
+        require_number("variance", self.variance, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,10 @@ class TrainConfig:
     device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1, mps."] = "auto"
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "epochs", self.epochs, "a whole number of at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number of at least 1")
-        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number between 0 and 1")
-        require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        require_whole("epochs", self.epochs, 1)
+        require_whole("batch_size", self.batch_size, 1)
+        require_number("learning_rate", self.learning_rate, above=0, below=1)
+        require_whole("seed", self.seed, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +120,10 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require(len(self.models) > 0, "models", self.models, "at least one model")
         require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
-        require(self.seeds >= 1, "seeds", self.seeds, "a whole number of at least 1")
-        require(self.perplexity >= 1, "perplexity", self.perplexity, "a number of at least 1")
-        require(self.n_top_genes >= 50, "n_top_genes", self.n_top_genes, "a whole number of at least 50")
-        require(self.max_genes >= 0, "max_genes", self.max_genes, "a whole number of at least 0")
+        require_whole("seeds", self.seeds, 1)
+        require_number("perplexity", self.perplexity, above=0)
+        require_whole("n_top_genes", self.n_top_genes, 50)
+        require_whole("max_genes", self.max_genes, 0)
         require(
             0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, "a number above 0 and up to 100"
         )
@@ -130,6 +133,25 @@ def require(holds: bool, name: str, found: object, expected: str) -> None:
     """Raise the error of a setting that is out of range."""
     if not holds:
         raise InputError(f"{name} is {found!r}; expected {expected}.")
+
+
+def is_whole(found: object, least: int) -> bool:
+    """Tell whether a value is a whole number of at least `least` that 63 bits can hold."""
+    return isinstance(found, Integral) and least <= int(found) < 2**63
+
+
+def require_whole(name: str, found: object, least: int) -> None:
+    """Raise unless a setting is a whole number of at least `least`."""
+    require(is_whole(found, least), name, found, f"a whole number of at least {least}")
+
+
+def require_number(
+    name: str, found: object, *, above: float, below: float = math.inf, or_equal: bool = False
+) -> None:
+    """Raise unless a setting is a finite number above `above` (or equal to it) and below `below`."""
+    holds = isinstance(found, Real) and (above < float(found) < below or (or_equal and found == above))
+    limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
+    require(holds, name, found, f"a number {limit}" + (f" and below {below:g}" if below < math.inf else ""))
 
 
 class Setting(NamedTuple):

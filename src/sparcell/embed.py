@@ -43,15 +43,16 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
     affordable = max(1.0, (n_cells - 1) / 3)
     if perplexity > affordable:
         logger.warning("perplexity %g needs more than %d cells; %g is used", perplexity, n_cells, affordable)
+    code_nk = np.asarray(code_nk, dtype=np.float64)
     return openTSNE.TSNE(
         n_components=n_components,
         perplexity=min(perplexity, affordable),
         neighbors="exact" if n_cells <= EXACT_NEIGHBOURS else "auto",
         negative_gradient_method="bh" if n_components > 2 or n_cells <= EXACT_NEIGHBOURS else "fft",
-        initialization="pca",
+        initialization="pca" if np.ptp(code_nk, axis=0).any() else "random",  # PCA divides by the spread
         random_state=seed,
         n_jobs=1 if n_cells <= FEW_CELLS else effective_n_jobs(-1),  # the same map to the bit either way
-    ).fit(np.asarray(code_nk, dtype=np.float64))
+    ).fit(code_nk)
 
 
 def place(embedding: Any, code_nk: Floats) -> Floats:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
-from sparcell.config import require
+from sparcell.config import require_number
 from sparcell.estimator import Estimator
 from sparcell.network import branch
 
@@ -62,7 +62,7 @@ class BetaVAE(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
+        require_number("beta", self.beta, above=0, or_equal=True)
 
     @property
     def kl_weight(self) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from sparcell.config import require
+from sparcell.config import require_number
 from sparcell.estimator import Estimator
 from sparcell.network import branch
 
@@ -106,9 +106,9 @@ class BetaVSC(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
-        require(0 < self.alpha < 1, "alpha", self.alpha, "a number between 0 and 1")
-        require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
+        require_number("beta", self.beta, above=0, or_equal=True)
+        require_number("alpha", self.alpha, above=0, below=1)
+        require_number("temperature", self.temperature, above=0)
 
     @property
     def kl_weight(self) -> float:
