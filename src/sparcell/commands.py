@@ -142,6 +142,9 @@ def fit(
         check_output_file(out, input)
     if save is not None:
         checkpoint.check_target(save)
+        files.check_output_folder(save.parent, allow_existing=True)
+        if out is not None and out.absolute() == save.absolute():
+            raise InputError(f"--out and --save are both {out}; expected a file and a folder of other names.")
     adata = io.read(input)
     fitted = MODELS[model](**chosen).fit(adata, **given(data), silent=quiet)
     if save is not None:
