@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 
+import anndata
 import pytest
 
 import small
 from sparcell import cli
+from sparcell import study as study_module
+from sparcell.config import StudyConfig
 
+CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
+CHANGES = {"epochs": 1, "batch_size": 64, "encoder": (32, 16)}
 SHORT = ("--epochs", "1", "--batch-size", "64", "--encoder", "32", "16")
 
 
@@ -43,3 +48,13 @@ def test_a_place_for_the_model_is_checked_before_training(data, tmp_path, monkey
     assert sparcell(*words, *SHORT, monkeypatch=monkeypatch) == 1
     assert capfd.readouterr().err.startswith("Error: ")
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_column_of_the_user_s_called_label_stays_as_it_is(data, tmp_path):
+    adata = anndata.read_h5ad(data)
+    adata.obs["label"] = ["patient 1", "patient 2"] * (adata.n_obs // 2)
+    adata.write_h5ad(tmp_path / "mine.h5ad")
+    study_module.run(tmp_path / "mine.h5ad", tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+    written = anndata.read_h5ad(tmp_path / "s" / "study.h5ad").obs
+    assert (written["label"] == adata.obs.loc[written.index, "label"]).all()
+    assert set(written["sparcell_label"]) == set(written["cell_type"])

@@ -44,12 +44,15 @@ def write(results: Results, adata: AnnData, folder: Path) -> None:
 def annotated(results: Results, adata: AnnData) -> AnnData:
     """Return the study's AnnData: counts in X, labels and partitions in obs, codes and maps in obsm.
 
-    Writes ``obs["label"]``, and for each row (its name with underscores, such as beta_vae_hvg) ``obs["kmeans_<row>"]``,
+    Writes ``obs["label"]`` (``obs["sparcell_label"]`` where the user has other values under that name), and for each row
+    (its name with underscores, such as beta_vae_hvg) ``obs["kmeans_<row>"]``,
     ``obsm["X_<row>"]``, ``obsm["tsne2d_<row>"]`` and, where there are any, ``obsm["tsne3d_<row>"]`` and ``obsm["<row>_gamma"]``;
     ``uns["sparcell_study"]`` holds the rows' titles and settings as JSON.
     """
     made = adata.copy()
-    made.obs["label"] = results.labels
+    ours = [str(label) for label in results.labels]
+    theirs = made.obs["label"].astype(str).tolist() if "label" in made.obs else ours
+    made.obs["label" if theirs == ours else "sparcell_label"] = results.labels
     for row in results.rows:
         key = row.name.replace("-", "_")
         made.obs[f"kmeans_{key}"] = pd.Categorical(row.kmeans_n.astype(str))
