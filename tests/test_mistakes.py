@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import anndata
+import numpy as np
 import pytest
 
 import small
@@ -58,3 +59,15 @@ def test_a_column_of_the_user_s_called_label_stays_as_it_is(data, tmp_path):
     written = anndata.read_h5ad(tmp_path / "s" / "study.h5ad").obs
     assert (written["label"] == adata.obs.loc[written.index, "label"]).all()
     assert set(written["sparcell_label"]) == set(written["cell_type"])
+
+
+def test_a_model_of_a_study_encodes_raw_counts_from_the_shell(data, tmp_path, monkeypatch):
+    study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+    model = tmp_path / "s" / "models" / "beta-vsc-hvg"
+    assert (
+        sparcell("embed", data, "--load", model, "--out", tmp_path / "e.h5ad", monkeypatch=monkeypatch) == 0
+    )
+    studied, coded = anndata.read_h5ad(tmp_path / "s" / "study.h5ad"), anndata.read_h5ad(tmp_path / "e.h5ad")
+    # totals are over all genes here, and over those seen in three cells there: hardly any count lies between
+    found = coded[studied.obs_names].obsm["X_beta_vsc"]
+    np.testing.assert_allclose(found, studied.obsm["X_beta_vsc_hvg"], rtol=0.05, atol=0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 import sparcell
 from sparcell import checkpoint, files, io
+from sparcell.checks import matrix_kind
 from sparcell.config import DataConfig, StudyConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
@@ -162,7 +163,7 @@ def embed(input: Path, *, load: Path, out: Path, quiet: Quiet = False) -> None:
     Parameters
     ----------
     input
-        Cells with the model's genes, in the units it was trained on (raw counts, unless it was trained on another layer).
+        Cells with the model's genes, in the units it was trained on. Raw counts in X also do for a model of a study.
     load
         Folder of a saved model, from `fit --save` or from a study's models folder.
     out
@@ -172,6 +173,9 @@ def embed(input: Path, *, load: Path, out: Path, quiet: Quiet = False) -> None:
     check_output_file(out, input)
     fitted = sparcell.load(load)
     adata = io.read(input)
+    if fitted.schema.layer == "lognorm" and "lognorm" not in adata.layers:
+        fitted.schema = replace(fitted.schema, layer=None, normalise=matrix_kind(adata.X) == "counts")
+        log.info("%s has no layer 'lognorm', on which a study trains: X is used in its place", input)
     fitted.annotate(adata)
     io.write_h5ad(adata, out)
     log.info("%d cells encoded; codes written to %s, obsm[%r]", adata.n_obs, out, f"X_{fitted.settings.name}")
