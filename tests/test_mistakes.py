@@ -71,3 +71,12 @@ def test_a_model_of_a_study_encodes_raw_counts_from_the_shell(data, tmp_path, mo
     # totals are over all genes here, and over those seen in three cells there: hardly any count lies between
     found = coded[studied.obs_names].obsm["X_beta_vsc"]
     np.testing.assert_allclose(found, studied.obsm["X_beta_vsc_hvg"], rtol=0.05, atol=0.01)
+
+
+def test_ctrl_c_while_the_report_is_written_says_what_is_saved(data, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_module.outputs, "write", stop)
+    with pytest.raises(KeyboardInterrupt, match=r"3 of 3 runs are saved .* --resume"):
+        study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)

@@ -42,7 +42,7 @@ def main() -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        print(f"\nStopped. {stop}".rstrip(), file=sys.stderr)
+        print(f"\nStopped. {str(stop) or 'No file is left half written.'}", file=sys.stderr)
         sys.exit(130)
 
 

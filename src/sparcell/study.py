@@ -130,14 +130,14 @@ def run(
         for number, task in enumerate(tasks, 1):
             log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
             runs[task.name, task.seed] = run_task(task, scene, folder, task.fingerprint(prepared, config))
+        record = outputs.provenance(
+            command, prepared.title, prepared.digest, config, time.perf_counter() - started
+        )
+        results = collect(prepared, tasks, runs, record)
+        outputs.write(results, prepared.adata, folder)
     except KeyboardInterrupt:
         saved = f"{len(runs)} of {len(tasks)} runs are saved in {folder}; the same command with --resume goes on from there."
         raise KeyboardInterrupt(saved) from None
-    record = outputs.provenance(
-        command, prepared.title, prepared.digest, config, time.perf_counter() - started
-    )
-    results = collect(prepared, tasks, runs, record)
-    outputs.write(results, prepared.adata, folder)
     return results
 
 
