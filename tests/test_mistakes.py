@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import anndata
@@ -80,3 +81,17 @@ def test_ctrl_c_while_the_report_is_written_says_what_is_saved(data, tmp_path, m
     monkeypatch.setattr(study_module.outputs, "write", stop)
     with pytest.raises(KeyboardInterrupt, match=r"3 of 3 runs are saved .* --resume"):
         study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+
+
+def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_figure(data, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sparcell")
+    study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+    (tmp_path / "s" / "figures" / "my-own.png").write_bytes(b"mine")
+    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("seed",))
+    study_module.run(data, tmp_path / "s", other, changes=CHANGES, resume=True, silent=True)
+    names = {entry.name for entry in (tmp_path / "s" / "figures").iterdir()}
+    assert {"map2d-beta-vsc.png", "my-own.png"} <= names
+    assert not {name for name in names if "hvg" in name}
+    assert "made anew" not in caplog.text
+    study_module.run(data, tmp_path / "s", other, changes=CHANGES | {"epochs": 2}, resume=True, silent=True)
+    assert "beta-vsc-seed0.npz is of other data, settings or versions" in caplog.text

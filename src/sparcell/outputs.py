@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sparcell.results import Results
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "openTSNE", "igraph")
+FIGURES_OF_ROWS = ("overview-", "map2d-", "map3d-", "generated-")
+"""How the names of figures begin that not every study draws."""
 
 
 def write(results: Results, adata: AnnData, folder: Path) -> None:
@@ -35,7 +37,10 @@ def write(results: Results, adata: AnnData, folder: Path) -> None:
         files.write_text(
             folder / f"{name}.csv", getattr(results, name).to_csv(index=False, lineterminator="\n")
         )
-    pl.save_all(results, folder / "figures")
+    drawn = pl.save_all(results, folder / "figures")
+    for figure in (folder / "figures").glob("*-*.png"):
+        if figure not in drawn and figure.name.startswith(FIGURES_OF_ROWS):
+            figure.unlink()  # of an earlier study in this folder, which had other rows
     io.write_h5ad(annotated(results, adata), folder / "study.h5ad")
     files.write_text(folder / "provenance.json", json.dumps(results.provenance, indent=1, default=str) + "\n")
     report.write(results, folder / "report.html")

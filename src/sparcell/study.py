@@ -255,11 +255,14 @@ def run_task(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
     if run is not None and (task.trained is None or not first or checkpoint.is_whole(model_folder)):
         log.info("taken up from %s", stored)
         return run
+    if stored.exists():
+        log.warning("%s is of other data, settings or versions, or without its model: made anew", stored)
     if task.trained is None:
         run = run_baseline(scene, task.n_components, task.seed)
     else:
         run, model = run_model(scene, task.trained, whole=first)
         if first:
+            stored.unlink(missing_ok=True)  # an earlier run vouches for the model that is replaced here
             model.save(model_folder)
     stored.parent.mkdir(parents=True, exist_ok=True)
     with files.write_aside(stored) as aside:
