@@ -13,6 +13,7 @@ import small
 from sparcell import cli
 from sparcell import study as study_module
 from sparcell.config import StudyConfig
+from sparcell.errors import InputError
 
 CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
 CHANGES = {"epochs": 1, "batch_size": 64, "encoder": (32, 16)}
@@ -95,3 +96,18 @@ def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_fig
     assert "made anew" not in caplog.text
     study_module.run(data, tmp_path / "s", other, changes=CHANGES | {"epochs": 2}, resume=True, silent=True)
     assert "beta-vsc-seed0.npz is of other data, settings or versions" in caplog.text
+
+
+def test_a_study_of_other_data_is_not_resumed_and_stays_as_it_is(data, tmp_path):
+    study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
+    anndata.read_h5ad(data)[::-1].copy().write_h5ad(tmp_path / "other.h5ad")
+    with pytest.raises(InputError, match=r"study of other counts \(counts.h5ad\)"):
+        study_module.run(tmp_path / "other.h5ad", tmp_path / "s", CONFIG, changes=CHANGES, resume=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
+
+
+def test_a_study_that_is_refused_leaves_no_folder(data, tmp_path):
+    with pytest.raises(InputError, match="no column"):
+        study_module.run(data, tmp_path / "s", StudyConfig(labels_key="cell_typ"))
+    assert not (tmp_path / "s").exists()

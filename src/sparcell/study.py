@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import warnings
@@ -123,7 +124,7 @@ def run(
     tasks = list(plan_tasks(config, changes or {}))
     folder = check_folder(Path(out), resume)
     prepared = prepare(data, config)
-    check_sizes(prepared, tasks)
+    check_fits(prepared, tasks, folder)
     scene = Scene(prepared.adata, prepared.labels, config.perplexity, silent)
     runs: dict[tuple[str, int], Run] = {}
     try:
@@ -142,8 +143,27 @@ def run(
 
 
 def check_folder(folder: Path, resume: bool) -> Path:
-    """Refuse a folder that holds anything but, with `resume`, an earlier study."""
-    return files.check_output_folder(folder, allow_existing=resume and (folder / "runs").is_dir())
+    """Refuse a folder that holds anything but, with `resume`, an earlier study; a new one is not left behind empty."""
+    new = not folder.exists()
+    earlier = resume and any((folder / "runs").glob("*-seed*.npz"))
+    files.check_output_folder(folder, allow_existing=earlier)
+    if new:
+        folder.rmdir()  # made again by the first run
+    return folder
+
+
+def check_same_data(folder: Path, digest: str) -> None:
+    """Refuse to take up a finished study of other data: its results would be replaced."""
+    try:
+        earlier = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["input"]
+        name, same = earlier["name"], earlier["sha256"] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not same:
+        raise InputError(
+            f"{folder} holds a study of other counts ({name}), which would be replaced; expected a folder for each data set: "
+            "give another --out."
+        )
 
 
 def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
@@ -231,8 +251,9 @@ def follows_pca(found: pd.Categorical, adata: AnnData) -> bool:
     return agreement >= PCA_AGREEMENT
 
 
-def check_sizes(prepared: Prepared, tasks: list[Task]) -> None:
-    """Refuse, before any training, data that is too small for a batch or for k-means."""
+def check_fits(prepared: Prepared, tasks: list[Task], folder: Path) -> None:
+    """Refuse, before any training, data that is too small for a batch or for k-means, or not that of the study in the folder."""
+    check_same_data(folder, prepared.digest)
     n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
     largest = max((task.trained.estimator.batch_size for task in tasks if task.trained), default=0)
     if n_cells < largest:
