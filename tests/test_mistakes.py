@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import small
+import sparcell as sp
 from sparcell import cli
 from sparcell import study as study_module
 from sparcell.config import StudyConfig
@@ -111,3 +112,13 @@ def test_a_study_that_is_refused_leaves_no_folder(data, tmp_path):
     with pytest.raises(InputError, match="no column"):
         study_module.run(data, tmp_path / "s", StudyConfig(labels_key="cell_typ"))
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("n_cells", [40, 60, 100, 150])
+def test_variable_genes_are_found_in_few_cells(n_cells):
+    adata = small.counts(n_cells)
+    sp.pp.quality_control(adata)
+    adata.layers["counts"] = adata.X.copy()
+    sp.pp.variable_genes(adata, n_top_genes=500)
+    assert adata.var["highly_variable"].sum() == 500
+    assert {"LYZ", "S100A9"} <= set(adata.var_names[adata.var["highly_variable_rank"] < 50])

@@ -35,6 +35,9 @@ N_COMPONENTS = 50
 MIN_GENES = 200
 """Cells with this many genes or fewer go (Seurat's tutorial)."""
 
+LOESS_SPANS = (0.3, 0.5, 1.0)
+"""Share of the genes that a point of the loess of variance on mean sees: Seurat's, and wider ones for where it cannot be fitted."""
+
 CLIP = 10.0
 """Scaled values are clipped here, in standard deviations (Seurat's ScaleData)."""
 
@@ -155,24 +158,24 @@ def variable_genes(adata: AnnData, *, n_top_genes: int = 2000, layer: str = "cou
         raise InputError(f"n_top_genes is {n_top_genes}; expected 1 or more.")
     if adata.n_vars <= n_top_genes:
         if adata.n_vars < n_top_genes:
-            message = (
-                f"{n_top_genes} variable genes were asked for and there are {adata.n_vars}: all are used."
-            )
+            message = f"{n_top_genes} variable genes asked for and there are {adata.n_vars}: all are used."
             warnings.warn(message, UserWarning, stacklevel=2)
         adata.var["highly_variable"] = True
         adata.var["highly_variable_rank"] = np.nan
         return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = sc.pp.highly_variable_genes(
-                adata, n_top_genes=n_top_genes, layer=layer, flavor="seurat_v3", inplace=False
-            )
-    except ValueError as error:  # skmisc's loess on too few points
-        raise InputError(
-            f"The variance of {adata.n_vars} genes over {adata.n_obs} cells cannot be fitted ({error}); "
-            f"expected more cells or genes: use all genes, n_top_genes={adata.n_vars}."
-        ) from error
+    for span in LOESS_SPANS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                table = sc.pp.highly_variable_genes(
+                    adata, n_top_genes=n_top_genes, layer=layer, flavor="seurat_v3", span=span, inplace=False
+                )
+            break
+        except ValueError as error:  # skmisc's loess, where few cells give few different means
+            if span == LOESS_SPANS[-1]:
+                found = f"The variance of {adata.n_vars} genes over {adata.n_obs} cells cannot be fitted"
+                remedy = f"expected more cells or genes: use all genes, n_top_genes={adata.n_vars}"
+                raise InputError(f"{found}; {remedy}.") from error
     adata.var["highly_variable"] = table["highly_variable"].to_numpy(dtype=bool)
     adata.var["highly_variable_rank"] = table["highly_variable_rank"].to_numpy(dtype=float)
 
