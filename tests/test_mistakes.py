@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 import anndata
 import numpy as np
@@ -122,3 +123,23 @@ def test_variable_genes_are_found_in_few_cells(n_cells):
     sp.pp.variable_genes(adata, n_top_genes=500)
     assert adata.var["highly_variable"].sum() == 500
     assert {"LYZ", "S100A9"} <= set(adata.var_names[adata.var["highly_variable_rank"] < 50])
+
+
+def test_a_setting_that_none_of_the_models_has_is_refused(data, tmp_path):
+    with pytest.raises(InputError, match=r"no setting 'alhpa' there.* did you mean 'alpha'"):
+        study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES | {"alhpa": 0.1})
+    only = StudyConfig(models=("autoencoder", "beta-vae"))
+    with pytest.raises(InputError, match="autoencoder and beta-vae: no setting 'alpha'"):
+        study_module.run(data, tmp_path / "s", only, changes={"alpha": 0.1})
+
+
+def test_quiet_hides_warnings_too(data, tmp_path, monkeypatch, capfd):
+    adata = anndata.read_h5ad(data)
+    adata.var_names = [adata.var_names[0], adata.var_names[0], *adata.var_names[2:]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.write_h5ad(tmp_path / "twice.h5ad")
+    words = ("fit", tmp_path / "twice.h5ad", "--model", "autoencoder", "--save", tmp_path / "m", *SHORT)
+    with warnings.catch_warnings():
+        assert sparcell(*words, "--quiet", monkeypatch=monkeypatch) == 0
+    assert capfd.readouterr() == ("", "")

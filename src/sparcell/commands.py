@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -193,6 +194,7 @@ def check_output_file(out: Path, input: Path) -> None:
 
 
 def hush(quiet: bool) -> None:
-    """Show warnings and errors only."""
+    """Show errors only."""
     if quiet:
         log.setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")

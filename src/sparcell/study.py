@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from sparcell import checkpoint, datasets, files, io, labels, outputs, pp, presets
 from sparcell.checks import require_kind
-from sparcell.config import StudyConfig
+from sparcell.config import DataConfig, StudyConfig
 from sparcell.errors import InputError, did_you_mean
 from sparcell.metrics import clustering_scores
 from sparcell.models import MODELS
@@ -175,6 +175,12 @@ def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
         for name in choice:
             if name not in known:
                 raise InputError(f"no {what} {name!r}; {did_you_mean(name, known)}")
+    kinds: list[type] = [DataConfig, *(MODELS[model] for model in config.models)]
+    names = {setting.name for kind in kinds for setting in fields(kind)}
+    for name in changes.keys() - names:
+        raise InputError(
+            f"{' and '.join(config.models)}: no setting {name!r} there, so it would do nothing; {did_you_mean(name, sorted(names))}"
+        )
     for preset in dict.fromkeys(config.presets):
         for model in dict.fromkeys(config.models):
             for seed in range(config.seeds):
