@@ -143,3 +143,17 @@ def test_quiet_hides_warnings_too(data, tmp_path, monkeypatch, capfd):
     with warnings.catch_warnings():
         assert sparcell(*words, "--quiet", monkeypatch=monkeypatch) == 0
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("place", ["umis", "raw"])
+def test_counts_that_are_not_in_x_are_named_and_found(data, place):
+    adata = anndata.read_h5ad(data)
+    counts = adata.X.copy()
+    if place == "raw":
+        adata.raw = adata.copy()
+    else:
+        adata.layers[place] = counts
+    adata.X = counts.log1p()
+    with pytest.raises(InputError, match=rf"X holds log-normalised .* type --counts-layer {place}\."):
+        study_module.with_counts(adata, None)
+    assert (counts != study_module.with_counts(adata, place).X).nnz == 0

@@ -99,7 +99,9 @@ class StudyConfig:
         "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code).",
     ] = ("seed", "hvg")
     seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
-    counts_layer: Annotated[str | None, "Layer that holds the raw counts; X when not given."] = None
+    counts_layer: Annotated[
+        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
+    ] = None
     labels: Annotated[
         Path | None,
         "CSV of cell types: barcodes first, then one column of labels (or the one --labels-key names).",

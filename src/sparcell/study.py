@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparcell import checkpoint, datasets, files, io, labels, outputs, pp, presets
-from sparcell.checks import require_kind
+from sparcell.checks import matrix_kind, require_kind
 from sparcell.config import DataConfig, StudyConfig
 from sparcell.errors import InputError, did_you_mean
 from sparcell.metrics import clustering_scores
@@ -195,10 +195,7 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
     """Read the data, run quality control to cell types, and settle on the labels."""
     adata = datasets.pbmc3k() if data is None else io.read(data)
     title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
-    if config.counts_layer is not None:
-        adata.X = read_layer(adata, config.counts_layer)[0]
-    matrix, where = read_layer(adata, None)
-    require_kind(matrix, "counts", where)
+    adata = with_counts(adata, config.counts_layer)
     digest = outputs.digest_of_matrix(adata)
     given = None
     if config.labels is not None:
@@ -230,6 +227,27 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
                 else "markers on Louvain clusters of 10 principal components"
             )
     return Prepared(adata, qc, found, source, follows_pca(found, adata), title, digest)
+
+
+def with_counts(adata: AnnData, layer: str | None) -> AnnData:
+    """Bring the raw counts to X: those of a layer, or of adata.raw under the name raw. Where X has none, tell who has."""
+    if layer == "raw" and layer not in adata.layers and adata.raw is not None:
+        adata = adata.raw.to_adata()
+        adata.var_names_make_unique()
+    elif layer is not None:
+        adata.X = read_layer(adata, layer)[0]
+    matrix, where = read_layer(adata, None)
+    try:
+        require_kind(matrix, "counts", where if layer is None else f"--counts-layer {layer}")
+    except InputError as error:
+        places = {**adata.layers, **({} if adata.raw is None else {"raw": adata.raw.X})}
+        found = [name for name, values in places.items() if matrix_kind(values) == "counts"]
+        if not found:
+            raise
+        raise InputError(
+            f"{error} Counts were found in {found[0]}: type --counts-layer {found[0]}."
+        ) from error
+    return adata
 
 
 def check_kept(qc: pd.DataFrame, config: StudyConfig) -> None:
