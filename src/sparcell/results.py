@@ -67,7 +67,7 @@ class Results:
     label_source: str
     """In words: "column seurat of labels.csv" or "markers on Louvain clusters of 10 principal components"."""
     labels_from_pca: bool
-    """Whether the labels were derived from PCA, which gives PCA an advantage by construction."""
+    """Whether the labels come from, or agree with, a clustering of principal components: an advantage for PCA by construction."""
     rows: tuple[Row, ...]
     scores: pd.DataFrame
     """Columns model, seed, space, nmi, ari, homogeneity, completeness."""

@@ -224,12 +224,12 @@ def against_pca(results: Results) -> list[str]:
     ]
     if results.labels_from_pca:
         sentences.append(
-            "The labels themselves were derived from principal components, so PCA has an advantage by construction: "
+            "The labels come from principal components or agree with a clustering of them, so PCA has an advantage by construction: "
             "agreement with them does not show that PCA is the better code."
         )
     else:
         sentences.append(
-            "The labels do not come from PCA, so the comparison favours neither side by construction."
+            "The labels do not agree with a clustering of principal components, so PCA has no advantage by construction."
         )
     return sentences
 
