@@ -157,3 +157,12 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     with pytest.raises(InputError, match=rf"X holds log-normalised .* type --counts-layer {place}\."):
         study_module.with_counts(adata, None)
     assert (counts != study_module.with_counts(adata, place).X).nnz == 0
+
+
+def test_one_cluster_is_told_in_words_of_the_shell(data, tmp_path):
+    anndata.read_h5ad(data)[:6].copy().write_h5ad(tmp_path / "few.h5ad")
+    with (
+        pytest.warns(UserWarning, match="all are used"),
+        pytest.raises(InputError, match=r"form one cluster.*--labels-key"),
+    ):
+        study_module.run(tmp_path / "few.h5ad", tmp_path / "s", CONFIG)

@@ -220,6 +220,10 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
             source = f"column {given.name} of {Path(str(config.labels)).name}"
         else:
             key = config.labels_key or ours["cell_type"]
+            if not config.labels_key and adata.obs[key].nunique() < 2:
+                raise InputError(
+                    f"the {adata.n_obs} cells left form one cluster; expected two or more: give --labels or --labels-key."
+                )
             found = labels.labels_from_obs(adata, key)
             source = (
                 f"obs column {key}"
