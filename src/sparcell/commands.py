@@ -190,6 +190,10 @@ def check_output_file(out: Path, input: Path) -> None:
         raise InputError(
             f"--out is the input, {input}; expected another name, so that the input stays as it is."
         )
+    if out.exists():
+        raise InputError(
+            f"--out is {out}, which exists; expected a new name, so that nothing is overwritten."
+        )
     files.check_output_folder(out.parent, allow_existing=True)
 
 

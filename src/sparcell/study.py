@@ -382,12 +382,16 @@ def show(results: Results) -> None:
 
     table = Table(title=f"{results.title}: k-means on the 2-D map against {results.label_source}")
     for column in ("model", *MEASURES):
-        table.add_column(column, justify="left" if column == "model" else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     primary = results.scores[results.scores["space"] == PRIMARY_SPACE].drop(columns=["seed", "space"])
     for name, group in primary.groupby("model", sort=False):
         spread = group[list(MEASURES)].std()
         cells = [
-            f"{group[m].mean():.3f}" + (f" ± {spread[m]:.3f}" if len(group) > 1 else "") for m in MEASURES
+            _short(group[m].mean()) + (f" ± {_short(spread[m])}" if len(group) > 1 else "") for m in MEASURES
         ]
         table.add_row(str(name), *cells)
     Console().print(table)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1)

@@ -34,7 +34,8 @@ def train(
     network.train()
     for number in range(1, config.epochs + 1):
         started = time.perf_counter()
-        sums = torch.zeros(3, dtype=torch.float64, device=generator.device)
+        exact = torch.float32 if generator.device.type == "mps" else torch.float64  # mps has no float64
+        sums = torch.zeros(3, dtype=exact, device=generator.device)
         n_cells = 0
         for batch in batches(number):
             loss = negative_elbo(network(batch, generator), network.likelihood, batch, beta)
