@@ -236,7 +236,7 @@ def cluster(
     adata.obsm["X_pca"] = pca_nd
     adata.obsp["snn"] = snn
     column = own_column(adata, "cluster")
-    adata.obs[column] = pd.Categorical.from_codes(numbers_n, categories=pd.Index(names))
+    adata.obs[column] = pd.Categorical.from_codes(numbers_n.tolist(), categories=pd.Index(names))
     note(adata, cluster=settings, keys={"cluster": column})
     log.info("%d clusters of %d cells", len(names), adata.n_obs)
 

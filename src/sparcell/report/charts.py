@@ -273,7 +273,7 @@ def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
     low, high = colour_range(summary)
     notes, z = [], []
     for line, row in enumerate(rows):
-        z.append(_rounded(summary.loc[row.name, list(MEASURES)].to_numpy(dtype=float), 4))
+        z.append(_rounded(np.array([value_at(summary, row.name, measure) for measure in MEASURES]), 4))
         for column, measure in enumerate(MEASURES):
             mean, sd = value_at(summary, row.name, measure), value_at(summary, row.name, f"{measure}_sd")
             spread = "" if np.isnan(sd) else f"<br><span style='font-size:.82em'>± {sd:.3f}</span>"
