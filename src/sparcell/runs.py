@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sparcell.estimator import Model
     from sparcell.presets import Trained
 
+FORMAT = 1
+"""Of stored runs; raise it whenever the same settings begin to give other results, so that old runs are made anew."""
+
 N_GENERATED = 500
 N_STEPS = 12
 HISTORY = ("epoch", "loss", "nll", "kl", "seconds")

@@ -20,7 +20,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.metrics import clustering_scores
 from sparcell.models import MODELS
 from sparcell.results import MEASURES, PRIMARY_SPACE, Results, Row
-from sparcell.runs import Run, Scene, run_baseline, run_model
+from sparcell.runs import FORMAT, Run, Scene, run_baseline, run_model
 from sparcell.schema import read_layer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Task:
         )
         limits = (config.max_genes, config.max_pct_mito)
         return outputs.digest_of(
-            [outputs.versions(), self.name, self.seed, self.n_components, settings, given, limits]
+            [FORMAT, outputs.versions(), self.name, self.seed, self.n_components, settings, given, limits]
         )
 
 
