@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import small
+from shell import sparcell
 from sparcell import cli
 from sparcell.commands import StudyModelOptions, StudyOptions
 from sparcell.config import StudyConfig, settings_of
@@ -21,14 +22,6 @@ def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "counts.h5ad"
     small.counts(200).write_h5ad(path)
     return path
-
-
-def sparcell(*words, monkeypatch):
-    """Run a command in this process; return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["sparcell", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code or 0
 
 
 def run(*words):

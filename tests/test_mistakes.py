@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 
 import anndata
@@ -12,7 +11,7 @@ import pytest
 
 import small
 import sparcell as sp
-from sparcell import cli
+from shell import sparcell
 from sparcell import study as study_module
 from sparcell.config import StudyConfig
 from sparcell.errors import InputError
@@ -27,14 +26,6 @@ def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "counts.h5ad"
     small.counts(200).write_h5ad(path)
     return path
-
-
-def sparcell(*words, monkeypatch):
-    """Run a command in this process; return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["sparcell", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code or 0
 
 
 @pytest.mark.parametrize("target", ["notes.txt/model", "coded.h5ad"])
