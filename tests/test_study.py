@@ -16,6 +16,7 @@ from sparcell.config import StudyConfig
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 from sparcell.results import MEASURES
+from sparcell.runs import Run
 
 CONFIG = StudyConfig(n_top_genes=300, perplexity=20)
 CHANGES = {"epochs": 3, "encoder": (32, 16), "batch_size": 128}
@@ -173,3 +174,13 @@ def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch
     with pytest.raises(InputError, match=said):
         study_module.run(data, tmp_path / "s", config, changes=changes, silent=True)
     assert not (tmp_path / "s" / "runs").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5])
+def test_a_damaged_run_is_taken_for_none(tmp_path, kept):
+    content = Run({"code_nk": np.ones((50, 2))}).to_bytes("same")
+    path = tmp_path / "run.npz"
+    path.write_bytes(content)
+    assert Run.from_file(path, "same") is not None
+    path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    assert Run.from_file(path, "same") is None

@@ -9,6 +9,7 @@ import io as bytes_io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -73,9 +74,9 @@ class Run:
     def from_file(cls, path: Path, fingerprint: str) -> Run | None:
         """Read a run back; None where there is none, it is damaged, or it was made from something else."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
         return cls(arrays) if str(arrays.pop("fingerprint", "")) == fingerprint else None
 

@@ -210,9 +210,8 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
     )
     check_kept(qc, config)
     pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes)
-    ours = adata.uns["sparcell_pp"][
-        "keys"
-    ]  # columns of the user's own keep their names, so ours may have others
+    # columns of the user's own keep their names, so ours may have others
+    ours = adata.uns["sparcell_pp"]["keys"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # cells without a label were told of above
         if given is not None:
@@ -230,7 +229,7 @@ def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
                 if config.labels_key
                 else "markers on Louvain clusters of 10 principal components"
             )
-    return Prepared(adata, qc, found, source, follows_pca(found, adata), title, digest)
+    return Prepared(adata, qc, found, source, follows_pca(found, adata.obs[ours["cluster"]]), title, digest)
 
 
 def with_counts(adata: AnnData, layer: str | None) -> AnnData:
@@ -270,12 +269,10 @@ def check_kept(qc: pd.DataFrame, config: StudyConfig) -> None:
     )
 
 
-def follows_pca(found: pd.Categorical, adata: AnnData) -> bool:
+def follows_pca(found: pd.Categorical, clusters: pd.Series) -> bool:
     """Tell whether labels are, or look like, a clustering of principal components, which gives PCA an advantage."""
     known = ~pd.isna(found)
-    agreement = clustering_scores(
-        found.codes[known], adata.obs[adata.uns["sparcell_pp"]["keys"]["cluster"]].cat.codes[known]
-    )["ari"]
+    agreement = clustering_scores(found.codes[known], clusters.cat.codes[known])["ari"]
     return agreement >= PCA_AGREEMENT
 
 
