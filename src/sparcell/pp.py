@@ -15,6 +15,7 @@ from scipy import sparse
 
 from sparcell.checks import require_kind
 from sparcell.errors import InputError, did_you_mean
+from sparcell.genes import variable_genes
 from sparcell.graph import louvain, nearest_neighbors, shared_neighbors
 from sparcell.markers import fits_table, name_by_markers, pbmc_markers, read_markers, table_order
 from sparcell.quality import MANY_REMOVED, count_nonzero, kept_cells, many_removed, quality_table
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+__all__ = [
+    "cell_types",
+    "cluster",
+    "lognormalize",
+    "name_clusters",
+    "quality_control",
+    "seurat",
+    "variable_genes",
+]
+
 log = logging.getLogger("sparcell")
 
 N_COMPONENTS = 50
@@ -34,9 +45,6 @@ N_COMPONENTS = 50
 
 MIN_GENES = 200
 """Cells with this many genes or fewer go (Seurat's tutorial)."""
-
-LOESS_SPANS = (0.3, 0.5, 1.0)
-"""Share of the genes that a point of the loess of variance on mean sees: Seurat's, and wider ones for where it cannot be fitted."""
 
 CLIP = 10.0
 """Scaled values are clipped here, in standard deviations (Seurat's ScaleData)."""
@@ -129,55 +137,6 @@ def lognormalize(
         sc.pp.normalize_total(work, target_sum=target_sum)
         sc.pp.log1p(work)
     adata.layers[key_added] = sparse.csr_matrix(work.X)
-
-
-def variable_genes(adata: AnnData, *, n_top_genes: int = 2000, layer: str = "counts") -> None:
-    """Mark the genes that vary more than their mean explains (Seurat's vst, through scanpy's seurat_v3).
-
-    Parameters
-    ----------
-    n_top_genes
-        How many; where there are no more genes than that, all are marked, with a warning.
-    layer
-        Where the counts are.
-
-    Writes
-    ------
-    var["highly_variable"], bool; var["highly_variable_rank"], 0 the most variable, missing for the others.
-
-    Raises
-    ------
-    InputError
-        If there is no such layer, it does not hold counts, or there are too few values for the loess.
-    """
-    import scanpy as sc
-
-    where, counts_ng = matrix_of(adata, layer)
-    require_kind(counts_ng, "counts", where)
-    if n_top_genes < 1:
-        raise InputError(f"n_top_genes is {n_top_genes}; expected 1 or more.")
-    if adata.n_vars <= n_top_genes:
-        if adata.n_vars < n_top_genes:
-            message = f"{n_top_genes} variable genes asked for and there are {adata.n_vars}: all are used."
-            warnings.warn(message, UserWarning, stacklevel=2)
-        adata.var["highly_variable"] = True
-        adata.var["highly_variable_rank"] = np.nan
-        return
-    for span in LOESS_SPANS:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                table = sc.pp.highly_variable_genes(
-                    adata, n_top_genes=n_top_genes, layer=layer, flavor="seurat_v3", span=span, inplace=False
-                )
-            break
-        except ValueError as error:  # skmisc's loess, where few cells give few different means
-            if span == LOESS_SPANS[-1]:
-                found = f"The variance of {adata.n_vars} genes over {adata.n_obs} cells cannot be fitted"
-                remedy = f"expected more cells or genes: use all genes, n_top_genes={adata.n_vars}"
-                raise InputError(f"{found}; {remedy}.") from error
-    adata.var["highly_variable"] = table["highly_variable"].to_numpy(dtype=bool)
-    adata.var["highly_variable_rank"] = table["highly_variable_rank"].to_numpy(dtype=float)
 
 
 def cluster(
