@@ -62,7 +62,7 @@ IMPORTS_ONLY = {
     "results": set(),
     "progress": set(),
     "sources": set(),
-    "datasets": set(),
+    "datasets": {"errors"},
     "embed": set(),
     "config": {"errors"},
     "runtime": {"errors"},
