@@ -13,15 +13,16 @@ import pytest
 import torch
 from scipy import stats
 
+from cells import cells
 from sparcell.config import LikelihoodConfig
-from sparcell.contracts import Batch, Output
+from sparcell.contracts import Output
 from sparcell.likelihoods import Gaussian
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
 from sparcell.objective import negative_elbo
 
 N_DRAWS = 60_000
-TINY = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
+TINY = {"likelihood": "gaussian", "encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
 CASES = {
     "beta-vae, one latent": ("beta-vae", {"n_latent": 1}, 3),
     "beta-vae, two latents": ("beta-vae", {"n_latent": 2, "variance": 1.3}, 5),
@@ -42,7 +43,7 @@ def network_of(name, settings, n_genes):
 
 
 def copies(x_g, n_cells):
-    return Batch(torch.from_numpy(np.tile(x_g, (n_cells, 1))))
+    return cells(torch.from_numpy(np.tile(x_g, (n_cells, 1))))
 
 
 def decoded(network, z_mk):
@@ -74,7 +75,11 @@ def truth(network, x_g, *, n_nodes=801, reach=14.0):
         gamma_k, mu_k, alpha, nodes = None, posterior.mean[0].numpy(), None, grid
         weights = np.full(n_nodes, step)
     else:
-        gamma_k, mu_k, alpha = posterior.gamma[0].numpy(), posterior.mu[0].numpy(), posterior.alpha
+        gamma_k, mu_k, alpha = (
+            posterior.gamma[0].numpy(),
+            posterior.mu[0].numpy(),
+            posterior.alpha_logit.sigmoid()[0].item(),
+        )
         nodes, weights = np.append(grid, 0.0), np.append(np.full(n_nodes, step), 1.0)
 
     def log_density(mu, sigma, on):
@@ -127,7 +132,7 @@ def test_a_decoder_that_ignores_the_code_leaves_the_prior_as_the_best_posterior(
         next(network.decoder.parameters()).zero_()
         exact = truth(network, x_g)
         posterior = network.posterior(copies(x_g, 1))
-        nll = network.likelihood.nll(network.decode(posterior.mean), copies(x_g, 1)).item()
+        nll = network.likelihood.nll(network.decode(posterior.mean, copies(x_g, 1)), copies(x_g, 1)).item()
     assert exact.log_evidence == pytest.approx(-nll, abs=1e-6)
     assert exact.kl_to_posterior == pytest.approx(posterior.kl().item(), abs=1e-6)
 
@@ -136,7 +141,7 @@ def test_a_decoder_that_ignores_the_code_leaves_the_prior_as_the_best_posterior(
 @pytest.mark.parametrize("name", MODELS)
 def test_the_loss_is_the_mean_nll_plus_beta_times_the_mean_kl(name, beta):
     network = MODELS[name](**TINY).network(4)
-    batch = Batch(torch.randn(7, 4, generator=torch.Generator().manual_seed(1)))
+    batch = cells(torch.randn(7, 4, generator=torch.Generator().manual_seed(1)))
     output = network(batch, torch.Generator().manual_seed(0))
     loss = negative_elbo(output, network.likelihood, batch, beta)
     kl_n = output.posterior.kl().sum(dim=1)
@@ -149,14 +154,14 @@ def test_the_loss_is_the_mean_nll_plus_beta_times_the_mean_kl(name, beta):
 def test_the_kl_is_summed_over_latents_and_averaged_over_cells():
     mean_nk = torch.tensor([[1.0, 2.0], [0.0, 3.0], [0.0, 0.0]])
     posterior = GaussianPosterior(mean_nk, torch.zeros(3, 2))
-    likelihood = Gaussian(2, 4, LikelihoodConfig())
-    batch = Batch(torch.zeros(3, 4))
+    likelihood = Gaussian(2, 4, 0, LikelihoodConfig())
+    batch = cells(torch.zeros(3, 4))
     loss = negative_elbo(Output(posterior, mean_nk), likelihood, batch, 1.0)
     assert loss.kl.item() == pytest.approx((0.5 + 2.0 + 4.5) / 3)
 
 
 def gaussian(n_hidden, n_genes, variance):
-    likelihood = Gaussian(n_hidden, n_genes, LikelihoodConfig(variance=variance)).double()
+    likelihood = Gaussian(n_hidden, n_genes, 0, LikelihoodConfig(variance=variance)).double()
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in likelihood.parameters():
@@ -170,8 +175,8 @@ def gaussian(n_hidden, n_genes, variance):
 def test_gaussian_nll_is_scipy_s_and_its_own_distribution_s(variance):
     likelihood, h_nh, x_ng = gaussian(3, 4, variance)
     with torch.no_grad():
-        nll_n = likelihood.nll(h_nh, Batch(x_ng)).numpy()
-        distribution = likelihood.distribution(h_nh)
+        nll_n = likelihood.nll(h_nh, cells(x_ng)).numpy()
+        distribution = likelihood.distribution(h_nh, cells(x_ng))
         mean_ng = h_nh.numpy() @ likelihood.head.weight.numpy().T + likelihood.head.bias.numpy()
     log_prob_ng = stats.norm(mean_ng, math.sqrt(variance)).logpdf(x_ng.numpy())
     np.testing.assert_allclose(distribution.mean.numpy(), mean_ng, rtol=1e-12)
@@ -183,7 +188,7 @@ def test_gaussian_density_integrates_to_one():
     likelihood, h_nh, _ = gaussian(3, 1, 0.7)
     grid = torch.linspace(-40, 40, 80_001, dtype=torch.float64)
     with torch.no_grad():
-        nll = likelihood.nll(h_nh[:1].expand(len(grid), 3), Batch(grid[:, None]))
+        nll = likelihood.nll(h_nh[:1].expand(len(grid), 3), cells(grid[:, None]))
     assert torch.trapezoid((-nll).exp(), grid).item() == pytest.approx(1, abs=1e-9)
 
 
@@ -191,22 +196,22 @@ def test_gaussian_gradients_are_those_of_finite_differences():
     likelihood, h_nh, x_ng = gaussian(3, 4, 0.7)
     weight, bias = likelihood.head.weight, likelihood.head.bias
     assert torch.autograd.gradcheck(
-        lambda h, *_: likelihood.nll(h, Batch(x_ng)), (h_nh.requires_grad_(), weight, bias)
+        lambda h, *_: likelihood.nll(h, cells(x_ng)), (h_nh.requires_grad_(), weight, bias)
     )
 
 
 def test_with_variance_one_half_the_nll_is_the_sum_of_squares_and_a_constant():
     likelihood, h_nh, x_ng = gaussian(3, 4, LikelihoodConfig().variance)
     with torch.no_grad():
-        nll_n = likelihood.nll(h_nh, Batch(x_ng))
+        nll_n = likelihood.nll(h_nh, cells(x_ng))
         squares_n = (likelihood.head(h_nh) - x_ng).square().sum(dim=1)
     np.testing.assert_allclose((nll_n - squares_n).numpy(), 4 * 0.5 * math.log(math.pi), rtol=1e-9)
 
 
 def test_gaussian_draws_have_the_distribution_s_moments_and_come_from_the_generator():
-    likelihood, h_nh, _ = gaussian(3, 2, 0.7)
+    likelihood, h_nh, x_ng = gaussian(3, 2, 0.7)
     with torch.no_grad():
-        many = likelihood.distribution(h_nh[:1].expand(100_000, 3))
+        many = likelihood.distribution(h_nh[:1].expand(100_000, 3), cells(x_ng))
         state = torch.get_rng_state()
         x_ng = many.sample(torch.Generator().manual_seed(0))
         assert torch.equal(torch.get_rng_state(), state)

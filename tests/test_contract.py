@@ -14,8 +14,9 @@ import torch
 from scipy import sparse
 
 import sparcell as sp
+from cells import cells
 from planted import QUICK, lognormalised, planted
-from sparcell.contracts import Batch, Epoch
+from sparcell.contracts import Epoch
 from sparcell.errors import InputError, TrainingError
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
@@ -130,7 +131,7 @@ def test_the_global_seeds_do_not_matter(kind, adata, model):
 
 def test_the_loss_falls_and_all_is_finite(model):
     history = model.history
-    assert list(history.columns) == ["epoch", "loss", "nll", "kl", "seconds"]
+    assert list(history.columns) == ["epoch", "loss", "nll", "kl", "kl_weight", "held_out", "seconds"]
     assert list(history["epoch"]) == list(range(1, FIT["epochs"] + 1))
     assert np.isfinite(history.to_numpy()).all()
     expected = history["nll"] + model.settings.kl_weight * history["kl"]
@@ -255,7 +256,7 @@ def test_gamma_is_given_by_models_with_spikes_and_by_no_other(model, adata):
     codes = model.codes(adata)
     x_ng = adata.layers["lognorm"].toarray()
     with torch.no_grad():
-        posterior = model.network.posterior(Batch(torch.from_numpy(x_ng)))
+        posterior = model.network.posterior(cells(torch.from_numpy(x_ng)))
     if posterior.gamma is None:
         assert codes.gamma_nk is None
         with pytest.raises(InputError, match="has no spikes"):

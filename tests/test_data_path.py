@@ -21,6 +21,7 @@ from scipy import sparse
 from planted import planted
 from sparcell import sampler
 from sparcell.config import DataConfig
+from sparcell.covariates import Covariates
 from sparcell.errors import InputError
 from sparcell.loader import Loader
 from sparcell.schema import SCALE_LIMIT, Schema
@@ -78,20 +79,25 @@ def test_rows_come_in_the_order_asked_and_again_if_asked_twice():
 def test_resident_and_streamed_batches_are_the_same():
     adata = planted()
     rows = learn(adata, layer="lognorm").rows(adata)
-    resident, streamed = Loader(rows, 120, CPU), Loader(rows, 120, CPU, dense_limit=0)
-    assert resident.resident_ng is not None
-    assert streamed.resident_ng is None
+    known = Covariates.learn(adata.obs, "type", ["depth"]).read(adata.obs)
+    resident, streamed = Loader(rows, known, 120, CPU), Loader(rows, known, 120, CPU, dense_limit=0)
+    assert resident.resident is not None
+    assert streamed.resident is None
     plan = sampler.plan(300, 64, 0, 1)
     for one, other, index in zip(resident.batches(plan), streamed.batches(plan), plan, strict=True):
-        assert torch.equal(one.x_ng, other.x_ng)
+        for name in ("x_ng", "size_n1", "batch_nb", "covariates_nc"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+        np.testing.assert_array_equal(one.batch_nb.numpy(), known.batch_nb[index])
+        np.testing.assert_array_equal(one.covariates_nc.numpy(), known.covariates_nc[index])
         assert one.x_ng.dtype == torch.float32
         np.testing.assert_array_equal(one.x_ng.numpy(), adata.layers["lognorm"].toarray()[index])
 
 
 def test_cells_are_held_dense_up_to_the_limit_only():
     rows = MemoryRows(sparse.csr_matrix((10, 5), dtype=np.float32))
-    assert Loader(rows, 5, CPU, dense_limit=200).resident_ng is not None
-    assert Loader(rows, 5, CPU, dense_limit=199).resident_ng is None
+    known = Covariates().average(10)
+    assert Loader(rows, known, 5, CPU, dense_limit=200).resident is not None
+    assert Loader(rows, known, 5, CPU, dense_limit=199).resident is None
 
 
 def by_hand():
@@ -108,7 +114,7 @@ def by_hand():
 def test_counts_are_normalised_as_by_hand():
     adata, expected = by_hand()
     schema = learn(adata)
-    assert schema == Schema(("x", "y", "z"), None, normalise=True)
+    assert schema == Schema(("x", "y", "z"), None, counts=False, normalise=True)
     np.testing.assert_allclose(schema.matrix(adata).toarray(), expected, rtol=1e-6)
 
 
@@ -197,14 +203,21 @@ def test_columns_follow_the_model_s_genes_not_the_data_s():
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"layer": "lognorm", "scale": True}, {"genes": "marked", "scale": True}]
+    "data",
+    [
+        {},
+        {"batch_key": "type", "covariates": ("depth", "batch")},
+        {"layer": "lognorm", "scale": True},
+        {"genes": "marked", "scale": True},
+    ],
 )
 def test_a_schema_survives_json(data):
-    schema = learn(planted(), **data)
+    adata = planted()
+    adata.obs["batch"] = np.where(np.arange(adata.n_obs) % 3 == 0, "a", "b")
+    schema = learn(adata, **data)
     read = json.loads(json.dumps(dataclasses.asdict(schema)))
-    again = Schema(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
-    )
+    read = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
+    again = Schema(**{**read, "covariates": Covariates.from_json(read["covariates"])})
     assert again == schema
 
 

@@ -11,12 +11,12 @@ from scipy import integrate, special, stats
 
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
-from sparcell.models.beta_vsc import SpikeSlab
+from sparcell.models.beta_vsc import GATES, SpikeSlab
 
 SLABS = [(0.0, 1.0), (0.7, 0.4), (-2.5, 1.6), (4.0, 0.05)]
 LOGITS = [-8.0, -2.0, 0.0, 0.8, 8.0]
 DRAWS = 400_000
-TEMPERATURE = MODELS["beta-vsc"]().temperature
+TEMPERATURE = MODELS["beta-vsc"](likelihood="gaussian").temperature
 """The default, for which the bias of the gate's gradient is stated."""
 
 
@@ -34,7 +34,14 @@ def gaussian(mu, sigma, n_cells=1):
 
 def spike_slab(mu, sigma, logit, n_cells=1, *, alpha=0.3, temperature=TEMPERATURE):
     logs = column(math.log(sigma), n_cells)
-    return SpikeSlab(column(mu, n_cells), logs, column(logit, n_cells), alpha, temperature)
+    return sparse(column(mu, n_cells), logs, column(logit, n_cells), alpha, temperature)
+
+
+def sparse(mu, log_sigma, logit, alpha, temperature, gate="straight-through", progress=1.0):
+    alpha_logit = torch.tensor([math.log(alpha / (1 - alpha))], dtype=mu.dtype)
+    return SpikeSlab(
+        mu, log_sigma, logit, alpha_logit, lambda at, source: GATES[gate](at, temperature, progress, source)
+    )
 
 
 def slab_integral(mu, sigma, weight, prior_weight):
@@ -82,9 +89,9 @@ def test_kl_is_zero_at_the_prior_and_only_there():
 def test_spike_kl_and_its_gradient_stay_finite_in_single_precision(logit):
     leaf = torch.full((1, 1), logit, requires_grad=True)
     zero = torch.zeros(1, 1)
-    SpikeSlab(zero, zero, leaf, 0.01, TEMPERATURE).kl().sum().backward()
+    sparse(zero, zero, leaf, 0.01, TEMPERATURE).kl().sum().backward()
     expected = math.log(0.99 if logit < 0 else 0.01)
-    kl = SpikeSlab(zero, zero, leaf.detach(), 0.01, TEMPERATURE).kl().item()
+    kl = sparse(zero, zero, leaf.detach(), 0.01, TEMPERATURE).kl().item()
     assert kl == pytest.approx(-expected, abs=0.02)
     assert torch.isfinite(leaf.grad).all()
 
@@ -149,7 +156,7 @@ def test_every_latent_has_a_gate_gradient_in_an_epoch_even_where_a_gate_is_nearl
     """In single precision and over 2,638 cells; its mean has the sign of the truth, which for f(z) = z and mu = 1 is +."""
     leaf = torch.full((2638, 6), logit, requires_grad=True)
     mu = torch.ones(2638, 6)
-    SpikeSlab(mu, mu.log() - 9, leaf, 0.5, TEMPERATURE).rsample(generator()).sum().backward()
+    sparse(mu, mu.log() - 9, leaf, 0.5, TEMPERATURE).rsample(generator()).sum().backward()
     assert torch.isfinite(leaf.grad).all()
     assert (leaf.grad.sum(dim=0) > 0).all()
 
@@ -206,7 +213,7 @@ def test_the_gate_s_gradient_of_a_line_is_the_relaxation_s():
 
 
 def test_gaussian_prior_draws_are_standard_normal():
-    z = MODELS["beta-vae"](n_latent=3).latent(8).prior(50_000, generator()).numpy()
+    z = MODELS["beta-vae"](likelihood="gaussian", n_latent=3).latent(8).prior(50_000, generator()).numpy()
     assert z.shape == (50_000, 3)
     for z_n in z.T:
         assert stats.kstest(z_n, "norm").pvalue > 1e-4
@@ -214,7 +221,12 @@ def test_gaussian_prior_draws_are_standard_normal():
 
 
 def test_spike_and_slab_prior_draws_are_off_as_often_as_claimed_and_normal_elsewhere():
-    z = MODELS["beta-vsc"](n_latent=3, alpha=0.2).latent(8).prior(50_000, generator()).numpy()
+    z = (
+        MODELS["beta-vsc"](likelihood="gaussian", n_latent=3, alpha=0.2)
+        .latent(8)
+        .prior(50_000, generator())
+        .numpy()
+    )
     assert z.shape == (50_000, 3)
     for z_n in z.T:
         assert_mean_near(z_n == 0, 0.8)
@@ -224,7 +236,7 @@ def test_spike_and_slab_prior_draws_are_off_as_often_as_claimed_and_normal_elsew
 
 def draws_of(name, seed):
     """Draws from the posterior and the prior of a model."""
-    estimator = MODELS[name](n_latent=3)
+    estimator = MODELS[name](likelihood="gaussian", n_latent=3)
     with torch.no_grad():
         latent = estimator.network(5).latent
         source = generator(seed)
@@ -246,7 +258,7 @@ def test_draws_depend_on_the_generator_only(name):
 
 
 def test_an_autoencoder_s_code_is_a_point_that_costs_nothing():
-    latent = MODELS["autoencoder"](code="linear").network(5).latent
+    latent = MODELS["autoencoder"](likelihood="gaussian", code="linear").network(5).latent
     posterior = latent(torch.randn(4, 32, generator=generator()))
     assert torch.equal(posterior.rsample(generator()), posterior.mean)
     assert torch.equal(posterior.kl(), torch.zeros(4, 6))

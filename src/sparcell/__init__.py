@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sparcell import datasets, embed, io, metrics, pl, pp, report, study
     from sparcell.config import StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
-    from sparcell.estimator import Model
+    from sparcell.model import Model
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ _HOME = {
     "BetaVAE": "models",
     "BetaVSC": "models",
     "InputError": "errors",
-    "Model": "estimator",
+    "Model": "model",
     "SparcellError": "errors",
     "StudyConfig": "config",
     "TrainingError": "errors",

@@ -10,61 +10,135 @@ import typing
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from sparcell.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """A default that depends on what a model explains; settled by the likelihood, or by the data where none is chosen."""
+
+    expression: Any
+    """For log-normalised expression: the seed study's."""
+    counts: Any
+    """For raw counts: the recommended one (docs/counts.md has the evidence)."""
+
+    def __repr__(self) -> str:
+        return f"<{self.expression!r}; on counts {self.counts!r}>"
+
+
+def by_kind(expression: T, counts: T) -> T:
+    """Give a setting one default for expression and one for counts."""
+    return cast("T", ByKind(expression, counts))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of the network. The defaults are the seed study's."""
+    """Sizes of the network."""
 
-    n_latent: Annotated[int, "Number of latents."] = 6
+    n_latent: Annotated[int, "Number of latents."] = by_kind(6, 16)
     encoder: Annotated[
         tuple[int, ...],
-        "Widths of the shared encoder layers: the first is linear, each further one ends in a ReLU.",
-    ] = (128, 32)
+        "Widths of the shared encoder layers: the first is linear where there is no norm, each further one ends in a ReLU.",
+    ] = by_kind((128, 32), (128,))
     branch: Annotated[
-        int, "Width of the ReLU layer between the shared encoder and each quantity of the code."
-    ] = 16
-    decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = (16, 32, 128)
+        int,
+        "Width of the ReLU layer between the shared encoder and each quantity of the code; 0 for none.",
+    ] = by_kind(16, 0)
+    decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = by_kind(
+        (16, 32, 128), (128,)
+    )
+    norm: Annotated[Literal["none", "layer"], "Normalisation of each hidden layer, before its ReLU."] = (
+        by_kind("none", "layer")
+    )
+    dropout: Annotated[float, "Share of the encoder's hidden units left out of a training step."] = by_kind(
+        0.0, 0.1
+    )
+    encode_covariates: Annotated[
+        bool, "Tell the encoder, not only the decoder, the batch and the covariates of a cell."
+    ] = by_kind(False, False)
 
     def __post_init__(self) -> None:
         require_whole("n_latent", self.n_latent, 1)
-        require_whole("branch", self.branch, 1)
+        require_whole("branch", self.branch, 0)
         for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
-            holds = len(widths) > 0 and all(is_whole(width, 1) for width in widths)
-            require(holds, name, widths, "one or more widths of at least 1")
+            if not isinstance(widths, ByKind):
+                holds = len(widths) > 0 and all(is_whole(width, 1) for width in widths)
+                require(holds, name, widths, "one or more widths of at least 1")
+        require_choice(NetworkConfig, "norm", self.norm)
+        require_number("dropout", self.dropout, above=0, below=1, or_equal=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodConfig:
     """What the decoder claims about the data."""
 
-    likelihood: Annotated[Literal["gaussian"], "Distribution of the expression given the code."] = "gaussian"
+    likelihood: Annotated[
+        Literal["gaussian", "poisson", "nb", "zinb"],
+        "Distribution of the data given the code: gaussian for log-normalised expression; poisson, nb (negative binomial) or zinb (with "
+        "dropped counts) for raw counts.",
+    ] = by_kind("gaussian", "nb")
     variance: Annotated[
-        float,
-        "Variance of the gaussian likelihood, shared by all genes; .5 makes its negative logarithm the plain sum of squares.",
+        float | Literal["analytic"],
+        "Variance of the gaussian likelihood, shared by all genes; .5 makes its negative logarithm the plain sum of squares, "
+        "analytic is the mean squared error itself.",
     ] = 0.5
+    dispersion: Annotated[
+        Literal["gene", "gene-batch"],
+        "Whether nb and zinb learn the dispersion of each gene once, or for every batch.",
+    ] = "gene"
 
     def __post_init__(self) -> None:
-        require_number("variance", self.variance, above=0)
+        require_choice(LikelihoodConfig, "likelihood", self.likelihood)
+        if self.variance != "analytic":
+            require_number("variance", self.variance, above=0)
+        require_choice(LikelihoodConfig, "dispersion", self.dispersion)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How the network is trained. The defaults are the seed study's."""
+    """How the network is trained."""
 
-    epochs: Annotated[int, "Passes over the cells."] = 200
-    batch_size: Annotated[int, "Cells in a step."] = 256
+    epochs: Annotated[
+        int | Literal["auto"],
+        "Passes over the cells, at most; auto: 400 for up to 20,000 cells, for more cells fewer, at least 20.",
+    ] = by_kind(200, "auto")
+    batch_size: Annotated[int, "Cells in a step."] = by_kind(256, 128)
     learning_rate: Annotated[float, "Step size of Adam."] = 1e-3
-    seed: Annotated[int, "Seed of the initial weights, the order of the cells and the noise."] = 0
+    weight_decay: Annotated[float, "Share of each weight taken off in a step, times the step size."] = (
+        by_kind(0.0, 0.0)
+    )
+    held_out: Annotated[float, "Share of the cells held out of training, to see when it should stop."] = (
+        by_kind(0.0, 0.1)
+    )
+    patience: Annotated[
+        int,
+        "Epochs without a better loss on the held-out cells after which training stops, with the best weights; 0 trains to the end.",
+    ] = by_kind(0, 30)
+    warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
+        by_kind(0.0, 0.25)
+    )
+    clip: Annotated[float, "Longest gradient of a step; a longer one is shortened to it. 0 for no limit."] = (
+        by_kind(0.0, 100.0)
+    )
+    seed: Annotated[
+        int, "Seed of the initial weights, the cells held out, the order of the cells and the noise."
+    ] = 0
     device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1, mps."] = "auto"
 
     def __post_init__(self) -> None:
-        require_whole("epochs", self.epochs, 1)
+        if self.epochs != "auto":
+            require_whole("epochs", self.epochs, 1)
         require_whole("batch_size", self.batch_size, 1)
         require_number("learning_rate", self.learning_rate, above=0, below=1)
+        require_number("weight_decay", self.weight_decay, above=0, or_equal=True)
+        require_number("held_out", self.held_out, above=0, below=1, or_equal=True)
+        require_whole("patience", self.patience, 0)
+        require_number("warmup", self.warmup, above=0, below=1, or_equal=True)
+        require_number("clip", self.clip, above=0, or_equal=True)
         require_whole("seed", self.seed, 0)
 
 
@@ -76,12 +150,22 @@ class DataConfig:
     genes: Annotated[
         str | None, "Column of var that marks the genes to use (true/false); all genes when not given."
     ] = None
+    batch_key: Annotated[
+        str | None,
+        "Column of obs with the batch of each cell (donor, chemistry, run), whose effect is left out of the code.",
+    ] = None
+    covariates: Annotated[
+        tuple[str, ...],
+        "Further columns of obs whose effects are left out of the code: numbers as they are, all else as categories.",
+    ] = ()
     normalise: Annotated[
         bool | None,
-        "Divide each cell by its total, multiply by 10,000 and take log(1+x) first; when not given, done if the layer holds raw counts.",
+        "Gaussian likelihood: divide each cell by its total, multiply by 10,000 and take log(1+x) first; when not given, done if the layer "
+        "holds raw counts.",
     ] = None
     scale: Annotated[
-        bool, "Give each gene mean 0 and variance 1, and cut at ±10; the constants are kept with the model."
+        bool,
+        "Gaussian likelihood: give each gene mean 0 and variance 1, and cut at ±10; the constants are kept with the model.",
     ] = False
 
 
@@ -137,6 +221,13 @@ def require(holds: bool, name: str, found: object, expected: str) -> None:
         raise InputError(f"{name} is {found!r}; expected {expected}.")
 
 
+def require_choice(config: type, name: str, found: object) -> None:
+    """Raise unless a setting is one of the words that its type lists."""
+    if not isinstance(found, ByKind):
+        choices = typing.get_args(typing.get_type_hints(config)[name])
+        require(found in choices, name, found, f"one of {', '.join(map(str, choices))}")
+
+
 def is_whole(found: object, least: int) -> bool:
     """Tell whether a value is a whole number of at least `least` that 63 bits can hold."""
     return isinstance(found, Integral) and least <= int(found) < 2**63
@@ -144,13 +235,16 @@ def is_whole(found: object, least: int) -> bool:
 
 def require_whole(name: str, found: object, least: int) -> None:
     """Raise unless a setting is a whole number of at least `least`."""
-    require(is_whole(found, least), name, found, f"a whole number of at least {least}")
+    holds = isinstance(found, ByKind) or is_whole(found, least)
+    require(holds, name, found, f"a whole number of at least {least}")
 
 
 def require_number(
     name: str, found: object, *, above: float, below: float = math.inf, or_equal: bool = False
 ) -> None:
     """Raise unless a setting is a finite number above `above` (or equal to it) and below `below`."""
+    if isinstance(found, ByKind):
+        return
     holds = isinstance(found, Real) and (above < float(found) < below or (or_equal and found == above))
     limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
     require(holds, name, found, f"a number {limit}" + (f" and below {below:g}" if below < math.inf else ""))

@@ -1,19 +1,23 @@
 """The nouns that travel through training: read this file first.
 
-Suffixes: n cells, g genes, k latents, h hidden units.
+Suffixes: n cells, g genes, k latents, h hidden units, b batches (donors, chemistries), c further covariates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import torch
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from torch import Tensor
+
+    from sparcell.config import LikelihoodConfig
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,18 @@ class Batch:
     """The cells of one step, on the device of the network."""
 
     x_ng: Tensor
-    """What the network sees and reconstructs."""
+    """What the likelihood explains: counts, or log-normalised expression."""
+    size_n1: Tensor
+    """Library size: total counts over the model's genes, at least 1."""
+    batch_nb: Tensor
+    """Which batch a cell is of, one-hot, or the batches' shares for an average one; b = 0 where the model knows no batches."""
+    covariates_nc: Tensor
+    """Further covariates: one-hot categories, standardised numbers; c = 0 where there are none."""
+
+    @property
+    def known_nc(self) -> Tensor:
+        """All that is known of a cell besides its expression, (n, b + c)."""
+        return torch.cat([self.batch_nb, self.covariates_nc], dim=1)
 
 
 @dataclass(frozen=True)
@@ -52,8 +67,13 @@ class Epoch:
     number: int
     """1 for the first."""
     loss: float
+    """nll + kl_weight · kl."""
     nll: float
     kl: float
+    kl_weight: float
+    """beta, or less of it during the warm-up: mean over the steps."""
+    held_out: float | None
+    """nll + beta · kl of the cells held out, after the epoch; None where none are."""
     seconds: float
 
 
@@ -66,6 +86,23 @@ class Rows(Protocol):
 
     def rows(self, index: NDArray[np.integer]) -> csr_matrix:
         """Return the cells numbered `index`, in that order, all genes, float32."""
+        ...
+
+
+class Feed(Protocol):
+    """The cells of a training run, as batches."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch."""
+        ...
+
+    def batches(self, epoch: int, first: int, last: int) -> Iterable[Batch]:
+        """Give the batches of the steps first … last - 1 of an epoch, counted from 0; epochs from 1."""
+        ...
+
+    def held_out(self) -> Iterable[Batch]:
+        """Give the cells held out, always in the same order; none where none are."""
         ...
 
 
@@ -83,7 +120,15 @@ class Posterior(Protocol):
         ...
 
     def rsample(self, generator: torch.Generator) -> Tensor:
-        """Draw z once for each cell, with gradients to the posterior's parameters, (n, k)."""
+        """Draw z once for each cell, with gradients to the posterior's parameters, (n, k): what training uses."""
+        ...
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw z from q(z|x) itself, without relaxation and without gradients, (n, k)."""
+        ...
+
+    def log_ratio(self, z_nk: Tensor) -> Tensor:
+        """log q(z|x) - log p(z) of draws of `sample`, (n, k): its mean over draws is the KL."""
         ...
 
     def kl(self) -> Tensor:
@@ -94,8 +139,8 @@ class Posterior(Protocol):
 class Latent(Protocol):
     """A module that turns the encoder's features into a posterior, and knows the prior."""
 
-    def __call__(self, features_nh: Tensor) -> Posterior:
-        """Encode the features of a batch."""
+    def __call__(self, features_nh: Tensor, progress: float = 1.0) -> Posterior:
+        """Encode the features of a batch; `progress` is the share of the warm-up that is behind, 1 after it."""
         ...
 
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
@@ -123,10 +168,15 @@ class Distribution(Protocol):
 class Likelihood(Protocol):
     """A module that owns the output head: from the decoder's last hidden layer to p(x|z)."""
 
+    counts: ClassVar[bool]
+    """Whether it explains raw counts; else log-normalised expression."""
+
+    def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None: ...
+
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path."""
         ...
 
-    def distribution(self, h_nh: Tensor) -> Distribution:
-        """The same density as an object: the path for everything that is not training."""
+    def distribution(self, h_nh: Tensor, batch: Batch) -> Distribution:
+        """The same density as an object: the path for everything that is not training. Does not read `batch.x_ng`."""
         ...

@@ -1,13 +1,18 @@
-"""From rows and a plan to batches on the device."""
+"""From rows and a plan to batches on the device.
+
+Suffixes: n cells, g genes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from sparcell import sampler
 from sparcell.contracts import Batch
 
 if TYPE_CHECKING:
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sparcell.contracts import Rows
+    from sparcell.covariates import Known
 
 DENSE_LIMIT = 2**31
 """Bytes up to which all cells are held dense on the device, so that a batch is one gather."""
@@ -24,21 +30,54 @@ class Loader:
     """Batches of `rows`, dense on `device`: from one resident matrix where it fits, else made dense batch by batch."""
 
     def __init__(
-        self, rows: Rows, n_genes: int, device: torch.device, dense_limit: int = DENSE_LIMIT
+        self, rows: Rows, known: Known, n_genes: int, device: torch.device, dense_limit: int = DENSE_LIMIT
     ) -> None:
         self.rows = rows
         self.device = device
-        self.resident_ng: Tensor | None = None
+        self.batch_nb = torch.from_numpy(known.batch_nb).to(device)
+        self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
+        self.resident: tuple[Tensor, Tensor] | None = None
         if len(rows) * n_genes * 4 <= dense_limit:
-            self.resident_ng = self._dense(np.arange(len(rows)))
+            self.resident = self._dense(np.arange(len(rows)))
 
-    def _dense(self, index: NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(self.rows.rows(index).toarray()).to(self.device)
+    def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        x_ng = self.rows.rows(index)
+        size_n1 = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)), 1.0).astype(np.float32)
+        return torch.from_numpy(x_ng.toarray()).to(self.device), torch.from_numpy(size_n1).to(self.device)
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
         """Yield the batches of a plan."""
         for index in plan:
-            if self.resident_ng is None:
-                yield Batch(self._dense(index))
+            chosen = torch.from_numpy(index).to(self.device)
+            if self.resident is None:
+                x_ng, size_n1 = self._dense(index)
             else:
-                yield Batch(self.resident_ng[torch.from_numpy(index).to(self.device)])
+                x_ng, size_n1 = (values[chosen] for values in self.resident)
+            yield Batch(x_ng, size_n1, self.batch_nb[chosen], self.covariates_nc[chosen])
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The cells of a training run: those that train, in the order of the plan, and those held out."""
+
+    loader: Loader
+    training: NDArray[np.integer]
+    """Row numbers."""
+    held_out_rows: NDArray[np.integer]
+    batch_size: int
+    seed: int
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.training) // self.batch_size)
+
+    def batches(self, epoch: int, first: int, last: int) -> Iterator[Batch]:
+        """Yield the batches of the steps first … last - 1 of an epoch, counted from 0; epochs from 1."""
+        steps = sampler.plan(len(self.training), self.batch_size, self.seed, epoch)[first:last]
+        return self.loader.batches(self.training[step] for step in steps)
+
+    def held_out(self) -> Iterator[Batch]:
+        """Yield the cells held out, always in the same order."""
+        steps = sampler.in_order(len(self.held_out_rows), self.batch_size)
+        return self.loader.batches(self.held_out_rows[step] for step in steps)

@@ -1,4 +1,4 @@
-"""The bound that training minimises."""
+"""The bound that training minimises, and how the weight of its KL grows."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def negative_elbo(output: Output, likelihood: Likelihood, batch: Batch, beta: fl
     nll = likelihood.nll(output.h_nh, batch).mean()
     kl = output.posterior.kl().sum(dim=1).mean()
     return Loss(nll + beta * kl, nll, kl)
+
+
+def warmed(step: int, n_warmup: int) -> float:
+    """Share of the warm-up that is behind at a step, counted from 0: 0 … 1, linear, and 1 where there is none (Sønderby et al. 2016)."""
+    return 1.0 if step >= n_warmup else step / n_warmup

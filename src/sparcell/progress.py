@@ -16,7 +16,7 @@ LOG_PARTS = 10
 
 
 @contextmanager
-def bar(title: str, total: int, *, silent: bool = False) -> Iterator[Callable[[str], None]]:
+def bar(title: str, total: int, *, silent: bool = False, done: int = 0) -> Iterator[Callable[[str], None]]:
     """Show the progress of `total` steps on stderr; the body calls what it is given once a step, with a short text (the current loss)."""
     from rich.console import Console
 
@@ -25,10 +25,10 @@ def bar(title: str, total: int, *, silent: bool = False) -> Iterator[Callable[[s
         yield lambda text: None
     elif console.is_terminal:
         with _columns(console) as shown:
-            task = shown.add_task(title, total=total, text="")
+            task = shown.add_task(title, total=total, completed=done, text="")
             yield lambda text: shown.update(task, advance=1, text=text)
     else:
-        yield _lines(title, total, console)
+        yield _lines(title, total, console, done)
 
 
 def _columns(console: Console) -> Progress:
@@ -53,16 +53,16 @@ def _columns(console: Console) -> Progress:
     )
 
 
-def _lines(title: str, total: int, console: Console) -> Callable[[str], None]:
+def _lines(title: str, total: int, console: Console, before: int) -> Callable[[str], None]:
     """Print every tenth of the work as a plain line."""
-    started, done, every = time.monotonic(), 0, max(1, total // LOG_PARTS)
+    started, done, every = time.monotonic(), before, max(1, total // LOG_PARTS)
 
     def advance(text: str) -> None:
         nonlocal done
         done += 1
         if done % every == 0 or done == total:
             spent = time.monotonic() - started
-            left = spent / done * (total - done)
+            left = spent / (done - before) * (total - done)
             line = (
                 f"{title}: {done}/{total}, {spent:.0f} s spent, {left:.0f} s left{', ' if text else ''}{text}"
             )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.estimator import Model
+    from sparcell.model import Model
     from sparcell.presets import Trained
 
 FORMAT = 1

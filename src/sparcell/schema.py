@@ -1,17 +1,18 @@
-"""What a model expects of data: its genes and how a matrix becomes the model's input. Saved with the model.
+"""What a model expects of data: its genes, units and covariates, and how a matrix becomes its cells. Saved with the model.
 
 Suffixes: n cells, g genes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from sparcell.checks import check_matrix, matrix_kind, require_kind
+from sparcell.covariates import Covariates
 from sparcell.errors import InputError, did_you_mean
 from sparcell.sources import MemoryRows
 
@@ -71,36 +72,53 @@ def require_unique_genes(adata: AnnData) -> None:
 
 @dataclass(frozen=True)
 class Schema:
-    """The genes of a model and the way from a layer to its input."""
+    """The genes of a model, the way from a layer to its units, and what it is told of a cell besides."""
 
     genes: tuple[str, ...]
     layer: str | None
+    counts: bool
+    """Whether the model explains raw counts; else log-normalised expression."""
     normalise: bool
+    """Whether the layer holds raw counts that are log-normalised first."""
     mean: tuple[float, ...] | None = None
     """Per gene, subtracted before training; None when the input is not scaled."""
     sd: tuple[float, ...] | None = None
+    covariates: Covariates = field(default_factory=Covariates)
+    median_size: float = 1.0
+    """Of a model of counts: median library size over the model's genes at fit."""
 
     @classmethod
-    def learn(cls, adata: AnnData, data: DataConfig) -> Schema:
-        """Read genes, units and scaling constants from the data that a model is fitted to."""
+    def learn(cls, adata: AnnData, data: DataConfig, *, counts: bool = False) -> Schema:
+        """Read genes, units, covariates and constants from the data that a model is fitted to."""
         matrix, where = read_layer(adata, data.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
-        normalise = matrix_kind(matrix) == "counts" if data.normalise is None else data.normalise
-        require_kind(matrix, "counts" if normalise else "log-normalised", where)
+        if counts and (data.scale or data.normalise):
+            raise InputError(
+                "a model of counts takes them as they are; expected normalise and scale to be left out, or likelihood='gaussian'."
+            )
+        normalise = not counts and (
+            matrix_kind(matrix) == "counts" if data.normalise is None else data.normalise
+        )
+        require_kind(matrix, "counts" if counts or normalise else "log-normalised", where)
         mask = chosen_genes(adata, data.genes)
         require_unique_genes(adata)
-        plain = cls(tuple(adata.var_names[mask]), data.layer, normalise)
-        if not data.scale:
-            return plain
-        x_ng = plain.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
+        covariates = Covariates.learn(adata.obs, data.batch_key, data.covariates)
+        plain = cls(tuple(adata.var_names[mask]), data.layer, counts, normalise, covariates=covariates)
+        if counts:
+            sizes = np.asarray(plain.matrix(adata).sum(axis=1, dtype=np.float64))
+            return replace(plain, median_size=max(1.0, float(np.median(sizes))))
+        return plain._scaled(adata) if data.scale else plain
+
+    def _scaled(self, adata: AnnData) -> Schema:
+        x_ng = self.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
         mean = np.asarray(x_ng.mean(axis=0)).ravel()
         square = np.asarray(x_ng.multiply(x_ng).mean(axis=0)).ravel()
         n = x_ng.shape[0]
         sd = np.sqrt(np.maximum(square - mean**2, 0) * n / max(n - 1, 1))
         sd[sd == 0] = 1.0  # a gene that never varies stays at 0
-        return cls(plain.genes, plain.layer, normalise, tuple(mean.tolist()), tuple(sd.tolist()))
+        return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
     def rows(self, adata: AnnData) -> Rows:
         """Check data against the schema and return its cells in the model's units."""
@@ -108,11 +126,11 @@ class Schema:
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
-        require_kind(matrix, "counts" if self.normalise else "log-normalised", where)
+        require_kind(matrix, "counts" if self.counts or self.normalise else "log-normalised", where)
         return MemoryRows(self.matrix(adata))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
-        """Return the model's input, (n, g), float32."""
+        """Return the cells in the model's units, (n, g), float32."""
         x_ng = sparse.csr_matrix(read_layer(adata, self.layer)[0], dtype=np.float32, copy=True)
         if self.normalise:  # over all genes of the data, also those the model does not use
             totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
@@ -122,7 +140,7 @@ class Schema:
         return x_ng if self.mean is None else sparse.csr_matrix(self.scaled(x_ng.toarray()))
 
     def scaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Bring log-normalised values to the model's units: z-scores cut at ±10 for a model with `scale`, else unchanged."""
+        """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`, else unchanged."""
         if self.mean is None or self.sd is None:
             return np.asarray(x_ng, dtype=np.float32)
         z_ng = (x_ng - np.asarray(self.mean)) / np.asarray(self.sd)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sparcell.likelihoods.gaussian import Gaussian
+from sparcell.likelihoods.negative_binomial import NegativeBinomial
+from sparcell.likelihoods.poisson import Poisson
+from sparcell.likelihoods.zero_inflated import ZeroInflated
 
 if TYPE_CHECKING:
-    from sparcell.config import LikelihoodConfig
     from sparcell.contracts import Likelihood
 
-LIKELIHOODS: dict[str, Callable[[int, int, LikelihoodConfig], Likelihood]] = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
+    "poisson": Poisson,
+    "nb": NegativeBinomial,
+    "zinb": ZeroInflated,
 }
-"""Name → constructor from (hidden units, genes, settings)."""
 
-__all__ = ["LIKELIHOODS", "Gaussian"]
+__all__ = ["LIKELIHOODS", "Gaussian", "NegativeBinomial", "Poisson", "ZeroInflated"]

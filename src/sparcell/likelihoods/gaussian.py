@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from sparcell.config import LikelihoodConfig
     from sparcell.contracts import Batch
+
+MEMORY = 0.99
+"""Share of the running variance that a step keeps."""
+LEAST_VARIANCE = 1e-6
+"""Where the restored values are the data to the last digit, the analytic variance stays above this."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +42,40 @@ class GaussianDistribution:
 
 
 class Gaussian(nn.Module):
-    """p(x|z) = N(W h + b, variance). With variance ½ the nll is the seed's sum of squares plus a constant."""
+    """p(x|z) = N(W h + b, variance). With variance ½ the nll is the seed's sum of squares plus a constant.
 
-    def __init__(self, n_hidden: int, n_genes: int, config: LikelihoodConfig) -> None:
+    With variance "analytic" each training step uses the variance that is best for it, the mean squared error of its cells, so that
+    nll = ½ g (log(2π · mean squared error) + 1) (σ-VAE: Rybkin, Daniilidis & Levine 2021, eq. 7): beta then weighs the KL on the scale
+    of the data. Afterwards the running mean over steps counts, which is saved with the weights.
+    """
+
+    counts: ClassVar[bool] = False
+    running: Tensor
+
+    def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.variance = config.variance
+        self.fixed = config.variance if isinstance(config.variance, float | int) else None
         self.head = nn.Linear(n_hidden, n_genes)
+        if self.fixed is None:
+            self.register_buffer("running", torch.ones(()))
+
+    @property
+    def variance(self) -> float:
+        """Variance of every gene: the fixed one, or the running mean of the analytic one."""
+        return float(self.running) if self.fixed is None else float(self.fixed)
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
-        squares: Tensor = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
-        constant = 0.5 * batch.x_ng.shape[1] * math.log(2 * math.pi * self.variance)
-        return squares / (2 * self.variance) + constant
+        squares_n: Tensor = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
+        n_genes = batch.x_ng.shape[1]
+        if self.fixed is not None:
+            return squares_n / (2 * self.fixed) + 0.5 * n_genes * math.log(2 * math.pi * self.fixed)
+        variance: Tensor = self.running
+        if self.training:
+            variance = (squares_n.mean() / n_genes).clamp_min(LEAST_VARIANCE)
+            self.running.copy_(self.running.lerp(variance.detach().to(self.running.dtype), 1 - MEMORY))
+        return squares_n / (2 * variance) + 0.5 * n_genes * torch.log(2 * math.pi * variance)
 
-    def distribution(self, h_nh: Tensor) -> GaussianDistribution:
+    def distribution(self, h_nh: Tensor, batch: Batch) -> GaussianDistribution:
         """The same density as an object."""
         return GaussianDistribution(self.head(h_nh), self.variance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparcell import estimator
+from sparcell import model
 from sparcell.models.autoencoder import Autoencoder
 from sparcell.models.beta_vae import BetaVAE
 from sparcell.models.beta_vsc import BetaVSC
@@ -12,7 +12,8 @@ from sparcell.models.beta_vsc import BetaVSC
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sparcell.estimator import Estimator, Model
+    from sparcell.estimator import Estimator
+    from sparcell.model import Model
 
 MODELS: dict[str, type[Estimator]] = {
     "autoencoder": Autoencoder,
@@ -26,7 +27,7 @@ def load(folder: str | Path) -> Model:
 
     Raises InputError where the folder is not a whole, undamaged sparcell model.
     """
-    return estimator.load(folder, {kind.name: kind for kind in MODELS.values()})
+    return model.load(folder, {kind.name: kind for kind in MODELS.values()})
 
 
 __all__ = ["MODELS", "Autoencoder", "BetaVAE", "BetaVSC", "load"]

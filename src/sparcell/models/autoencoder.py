@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import nn
 
-from sparcell.config import require
+from sparcell.config import by_kind, require
 from sparcell.errors import InputError
 from sparcell.estimator import Estimator
 from sparcell.network import branch
@@ -30,6 +30,14 @@ class Point:
         """Return the code itself; there is no noise."""
         return self.mean
 
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return the code itself."""
+        return self.mean
+
+    def log_ratio(self, z_nk: Tensor) -> Tensor:
+        """Zero: there is no prior to compare with."""
+        return torch.zeros_like(z_nk)
+
     def kl(self) -> Tensor:
         """Zero: without a prior there is nothing to pay."""
         return torch.zeros_like(self.mean)
@@ -44,7 +52,7 @@ class PointLatent(nn.Module):
             branch(n_features, settings.branch, settings.n_latent), CODES[settings.code]()
         )
 
-    def forward(self, features_nh: Tensor) -> Point:
+    def forward(self, features_nh: Tensor, progress: float = 1.0) -> Point:
         """Encode the features as a point."""
         return Point(self.code(features_nh))
 
@@ -62,14 +70,15 @@ class Autoencoder(Estimator):
     code: Annotated[
         Literal["relu", "linear"],
         "Last step of the autoencoder's code; the seed study's is relu, which can leave latents dead.",
-    ] = "relu"
+    ] = by_kind("relu", "linear")
 
     name = "autoencoder"
     generative = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.code in CODES, "code", self.code, f"one of {', '.join(CODES)}")
+        known = not isinstance(self.code, str) or self.code in CODES
+        require(known, "code", self.code, f"one of {', '.join(CODES)}")
 
     def latent(self, n_features: int) -> PointLatent:
         """Build the part of the network that is this model's own."""

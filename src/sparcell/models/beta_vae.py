@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
-from sparcell.config import require_number
+from sparcell.config import by_kind, require_number
 from sparcell.estimator import Estimator
 from sparcell.network import branch
 
@@ -29,6 +29,15 @@ class GaussianPosterior:
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + self.log_sigma.exp() * noise
 
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw z; the same as `rsample`, which has no relaxation."""
+        return self.rsample(generator)
+
+    def log_ratio(self, z_nk: Tensor) -> Tensor:
+        """log N(z; mu, sigma²) - log N(z; 0, 1), (n, k)."""
+        scaled = (z_nk - self.mean) / self.log_sigma.exp()
+        return 0.5 * (z_nk.square() - scaled.square()) - self.log_sigma
+
     def kl(self) -> Tensor:
         """½ (mu² + sigma² - 1 - log sigma²), (n, k) (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean.square() + (2 * self.log_sigma).exp() - 1) - self.log_sigma
@@ -43,7 +52,7 @@ class GaussianLatent(nn.Module):
         self.mu = branch(n_features, settings.branch, settings.n_latent)
         self.log_sigma = branch(n_features, settings.branch, settings.n_latent)
 
-    def forward(self, features_nh: Tensor) -> GaussianPosterior:
+    def forward(self, features_nh: Tensor, progress: float = 1.0) -> GaussianPosterior:
         """Encode the features as a Gaussian."""
         return GaussianPosterior(self.mu(features_nh), self.log_sigma(features_nh))
 
@@ -56,7 +65,7 @@ class GaussianLatent(nn.Module):
 class BetaVAE(Estimator):
     """beta-VAE (Higgins et al. 2017): a variational autoencoder whose KL is weighted by beta."""
 
-    beta: Annotated[float, "Weight of the KL."] = 2.0
+    beta: Annotated[float, "Weight of the KL."] = by_kind(2.0, 1.0)
 
     name = "beta_vae"
 

@@ -1,0 +1,106 @@
+"""Where a training run stands: all it needs to go back to a good step, or to go on after the process was killed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparcell.config import TrainConfig
+    from sparcell.network import Network
+
+SLOWER = 0.25
+"""The step size is multiplied by this after a step that went wrong."""
+
+
+@dataclass
+class Course:
+    """A network on its way: weights, Adam's memory, the noise still to come, the best weights so far."""
+
+    network: Network
+    adam: torch.optim.Adam
+    generator: torch.Generator
+    epoch: int = 0
+    """Epochs behind."""
+    setbacks: int = 0
+    """Times the run had to go back to a good step."""
+    best_loss: float = math.inf
+    """Lowest loss of the held-out cells so far."""
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights after the best epoch; empty where no cells are held out."""
+
+    @classmethod
+    def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> Course:
+        """Begin a run."""
+        adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+        return cls(network, adam, generator)
+
+    def judge(self, loss: float) -> None:
+        """Take note of the loss of the held-out cells after an epoch, and keep the weights if it is the lowest."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def finish(self) -> None:
+        """Take the best weights, where there are such."""
+        if self.best:
+            self.network.load_state_dict(self.best)
+        self.network.eval()
+
+    def slow_down(self) -> None:
+        """Make the steps smaller from here on."""
+        self.setbacks += 1
+        for group in self.adam.param_groups:
+            group["lr"] *= SLOWER
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copy everything that changes from step to step."""
+        found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for number, memory in self.adam.state_dict()["state"].items():
+            found |= {f"adam.{number}.{name}": value for name, value in memory.items()}
+        return {name: value.detach().clone() for name, value in found.items()} | {
+            "generator": self.generator.get_state()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` copied; the step size stays as it is now."""
+        self.network.load_state_dict(_below(tensors, "network"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, "adam").items():
+            number, part = name.split(".")
+            state.setdefault(int(number), {})[part] = value.clone()
+        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
+        self.generator.set_state(tensors["generator"])
+
+    def to_disk(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain numbers from which `from_disk` goes on to the same bits."""
+        best = {f"best.{name}": value for name, value in self.best.items()}
+        numbers = {
+            "epoch": self.epoch,
+            "setbacks": self.setbacks,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "rates": [group["lr"] for group in self.adam.param_groups],
+        }
+        return self.tensors() | best, numbers
+
+    def from_disk(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from what `to_disk` gave."""
+        self.restore(tensors)
+        self.best = _below(tensors, "best")
+        self.epoch, self.setbacks = int(numbers["epoch"]), int(numbers["setbacks"])
+        self.best_loss, self.best_epoch = float(numbers["best_loss"]), int(numbers["best_epoch"])
+        for group, rate in zip(self.adam.param_groups, numbers["rates"], strict=True):
+            group["lr"] = float(rate)
+
+
+def _below(tensors: dict[str, Tensor], stem: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{stem}."): value for name, value in tensors.items() if name.startswith(f"{stem}.")
+    }

@@ -1,0 +1,58 @@
+"""Poisson counts: each cell's library size is shared out over the genes.
+
+Suffixes: n cells, g genes, h hidden units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparcell.config import LikelihoodConfig
+    from sparcell.contracts import Batch
+
+
+@dataclass(frozen=True)
+class PoissonDistribution:
+    """Poisson(mean), independent over genes."""
+
+    log_mean: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected counts, (n, g)."""
+        return self.log_mean.exp()
+
+    def log_prob(self, x_ng: Tensor) -> Tensor:
+        """Log probability of each count in nats, (n, g): x log m - m - log x!."""
+        return x_ng * self.log_mean - self.mean - torch.lgamma(x_ng + 1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw counts, (n, g)."""
+        return torch.poisson(self.mean, generator=generator)
+
+
+class Poisson(nn.Module):
+    """p(x|z) = Poisson(size · softmax(W h + b)): the decoder says shares, the library size how many counts there are to share."""
+
+    counts: ClassVar[bool] = True
+
+    def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
+        super().__init__()
+        self.head = nn.Linear(n_hidden, n_genes)
+
+    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
+        """-log p(x|z) of each cell in nats, (n,): the expected counts add up to the size, so no exponential is needed."""
+        log_mean_ng = self.distribution(h_nh, batch).log_mean
+        expected_n = batch.size_n1.squeeze(1)
+        return expected_n + (torch.lgamma(batch.x_ng + 1) - batch.x_ng * log_mean_ng).sum(dim=1)
+
+    def distribution(self, h_nh: Tensor, batch: Batch) -> PoissonDistribution:
+        """The same density as an object."""
+        return PoissonDistribution(torch.log_softmax(self.head(h_nh), dim=1) + batch.size_n1.log())

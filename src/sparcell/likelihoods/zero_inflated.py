@@ -1,0 +1,83 @@
+"""Zero-inflated negative-binomial counts: some zeros are dropped counts.
+
+UMI counts rarely need it (Svensson 2020); it is here for other protocols. Suffixes: n cells, g genes, h hidden units, b batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.functional import logsigmoid, softplus
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparcell.config import LikelihoodConfig
+    from sparcell.contracts import Batch
+
+
+@dataclass(frozen=True)
+class ZeroInflatedDistribution:
+    """With probability sigmoid(drop) a zero, else a negative-binomial count of mean m and inverse dispersion r."""
+
+    log_mean: Tensor
+    """Of the negative binomial, (n, g)."""
+    log_r: Tensor
+    drop: Tensor
+    """Logit of the share of dropped counts, (n, g)."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected counts, dropped ones included, (n, g)."""
+        return (self.log_mean + logsigmoid(-self.drop)).exp()
+
+    def log_prob(self, x_ng: Tensor) -> Tensor:
+        """Log probability of each count in nats, (n, g)."""
+        r, offset_ng = self.log_r.exp(), self.log_mean - self.log_r
+        counted_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
+        kept_ng = counted_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng) + logsigmoid(-self.drop)
+        zero_ng = torch.logaddexp(logsigmoid(self.drop), kept_ng)
+        return torch.where(x_ng == 0, zero_ng, kept_ng)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw counts, (n, g)."""
+        r = self.log_r.exp().expand_as(self.log_mean)
+        rate = torch._standard_gamma(r, generator=generator) * (self.log_mean.exp() / r)
+        counts = torch.poisson(rate, generator=generator)
+        uniform = torch.rand(counts.shape, generator=generator, device=counts.device)
+        return counts * (uniform >= self.drop.sigmoid())
+
+
+class ZeroInflated(nn.Module):
+    """Negative binomial with mean size · softmax(W h + b), of which a share sigmoid(V h + c) is dropped."""
+
+    counts: ClassVar[bool] = True
+
+    def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
+        super().__init__()
+        self.head = nn.Linear(n_hidden, n_genes)
+        self.drop = nn.Linear(n_hidden, n_genes)
+        by_batch = config.dispersion == "gene-batch" and n_batches > 0
+        self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
+        self.by_batch = by_batch
+
+    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
+        """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
+        x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
+        r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r
+        kept_ng = logsigmoid(-given.drop) - r * softplus(offset_ng)  # log P(0 counted and not dropped)
+        zero_n = torch.where(x_ng == 0, torch.logaddexp(logsigmoid(given.drop), kept_ng), kept_ng).sum(dim=1)
+        cells, genes = x_ng.nonzero(as_tuple=True)
+        x, offset = x_ng[cells, genes], offset_ng[cells, genes]
+        r = r.expand_as(x_ng)[cells, genes]
+        counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1) - x * softplus(-offset)
+        return -zero_n.index_add(0, cells, counted)
+
+    def distribution(self, h_nh: Tensor, batch: Batch) -> ZeroInflatedDistribution:
+        """The same density as an object."""
+        log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.size_n1.log()
+        log_r = batch.batch_nb @ self.log_r if self.by_batch else self.log_r
+        return ZeroInflatedDistribution(log_mean_ng, log_r, self.drop(h_nh))
