@@ -100,6 +100,7 @@ LIBRARIES = {
         "runs",
         "outputs",
         "study",
+        "commands",
     },
     "h5py": {"io"},
     "zarr": {"io"},

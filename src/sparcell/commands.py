@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+import typing
 import warnings
 from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from anndata import AnnData
 from cyclopts import Parameter
 
 import sparcell
 from sparcell import checkpoint, files, io
 from sparcell.checks import matrix_kind
-from sparcell.config import DataConfig, StudyConfig, settings_of
+from sparcell.config import ByKind, DataConfig, StudyConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
+from sparcell.schema import read_layer
 
 log = logging.getLogger("sparcell")
 
@@ -32,9 +35,9 @@ def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = (
             if setting.name in without:
                 continue
             owners.setdefault(setting.name, []).append(owner)
-            many = isinstance(setting.default, tuple)
-            default = " ".join(map(str, setting.default)) if many else setting.default
-            text = setting.help if default is None else f"{setting.help} [default: {default}]"
+            many = typing.get_origin(setting.type) is tuple
+            default = default_text(setting.default)
+            text = f"{setting.help} [default: {default}]" if default else setting.help
             if len(owners[setting.name]) < len(configs):
                 text = f"{text} Only: {', '.join(owners[setting.name])}."
             parameter = Parameter(
@@ -44,6 +47,16 @@ def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = (
     made = make_dataclass(name, found.values(), frozen=True, kw_only=True)
     made.__module__ = __name__  # where the command line library looks up the types of its fields
     return made
+
+
+def default_text(default: Any) -> str:
+    """Write a default as one would type it; both where it depends on the data, nothing where there is none."""
+    if isinstance(default, ByKind):
+        expression, counts = default_text(default.expression), default_text(default.counts)
+        return expression if expression == counts else f"{expression}; on raw counts {counts}"
+    if isinstance(default, tuple):
+        return " ".join(map(str, default))
+    return "" if default is None else f"{default:.3g}" if isinstance(default, float) else str(default)
 
 
 def given(chosen: Any) -> dict[str, Any]:
@@ -117,9 +130,13 @@ def fit(
     save: Path | None = None,
     data: Annotated[DataOptions, Parameter(name="*", group="Data")] = None,
     settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = None,
+    n_top_genes: int | None = None,
+    resume: Path | None = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one model; write its codes into a copy of the data, and save it.
+
+    Raw counts are modelled as counts (likelihood nb), log-normalised values as such, unless --likelihood says otherwise.
 
     Parameters
     ----------
@@ -128,9 +145,14 @@ def fit(
     model
         Which model to train.
     out
-        New .h5ad: the data with the codes in obsm["X_<model>"].
+        New .h5ad: the data with the codes in obsm["X_MODEL"].
     save
         Folder for the trained model, to encode other cells with later.
+    n_top_genes
+        Train on so many variable genes, chosen from the raw counts (of each batch, with --batch-key); 2000 is usual. All genes or those
+        of --genes when not given.
+    resume
+        Folder to note the state of the training in; the same command goes on from there if it was stopped.
     """
     hush(quiet)
     if out is None and save is None:
@@ -147,8 +169,10 @@ def fit(
         files.check_output_folder(save.parent, allow_existing=True)
         if out is not None and out.absolute() == save.absolute():
             raise InputError(f"--out and --save are both {out}; expected a file and a folder of other names.")
-    adata = io.read(input)
-    fitted = MODELS[model](**chosen).fit(adata, **given(data), silent=quiet)
+    adata, seen = io.read(input), given(data)
+    if n_top_genes is not None:
+        seen["genes"] = choose_genes(adata, n_top_genes, seen)
+    fitted = MODELS[model](**chosen).fit(adata, **seen, checkpoint=resume, silent=quiet)
     if save is not None:
         fitted.save(save)
         log.info("model saved in %s", save)
@@ -158,7 +182,27 @@ def fit(
         log.info("codes written to %s, obsm[%r]", out, f"X_{fitted.settings.name}")
 
 
-def embed(input: Path, *, load: Path, out: Path, quiet: Quiet = False) -> None:
+def choose_genes(adata: AnnData, n_top_genes: int, seen: dict[str, Any]) -> str:
+    """Mark the variable genes of the raw counts that a model is to see; returns the column of var that marks them."""
+    from sparcell import pp  # brings scanpy, which no other command here needs
+
+    if "genes" in seen:
+        raise InputError("--n-top-genes and --genes both choose genes; expected one of them.")
+    work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
+    work.layers["counts"] = read_layer(adata, seen.get("layer"))[0]
+    pp.variable_genes(work, n_top_genes=n_top_genes, batch_key=seen.get("batch_key"))
+    adata.var["highly_variable"] = work.var["highly_variable"]
+    return "highly_variable"
+
+
+def embed(
+    input: Path,
+    *,
+    load: Path,
+    out: Path,
+    unseen: Literal["error", "average"] = "error",
+    quiet: Quiet = False,
+) -> None:
     """Encode cells with a saved model.
 
     Parameters
@@ -168,16 +212,20 @@ def embed(input: Path, *, load: Path, out: Path, quiet: Quiet = False) -> None:
     load
         Folder of a saved model, from `fit --save` or from a study's models folder.
     out
-        New .h5ad: the data with the codes in obsm["X_<model>"].
+        New .h5ad: the data with the codes in obsm["X_MODEL"].
+    unseen
+        Cells of batches that the model has not seen: an error, or encode them as of an average batch.
     """
     hush(quiet)
     check_output_file(out, input)
     fitted = sparcell.load(load)
     adata = io.read(input)
-    if fitted.schema.layer == "lognorm" and "lognorm" not in adata.layers:
-        fitted.schema = replace(fitted.schema, layer=None, normalise=matrix_kind(adata.X) == "counts")
-        log.info("%s has no layer 'lognorm', on which a study trains: X is used in its place", input)
-    fitted.annotate(adata)
+    layer, counts = fitted.schema.layer, fitted.schema.counts
+    if layer is not None and layer not in adata.layers and adata.X is not None:
+        normalise = not counts and matrix_kind(adata.X) == "counts"
+        fitted.schema = replace(fitted.schema, layer=None, normalise=normalise)
+        log.info("%s has no layer %r, on which the model was trained: X is used in its place", input, layer)
+    fitted.annotate(adata, unseen=unseen)
     io.write_h5ad(adata, out)
     log.info("%d cells encoded; codes written to %s, obsm[%r]", adata.n_obs, out, f"X_{fitted.settings.name}")
 

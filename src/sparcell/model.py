@@ -142,7 +142,7 @@ class Model:
             raise InputError(f"{type(self.settings).__name__} has no spikes, so no gamma; use BetaVSC.")
         return gamma_nk
 
-    def annotate(self, adata: AnnData, *, key_added: str | None = None) -> None:
+    def annotate(self, adata: AnnData, *, key_added: str | None = None, unseen: Unseen = "error") -> None:
         """Encode cells and write the result into `adata`.
 
         Writes ``obsm["X_<key>"]`` (posterior means, (n, k), float32), ``obsm["<key>_gamma"]`` (inclusion probabilities, for a model
@@ -150,7 +150,7 @@ class Model:
         name, such as beta_vsc, or `key_added`.
         """
         key = key_added or self.settings.name
-        codes = self.codes(adata)
+        codes = self.codes(adata, unseen=unseen)
         adata.obsm[f"X_{key}"] = codes.mean_nk
         if codes.gamma_nk is not None:
             adata.obsm[f"{key}_gamma"] = codes.gamma_nk

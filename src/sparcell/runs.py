@@ -109,6 +109,8 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
         adata,
         layer=data.layer,
         genes=data.genes,
+        batch_key=data.batch_key,
+        covariates=data.covariates,
         normalise=data.normalise,
         scale=data.scale,
         silent=scene.silent,
@@ -126,7 +128,7 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
         arrays["tsne3d_n3"] = np.asarray(
             embed.tsne(codes.mean_nk, n_components=3, perplexity=scene.perplexity, seed=row.estimator.seed)
         )
-        arrays |= _generated(scene, model, embedding, codes.mean_nk)
+        arrays |= _generated(scene, model, embedding, codes.mean_nk, row.estimator.seed)
     return Run(arrays), model
 
 
@@ -146,7 +148,7 @@ def _mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dic
 
 
 def _generated(
-    scene: Scene, model: Model, embedding: Any, code_nk: NDArray[np.floating]
+    scene: Scene, model: Model, embedding: Any, code_nk: NDArray[np.floating], seed: int
 ) -> dict[str, NDArray[Any]]:
     """Decode new cells and a walk, encode them as if they had been measured, and place them on the map."""
     start, stop, names = typical_cells(scene.labels, code_nk)
@@ -157,7 +159,7 @@ def _generated(
         "interpolated_labels": np.array(names),
     }
     if model.settings.generative:
-        new = model.sample(N_GENERATED, seed=model.settings.seed)
+        new = model.sample(N_GENERATED, seed=seed)
         made["generated_m2"] = embed.place(embedding, model.encode(new.X))
     return made
 
