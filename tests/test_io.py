@@ -14,7 +14,7 @@ import pytest
 from scipy import io as scipy_io
 from scipy import sparse
 
-from sparcell import io
+from sparcell import io, pp
 from sparcell.errors import InputError
 
 CELLS = ["AAACATACAACCAC-1", "AAACATTGAGCTAC-1", "AAACATTGATCAGC-1"]
@@ -334,8 +334,25 @@ def test_nan_and_missing_x_in_h5ad(tmp_path, counts):
     counts.write_h5ad(tmp_path / "nan.h5ad")
     with pytest.raises(InputError, match="cell 'AAACATACAACCAC-1', gene 'MT-ND1'"):
         io.read(tmp_path / "nan.h5ad")
-    counts.layers["counts"] = sparse.csr_matrix(X_NG)
     counts.X = None
     counts.write_h5ad(tmp_path / "none.h5ad")
-    with pytest.raises(InputError, match=r"no matrix X \(layers: counts\)"):
+    with pytest.raises(InputError, match=r"no matrix: X is empty, and there are no layers"):
         io.read(tmp_path / "none.h5ad")
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_counts_in_a_layer_alone_are_read_and_written(tmp_path, counts, form):
+    counts.layers["umis"] = counts.X.copy()
+    counts.X = None
+    counts.write_h5ad(tmp_path / "a.h5ad") if form == "h5ad" else write_zarr(counts, tmp_path / "a.zarr")
+    adata = io.read(tmp_path / f"a.{form}")
+    assert adata.X is None
+    np.testing.assert_array_equal(adata.layers["umis"].toarray(), X_NG)
+    assert adata.obs_names.tolist() == CELLS
+    io.write_h5ad(adata, tmp_path / "again.h5ad")
+    assert io.read(tmp_path / "again.h5ad").X is None
+    turned = io.read(tmp_path / f"a.{form}", "genes-by-cells")
+    assert turned.X is None
+    np.testing.assert_array_equal(turned.layers["umis"].toarray(), X_NG.T)
+    with pytest.raises(InputError, match=r"X is empty.*adata.X = adata.layers\['umis'\].copy"):
+        pp.quality_control(adata)

@@ -150,6 +150,23 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     assert (counts != study_module.with_counts(adata, place).X).nnz == 0
 
 
+def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypatch, capfd):
+    adata = anndata.read_h5ad(data)
+    adata.layers["umis"] = adata.X.copy()
+    adata.X = None
+    adata.write_h5ad(tmp_path / "layer.h5ad")
+    with pytest.raises(InputError, match=r"X is empty.*type --counts-layer umis\."):
+        study_module.run(tmp_path / "layer.h5ad", tmp_path / "s", CONFIG)
+    words = ("fit", tmp_path / "layer.h5ad", "--model", "autoencoder", *SHORT[:4])
+    assert sparcell(*words, "--save", tmp_path / "m", monkeypatch=monkeypatch) == 1
+    assert "X is empty" in capfd.readouterr().err
+    saved = ("--save", tmp_path / "m", "--out", tmp_path / "c.h5ad")
+    assert sparcell(*words, "--layer", "umis", *saved, monkeypatch=monkeypatch) == 0
+    coded = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert coded.X is None
+    assert coded.obsm["X_autoencoder"].shape[0] == 200
+
+
 def test_one_cluster_is_told_in_words_of_the_shell(data, tmp_path):
     anndata.read_h5ad(data)[:6].copy().write_h5ad(tmp_path / "few.h5ad")
     with (

@@ -63,14 +63,15 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
     Returns
     -------
     X as CSR float32 (dense float32 if it holds no counts and few zeros, as scaled data), obs, var and the
-    rest as in the file. Cell and gene names are strings and each once: repeated ones get "-1", "-2", … with a
-    `UserWarning` that says how many. Negative values are read: each step says itself what values it needs.
+    rest as in the file; X is None where the file has layers or raw only. Cell and gene names are strings and
+    each once: repeated ones get "-1", "-2", … with a `UserWarning` that says how many. Negative values are read:
+    each step says itself what values it needs.
 
     Raises
     ------
     InputError
-        If there is no such file, its format is none of these, it is damaged or empty, or holds text, NaN or
-        infinite values. The file itself is never touched.
+        If there is no such file, its format is none of these, it is damaged, empty or without any matrix, or X
+        holds text, NaN or infinite values. The file itself is never touched.
     """
     if orientation not in get_args(Orientation):
         raise InputError(
@@ -243,14 +244,13 @@ def _read_text(path: Path, orientation: Orientation) -> AnnData:
 
 def _finish(adata: AnnData, path: Path) -> AnnData:
     """Check X, bring it into its form, and make the names unique."""
-    if adata.X is None:
-        layers = ", ".join(adata.layers) or "none either"
+    if adata.X is not None:
+        check_matrix(adata.X, f"X of {path}", gene_names=adata.var_names, cell_names=adata.obs_names)
+        adata.X = _formed(adata.X, path)
+    elif not len(adata.layers) and adata.raw is None:
         raise InputError(
-            f"{path} has no matrix X (layers: {layers}); expected one: put the counts there, "
-            "adata.X = adata.layers['counts']."
+            f"{path} has no matrix: X is empty, and there are no layers; expected counts in one of them."
         )
-    check_matrix(adata.X, f"X of {path}", gene_names=adata.var_names, cell_names=adata.obs_names)
-    adata.X = _formed(adata.X, path)
     for kind, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
         repeated = names[names.duplicated()]
         if len(repeated):

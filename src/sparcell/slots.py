@@ -37,7 +37,10 @@ def matrix_of(adata: AnnData, layer: str | None) -> tuple[str, Matrix]:
         made = "; run sp.pp.lognormalize(adata) first" if layer == "lognorm" else ""
         raise InputError(f"There is no layer {layer!r}{made}: {did_you_mean(layer, adata.layers)}")
     if matrix is None:
-        raise InputError("There is no X; expected a matrix of cells × genes: name a layer, or fill X.")
+        raise InputError(
+            "X is empty; expected a matrix of cells × genes: name a layer, or put one into X, as in "
+            f"adata.X = adata.layers[{next(iter(adata.layers), 'counts')!r}].copy()."
+        )
     check_matrix(matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names)
     return where, matrix
 

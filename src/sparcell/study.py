@@ -239,8 +239,8 @@ def with_counts(adata: AnnData, layer: str | None) -> AnnData:
         adata.var_names_make_unique()
     elif layer is not None:
         adata.X = read_layer(adata, layer)[0]
-    matrix, where = read_layer(adata, None)
     try:
+        matrix, where = read_layer(adata, None)
         require_kind(matrix, "counts", where if layer is None else f"--counts-layer {layer}")
     except InputError as error:
         places = {**adata.layers, **({} if adata.raw is None else {"raw": adata.raw.X})}
