@@ -165,8 +165,8 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
 
 
 def _are_counts(adata: AnnData, data: DataConfig) -> bool:
-    """Whether the layer holds raw counts that the user did not ask to be log-normalised."""
-    if data.normalise or data.scale:
+    """Whether the layer holds raw counts; not if normalise or scale, which speak of expression, are given."""
+    if data.normalise is not None or data.scale:
         return False
     matrix, where = read_layer(adata, data.layer)
     check_matrix(matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names)
