@@ -51,6 +51,7 @@ LAYERS = (
     ("models",),
     ("presets",),
     ("runs", "outputs"),
+    ("prepare",),
     ("study",),
     ("commands", "cli"),
 )
@@ -99,7 +100,7 @@ LIBRARIES = {
         "model",
         "runs",
         "outputs",
-        "study",
+        "prepare",
         "commands",
     },
     "h5py": {"io"},

@@ -12,6 +12,7 @@ import pytest
 import small
 import sparcell as sp
 from shell import sparcell
+from sparcell import prepare
 from sparcell import study as study_module
 from sparcell.config import StudyConfig
 from sparcell.errors import InputError
@@ -146,8 +147,8 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
         adata.layers[place] = counts
     adata.X = counts.log1p()
     with pytest.raises(InputError, match=rf"X holds log-normalised .* type --counts-layer {place}\."):
-        study_module.with_counts(adata, None)
-    assert (counts != study_module.with_counts(adata, place).X).nnz == 0
+        prepare.with_counts(adata, None)
+    assert (counts != prepare.with_counts(adata, place).X).nnz == 0
 
 
 def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypatch, capfd):
