@@ -23,7 +23,7 @@ class Course:
     """A network on its way: weights, Adam's memory, the noise still to come, the best weights so far."""
 
     network: Network
-    adam: torch.optim.Adam
+    adam: torch.optim.AdamW
     generator: torch.Generator
     epoch: int = 0
     """Epochs behind."""
@@ -38,7 +38,9 @@ class Course:
     @classmethod
     def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> Course:
         """Begin a run."""
-        adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+        adam = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         return cls(network, adam, generator)
 
     def judge(self, loss: float) -> None:
