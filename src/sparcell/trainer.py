@@ -43,10 +43,7 @@ def train(course: Course, feed: Feed, config: TrainConfig, n_epochs: int, beta: 
     """
     n_warmup = int(config.warmup * n_epochs * feed.n_steps)
     while course.epoch < n_epochs:
-        if (
-            config.patience
-            and course.epoch - max(course.best_epoch, n_warmup // feed.n_steps) >= config.patience
-        ):
+        if config.patience and course.best and course.epoch - course.best_epoch >= config.patience:
             break
         started = time.perf_counter()
         sums, n_cells = torch.zeros(4, dtype=torch.float64), 0
