@@ -49,9 +49,19 @@ def test_kinds_in_every_form(kind, form):
         (np.full((3, 2), 7, dtype=np.uint16), "counts"),
         (np.full((3, 2), -7, dtype=np.int16), "scaled"),
         (np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]), "other"),  # shares of a cell: one total
-        (np.array([[0.5, 0.0], [0.25, 3.0], [1.0, 0.0]]), "log-normalised"),
+        (np.array([[0.5, 0.0], [0.25, 3.1], [1.2, 0.0]]), "log-normalised"),
+        (np.array([[0.5, 0.0], [2.0, 3.0], [1.0, 0.0]]), "other"),  # logged values are hardly ever whole
         (np.array([[1.0, np.nan]]), "other"),
         (np.log2(1 + NORMALISED * 100), "log-normalised"),  # log2 counts per million
+        (np.log2(1 + COUNTS), "log-normalised"),  # but for these, of which many are
+        (
+            np.expm1(np.log1p(COUNTS * 7)).astype(np.float32),
+            "counts",
+        ),  # rounded on the way through a logarithm
+        (np.array([[2.9999, 20_000.05]]), "counts"),
+        (np.array([[2.999, 3.0]]), "other"),
+        (np.array([[1e-7, 3.0]]), "other"),  # nothing but 0 is no count
+        (np.array([[20_000.4, 3.0]]), "other"),
         (sparse.csr_matrix((3, 3)), "counts"),
     ],
 )
@@ -66,7 +76,7 @@ def test_borderline_kinds(x_ng, kind):
 def test_one_value_among_many_decides(row, column, value):
     x_ng = np.tile(COUNTS, (10, 1)).astype(np.float64)
     x_ng[row, column] = value
-    want = {0.5: "log-normalised", -1.0: "scaled"}.get(value, "other")
+    want = "scaled" if value == -1.0 else "other"
     assert matrix_kind(x_ng) == want
     assert matrix_kind(sparse.csr_matrix(x_ng)) == want
 
@@ -90,26 +100,90 @@ def test_repeated_positions_of_a_sparse_matrix_add_up():
     assert halves.nnz == 2  # the user's own matrix is as it was
 
 
+GIVE = r"give the raw counts: put them into X or name their layer, as in layer='counts' \(in a shell: --layer counts\)"
+ROUND = r"if these are counts with decimals .* round them, adata.X = numpy.rint\(adata.X\)"
+DECIMALS = COUNTS + 0.31 * RNG.random(COUNTS.shape) * (COUNTS > 0)
+PLAIN = {
+    "log": (np.log1p(NORMALISED), "log-normalised values", GIVE),
+    "z-scored": (KINDS["scaled"], r"values below 0, as scaled \(z-scored\) data have", GIVE),
+    "a code for missing": (
+        np.where(np.eye(40, 30) > 0, -1, COUNTS),
+        r"whole numbers of which 30 lie below 0 \(from -1 to",
+        f"counts cannot be below 0, so something was subtracted from them or marks missing values: {GIVE}",
+    ),
+    "counts per million": (
+        NORMALISED * 100,
+        r"values normalised to a total of 1e\+06 in each cell, counts per million, not logged \(from 0 to",
+        GIVE,
+    ),
+    "counts per 10,000": (NORMALISED, "values normalised to a total of 10000 in each cell, not logged", GIVE),
+    "counts per million of some genes": (
+        (NORMALISED * 100)[:, :20],
+        r"normalised values, not logged \(in each cell multiples of one number\)",
+        GIVE,
+    ),
+    "ambient RNA removed": (DECIMALS * 8, "values with decimals, not logged", f"{GIVE}; {ROUND}"),
+    "few counts, some with decimals": (
+        np.where(RNG.random(COUNTS.shape) < 0.3, DECIMALS, COUNTS),
+        "values with decimals, not logged",
+        f"{GIVE}; {ROUND}",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["dense", "csr", "csc"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_not_counts_is_called_by_its_name(name, form):
+    x_ng, description, remedy = PLAIN[name]
+    with pytest.raises(
+        InputError, match=rf"^layers\['x'\] holds {description}.*; expected counts .*: {remedy}\.$"
+    ):
+        require_kind(FORMS[form](x_ng), "counts", "layers['x']")
+
+
 @pytest.mark.parametrize(
-    ("found", "expected", "remedy"),
+    ("found", "remedy"),
     [
-        ("log-normalised", "counts", "layer='counts'"),
-        ("scaled", "counts", "layer='counts'"),
-        ("other", "counts", "round"),
-        ("counts", "log-normalised", "lognormalize"),
-        ("scaled", "log-normalised", "before scaling"),
-        ("other", "log-normalised", "log1p"),
-        ("counts", "scaled", "another layer"),
+        ("counts", r"have them normalised with normalise=True \(in a shell: --normalise\)"),
+        (
+            "scaled",
+            f"name the layer that holds the values before scaling, or {GIVE}, which are then normalised",
+        ),
+        ("other", f"take the logarithm, in Python scanpy.pp.log1p\\(adata\\), or {GIVE}, which are"),
     ],
 )
-def test_wrong_kind_says_found_expected_and_remedy(found, expected, remedy):
-    with pytest.raises(InputError) as caught:
-        require_kind(KINDS[found], expected, "layers['x']")
-    message = str(caught.value)
-    assert message.startswith("layers['x'] holds ")
-    assert "expected" in message
-    assert remedy in message
-    assert f"{KINDS[found].max():g}" in message
+def test_what_is_not_logged_gets_its_remedy(found, remedy):
+    with pytest.raises(InputError, match=f"expected log-normalised values: {remedy}") as caught:
+        require_kind(KINDS[found], "log-normalised", "X")
+    assert f"{KINDS[found].max():g}" in str(caught.value)
+
+
+def test_remedies_name_the_setting_they_are_told_and_work():
+    with pytest.raises(InputError, match=r"counts_layer='counts' \(in a shell: --counts-layer counts\)"):
+        require_kind(KINDS["scaled"], "counts", "X", setting="counts_layer")
+    with pytest.raises(InputError, match="give another layer"):
+        require_kind(COUNTS, "scaled", "X")
+    for form in ("dense", "csr", "array"):
+        require_kind(np.rint(FORMS[form](DECIMALS)), "counts", "X")
+
+
+def test_logged_values_that_were_rounded_are_a_warning():
+    """They are whole numbers, so one cannot be sure; real counts, mostly 0, have more ones than twos."""
+    counts_ng = np.random.default_rng(1).poisson(0.3, size=(200, 60))
+    counts_ng[:, 0] += 1
+    logged_ng = np.log1p(counts_ng / counts_ng.sum(axis=1, keepdims=True) * 1e4)
+    for rounded in (
+        np.rint(logged_ng),
+        np.rint(logged_ng).astype(int),
+        sparse.csr_matrix(np.rint(logged_ng)),
+    ):
+        with pytest.warns(
+            UserWarning, match=r"most of them 0, and after that \d is commoner than 1.*logged.*rounded"
+        ):
+            require_kind(rounded, "counts", "X")
+    require_kind(counts_ng, "counts", "X")
+    require_kind(np.rint(logged_ng[:20]), "counts", "X")  # too few values to tell
+    require_kind(np.rint(logged_ng) * 4, "counts", "X")  # values above 20 are never logged
 
 
 def test_nan_is_called_nan():
@@ -188,5 +262,8 @@ def test_any_array_is_judged_or_one_input_error(x):
     kind = matrix_kind(x)
     assert kind == matrix_kind(sparse.csc_matrix(x))
     assert (kind == "scaled") == bool((x < 0).any())
-    assert (kind == "counts") == bool((x >= 0).all() and (x == np.floor(x)).all())
+    if (x >= 0).all() and (x == np.floor(x)).all():
+        assert kind == "counts"
+    if kind == "counts":
+        np.testing.assert_allclose(x, np.rint(x), rtol=1e-4, atol=0)
     np.testing.assert_array_equal(x, before)

@@ -5,13 +5,14 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from sparcell.errors import InputError
+from sparcell.errors import InputError, typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,24 +31,22 @@ SUM_TOLERANCE = 1e-3
 BLOCK_VALUES = 1 << 22
 """Dense matrices are read this many values at a time: the checks need no second copy of the matrix."""
 
-_DESCRIPTION: dict[str, str] = {
+ROUNDING, MOST_OFF = 1e-4, 0.1
+"""How far a count may lie from its whole number, relative and at most: float32 counts that went through a logarithm and back do."""
+
+MANY_WHOLE = 0.25
+"""Logged values are whole by chance only: with a larger share of whole ones among those above 0, they are counts, some with decimals."""
+
+ENOUGH_VALUES = 1000
+"""From so many values above 0 on, a commonest one that is not 1 is no chance."""
+
+_DESCRIPTION: dict[MatrixKind, str] = {
     "counts": "counts (whole numbers ≥ 0)",
     "log-normalised": "log-normalised values",
     "scaled": "values below 0, as scaled (z-scored) data have",
-    "other": "normalised values that are not logged",
+    "other": "values with decimals, not logged",
 }
-_GIVE_COUNTS = "give the raw counts: name their layer (layer='counts'), or put them into X"
-_REMEDY: dict[tuple[str, str], str] = {
-    ("counts", "log-normalised"): _GIVE_COUNTS,
-    ("counts", "scaled"): _GIVE_COUNTS,
-    ("counts", "other"): "give the raw counts; if these are counts with decimals (ambient RNA removed, "
-    "expected counts), round them first: adata.X = adata.X.round()",
-    ("log-normalised", "counts"): "normalise first with sp.pp.lognormalize(adata), then use layer='lognorm'",
-    ("log-normalised", "scaled"): "use the layer that holds the values before scaling, or make it from "
-    "counts with sp.pp.lognormalize(adata)",
-    ("log-normalised", "other"): "take the logarithm first (scanpy.pp.log1p(adata)), or start from counts "
-    "with sp.pp.lognormalize(adata)",
-}
+_ROUND = "if these are counts with decimals (ambient RNA removed, expected counts), round them, adata.X = numpy.rint(adata.X)"
 
 
 def matrix_kind(x_ng: Matrix) -> MatrixKind:
@@ -61,16 +60,17 @@ def matrix_kind(x_ng: Matrix) -> MatrixKind:
     Returns
     -------
     "counts"
-        All values are whole numbers ≥ 0 (so also a matrix of zeros).
+        All values are whole numbers ≥ 0 (so also a matrix of zeros), but for the rounding that a logarithm and
+        back leaves in float32.
     "log-normalised"
-        ≥ 0, with decimals, none above `LOG_CEILING`, cell totals that differ.
+        ≥ 0, with decimals, none above `LOG_CEILING`, cell totals that differ, few whole numbers.
     "scaled"
         Some value is below 0.
     "other"
-        The rest: most often normalised but not logged (large values, or all cells with one total).
-        A matrix with NaN or infinite values is also "other".
+        The rest: normalised but not logged (large values, or all cells with one total), counts of which some
+        have decimals. A matrix with NaN or infinite values is also "other".
     """
-    whole, low, high = True, 0.0, 0.0
+    n_values, n_whole, low, high = 0, 0, 0.0, 0.0
     for block in _blocks(x_ng):
         if block.size == 0:
             continue
@@ -78,16 +78,21 @@ def matrix_kind(x_ng: Matrix) -> MatrixKind:
         if not (np.isfinite(least) and np.isfinite(most)):
             return "other"
         low, high = min(low, least), max(high, most)
-        whole = whole and (block.dtype.kind in "biu" or bool((block == np.rint(block)).all()))
+        n_values += int(np.count_nonzero(block))
+        n_whole += int(np.count_nonzero(block[_whole(block)]))
     if low < 0:
         return "scaled"
-    if whole:
+    if n_whole == n_values:
         return "counts"
-    return "other" if high > LOG_CEILING or _one_total(x_ng) else "log-normalised"
+    if high > LOG_CEILING or _one_total(x_ng) is not None:
+        return "other"
+    return "log-normalised" if n_whole <= MANY_WHOLE * n_values or _log2_of_counts(x_ng) else "other"
 
 
-def require_kind(x_ng: Matrix, expected: MatrixKind, where: str) -> None:
+def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str = "layer") -> None:
     """Raise unless the matrix holds the expected kind of values.
+
+    Warns where counts are expected and found, but look like logged values that were rounded.
 
     Parameters
     ----------
@@ -97,6 +102,8 @@ def require_kind(x_ng: Matrix, expected: MatrixKind, where: str) -> None:
         The kind a step needs, as `matrix_kind` names it.
     where
         How the user calls the matrix: "X" or "layers['counts']".
+    setting
+        The setting by which the user can name another layer.
 
     Raises
     ------
@@ -105,14 +112,59 @@ def require_kind(x_ng: Matrix, expected: MatrixKind, where: str) -> None:
     """
     found = matrix_kind(x_ng)
     if found == expected:
+        common = _commonest_of_few(x_ng) if found == "counts" else 1
+        if common != 1:
+            message = (
+                f"{where} holds few different whole numbers, most of them 0, and after that {common} is commoner than 1: they look "
+                f"like logged values that were rounded. If they are, {_give_counts(setting)}."
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
         return
     if found == "other" and any(block.size and not np.isfinite(block).all() for block in _blocks(x_ng)):
         raise InputError(f"{where} holds NaN or infinite values; expected {_DESCRIPTION[expected]}.")
-    remedy = _REMEDY.get((expected, found), "give another layer, or make it with scanpy.pp")
+    description, cause = _described(x_ng, found)
     raise InputError(
-        f"{where} holds {_DESCRIPTION[found]} (from {_extreme(x_ng, low=True):g} to "
-        f"{_extreme(x_ng, low=False):g}); expected {_DESCRIPTION[expected]}: {remedy}."
+        f"{where} holds {description} (from {_extreme(x_ng, low=True):g} to {_extreme(x_ng, low=False):g}); "
+        f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, setting)}."
     )
+
+
+def _described(x_ng: Matrix, found: MatrixKind) -> tuple[str, str]:
+    """Say what a matrix of the wrong kind holds, and in one word what is wrong with it."""
+    if found == "scaled":
+        negative = [(int((block < 0).sum()), bool(_whole(block).all())) for block in _blocks(x_ng)]
+        if all(whole for _, whole in negative):
+            n_below = sum(number for number, _ in negative)
+            return f"whole numbers of which {n_below} lie below 0", "negative"
+    if found == "other":
+        total = _one_total(x_ng)
+        if total is not None:
+            known = ", counts per million" if abs(total / 1e6 - 1) < 0.01 else ""
+            return f"values normalised to a total of {total:g} in each cell{known}, not logged", "normalised"
+        if _multiples(x_ng):
+            return "normalised values, not logged (in each cell multiples of one number)", "normalised"
+    return _DESCRIPTION[found], found
+
+
+def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
+    """Say what to type, in Python and in a shell."""
+    give = _give_counts(setting)
+    if expected == "counts":
+        below = "counts cannot be below 0, so something was subtracted from them or marks missing values"
+        return {"other": f"{give}; {_ROUND}", "negative": f"{below}: {give}"}.get(cause, give)
+    if expected == "log-normalised":
+        from_counts = f"or {give}, which are then normalised"
+        return {
+            "counts": f"have them normalised with {typed(normalise=True)}",
+            "scaled": f"name the layer that holds the values before scaling, {from_counts}",
+            "negative": f"name the layer that holds the values before something was subtracted, {from_counts}",
+            "normalised": f"take the logarithm, in Python scanpy.pp.log1p(adata), {from_counts}",
+        }.get(cause, f"{give}, which are then normalised; {_ROUND}")
+    return "give another layer, or make it with scanpy.pp"
+
+
+def _give_counts(setting: str) -> str:
+    return f"give the raw counts: put them into X or name their layer, as in {typed(**{setting: 'counts'})}"
 
 
 def check_matrix(
@@ -206,8 +258,8 @@ def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None)
         first = _name(cells, int(empty_n.argmax()))
         raise InputError(
             f"{where} has {n_empty} cell(s) without a single count, the first {first}; expected at least one "
-            "count in each: run sp.pp.seurat(adata) or sp.pp.quality_control(adata) first, or "
-            "scanpy.pp.filter_cells(adata, min_counts=1)."
+            "count in each: leave such cells out, in Python with sp.pp.quality_control(adata) or "
+            "scanpy.pp.filter_cells(adata, min_counts=1); in a shell, sparcell study does and writes study.h5ad."
         )
 
 
@@ -219,12 +271,51 @@ def _nonzero_per_cell(x_ng: Matrix) -> NDArray[np.int64]:
     return np.concatenate([np.count_nonzero(block, axis=1) for block in _blocks(matrix)])
 
 
-def _one_total(x_ng: Matrix) -> bool:
-    """Whether all cells with any value have the same total, as after normalisation without logarithm."""
+def _whole(block: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are whole numbers, up to rounding; nothing but 0 counts as 0."""
+    if block.dtype.kind in "biu":
+        return np.ones(block.shape, dtype=bool)
+    near = np.rint(block)
+    whole: NDArray[np.bool_] = block == near
+    if not whole.all():
+        whole = np.abs(block - near) <= np.minimum(ROUNDING * np.abs(near), MOST_OFF)
+    return whole
+
+
+def _one_total(x_ng: Matrix) -> float | None:
+    """Give the total that all cells with any value have, as after normalisation without logarithm; None where they differ."""
     totals_n = np.asarray(_tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
     totals_n = totals_n[totals_n > 0]
     # Two cells may agree by chance; three with the same decimals do not.
-    return len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
+    alike = len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
+    return float(np.median(totals_n)) if alike else None
+
+
+def _multiples(x_ng: Matrix) -> bool:
+    """Whether in nine of ten cells all values are whole multiples of the smallest: counts divided by a size of the cell."""
+    rows = sparse.csr_matrix(_tabular(x_ng))
+    rows.eliminate_zeros()
+    several = [row for row in np.split(rows.data, rows.indptr[1:-1]) if len(row) > 1]
+    scaled = sum(bool(_whole(row.astype(np.float64) / row.min()).all()) for row in several)
+    return len(several) > 0 and scaled >= 0.9 * len(several)
+
+
+def _log2_of_counts(x_ng: Matrix) -> bool:
+    """Whether the values are log2(1 + count): many of those are whole."""
+    return all(bool(_whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in _blocks(x_ng))
+
+
+def _commonest_of_few(x_ng: Matrix) -> int:
+    """Give the commonest count above 0: 1 among counts that are mostly 0, unless they are logged values that were rounded."""
+    number_of = np.zeros(int(LOG_CEILING) + 1, dtype=np.int64)
+    for block in _blocks(x_ng):
+        if block.size and float(block.max()) > LOG_CEILING:
+            return 1
+        number_of += np.bincount(np.rint(block).astype(np.int64).ravel(), minlength=len(number_of))
+    n_values = int(number_of[1:].sum())
+    if n_values < ENOUGH_VALUES or 2 * n_values > int(x_ng.shape[0]) * int(x_ng.shape[1]):
+        return 1
+    return int(number_of[1:].argmax()) + 1
 
 
 def _extreme(x_ng: Matrix, *, low: bool) -> float:

@@ -18,6 +18,16 @@ class TrainingError(SparcellError, RuntimeError):
     """Training cannot go on, because the loss is no longer a number."""
 
 
+def typed(**settings: object) -> str:
+    """Write settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
+    python = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    words = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in settings.items()
+    ]
+    return f"{python} (in a shell: {' '.join(words)})"
+
+
 def did_you_mean(word: str, choices: Iterable[str], limit: int = 8) -> str:
     """Name the choice nearest to `word`, else list the first few: the tail of a message about an unknown key."""
     known = [str(choice) for choice in choices]
