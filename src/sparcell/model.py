@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -91,7 +91,9 @@ class Model:
         self.settings = settings
         self.schema = schema
         self.network = network.eval()
-        self.history = pd.DataFrame([asdict(epoch) for epoch in history]).rename(columns={"number": "epoch"})
+        names = [field.name for field in fields(Epoch)]
+        records = pd.DataFrame([asdict(epoch) for epoch in history], columns=names)
+        self.history = records.astype({"held_out": np.float64}).rename(columns={"number": "epoch"})
         """One row an epoch: epoch; loss, nll, kl in nats per cell; kl_weight; held_out, the loss of the cells held out (missing where
         none were); seconds."""
 
