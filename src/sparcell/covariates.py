@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ Unseen = Literal["error", "average"]
 
 MOST_CATEGORIES = 0.5
 """A column with more categories than this share of the cells names cells, not groups of them."""
+
+LEAST_SPREAD = 1e-12
+"""Numbers whose standard deviation is a smaller share of their mean differ by rounding only."""
 
 
 class Known(NamedTuple):
@@ -83,17 +86,16 @@ class Number:
     @classmethod
     def learn(cls, obs: pd.DataFrame, key: str) -> Number:
         """Read mean and standard deviation."""
-        values = _column(obs, key).to_numpy(dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise InputError(f"obs[{key!r}] holds infinite values; expected finite numbers.")
-        return cls(key, float(values.mean()), float(values.std()) or 1.0)
+        values = _numbers(obs, key)
+        mean, sd = float(values.mean()), float(values.std())
+        varies = sd > LEAST_SPREAD * abs(mean)
+        return cls(key, mean, sd if varies else 1.0)
 
     def read(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
         """Standardised values, (n, 1)."""
         if self.key not in obs and unseen == "average":
             return np.zeros((len(obs), 1), dtype=np.float32)
-        values = pd.to_numeric(_column(obs, self.key)).to_numpy(dtype=np.float64)
-        return np.asarray((values[:, None] - self.mean) / self.sd, dtype=np.float32)
+        return np.asarray((_numbers(obs, self.key)[:, None] - self.mean) / self.sd, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Covariates:
 
     def read(self, obs: pd.DataFrame, unseen: Unseen = "error") -> Known:
         """Read the covariates of cells; raises InputError for missing columns or values and, unless told otherwise, unseen categories."""
+        if unseen not in get_args(Unseen):
+            raise InputError(f"unseen is {unseen!r}; expected one of {', '.join(get_args(Unseen))}.")
         none = np.zeros((len(obs), 0), dtype=np.float32)
         others = [category.read(obs, unseen) for category in self.categories]
         others += [number.read(obs, unseen) for number in self.numbers]
@@ -160,6 +164,23 @@ def _column(obs: pd.DataFrame, key: str) -> pd.Series:
             "each: fill them in, or leave those cells out."
         )
     return obs[key]
+
+
+def _numbers(obs: pd.DataFrame, key: str) -> NDArray[np.float64]:
+    column = _column(obs, key)
+    try:
+        values = pd.to_numeric(column).to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"obs[{key!r}] holds what is no number ({error}); expected numbers, as the model was trained with."
+        ) from error
+    infinite = ~np.isfinite(values)
+    if infinite.any():
+        raise InputError(
+            f"obs[{key!r}] is infinite for {int(infinite.sum())} cell(s), the first {obs.index[int(infinite.argmax())]!r}; expected finite "
+            "numbers."
+        )
+    return values
 
 
 def _is_number(values: pd.Series) -> bool:
