@@ -80,7 +80,7 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         layer: str | None = None,
         genes: str | None = None,
         batch_key: str | None = None,
-        covariates: tuple[str, ...] = (),
+        covariates: str | tuple[str, ...] = (),
         normalise: bool | None = None,
         scale: bool = False,
         checkpoint: str | Path | None = None,
@@ -116,7 +116,7 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
             layer=layer,
             genes=genes,
             batch_key=batch_key,
-            covariates=tuple(covariates),
+            covariates=(covariates,) if isinstance(covariates, str) else tuple(covariates),
             normalise=normalise,
             scale=scale,
         )
