@@ -13,6 +13,18 @@ from scipy import sparse
 N_TYPES = 4
 QUICK = {"batch_size": 64, "epochs": 100, "learning_rate": 0.003}
 """Settings with which each model learns these cells in a second."""
+COUNTS = {
+    **QUICK,
+    "epochs": 40,
+    "learning_rate": 0.01,
+    "n_latent": 6,
+    "encoder": (32,),
+    "decoder": (32,),
+    "held_out": 0.0,
+    "patience": 0,
+    "warmup": 0.0,
+}
+"""The same from their counts; norm, dropout and clipping stay the defaults for counts."""
 
 
 def planted(n_cells=300, n_genes=120, seed=0):
@@ -42,6 +54,23 @@ def planted(n_cells=300, n_genes=120, seed=0):
     adata.layers["lognorm"] = lognormalised(adata.X)
     adata.obsm["X_theirs"] = rng.normal(size=(n_cells, 2))
     adata.uns["theirs"] = {"note": "keep", "numbers": np.arange(3)}
+    return adata
+
+
+def two_batches(n_cells=400, n_affected=40, seed=0):
+    """Planted cells in two batches: in batch b the last `n_affected` genes, which mark no type, are counted five times as often.
+
+    obs["batch"] is drawn whatever the type.
+    """
+    adata = planted(n_cells, seed=seed)
+    rng = np.random.default_rng([seed, 1])
+    in_b_n = rng.uniform(size=n_cells) < 0.5
+    counts_ng = adata.X.toarray()
+    more_ng = rng.poisson(4 * counts_ng[:, -n_affected:])
+    counts_ng[:, -n_affected:] += np.where(in_b_n[:, None], more_ng, 0)
+    adata.X = sparse.csr_matrix(counts_ng)
+    adata.layers["lognorm"] = lognormalised(adata.X)
+    adata.obs["batch"] = pd.Categorical(np.where(in_b_n, "b", "a"))
     return adata
 
 
