@@ -39,7 +39,7 @@ def by_kind(expression: T, counts: T) -> T:
 class NetworkConfig:
     """Sizes of the network."""
 
-    n_latent: Annotated[int, "Number of latents."] = by_kind(6, 16)
+    n_latent: Annotated[int, "Number of latents."] = by_kind(6, 10)
     encoder: Annotated[
         tuple[int, ...],
         "Widths of the shared encoder layers: the first is linear where there is no norm, each further one ends in a ReLU.",
@@ -104,25 +104,29 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Passes over the cells, at most; auto: 400 for up to 20,000 cells, for more cells fewer, at least 20.",
+        "Passes over the cells, at most; auto: about 1,200 steps, at least 10 and at most 400 passes.",
     ] = by_kind(200, "auto")
     batch_size: Annotated[int, "Cells in a step."] = by_kind(256, 128)
-    learning_rate: Annotated[float, "Step size of Adam."] = 1e-3
+    learning_rate: Annotated[float, "Step size of Adam."] = by_kind(1e-3, 2e-3)
     weight_decay: Annotated[float, "Share of each weight taken off in a step, times the step size."] = (
         by_kind(0.0, 0.0)
     )
+    schedule: Annotated[
+        Literal["constant", "cosine"],
+        "How the step size goes over the run: constant, or up in the first twentieth and down along a cosine to a hundredth.",
+    ] = by_kind("constant", "cosine")
     held_out: Annotated[float, "Share of the cells held out of training, to see when it should stop."] = (
         by_kind(0.0, 0.1)
     )
     patience: Annotated[
         int,
         "Epochs without a better loss on the held-out cells after which training stops, with the best weights; 0 trains to the end.",
-    ] = by_kind(0, 30)
+    ] = 0
     warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
-        by_kind(0.0, 0.25)
+        by_kind(0.0, 0.3)
     )
     clip: Annotated[float, "Longest gradient of a step; a longer one is shortened to it. 0 for no limit."] = (
-        by_kind(0.0, 100.0)
+        by_kind(0.0, 5.0)
     )
     seed: Annotated[
         int, "Seed of the initial weights, the cells held out, the order of the cells and the noise."
@@ -134,6 +138,7 @@ class TrainConfig:
             require_whole("epochs", self.epochs, 1)
         require_whole("batch_size", self.batch_size, 1)
         require_number("learning_rate", self.learning_rate, above=0, below=1)
+        require_choice(TrainConfig, "schedule", self.schedule)
         require_number("weight_decay", self.weight_decay, above=0, or_equal=True)
         require_number("held_out", self.held_out, above=0, below=1, or_equal=True)
         require_whole("patience", self.patience, 0)
@@ -198,6 +203,7 @@ class StudyConfig:
     ] = None
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
     n_top_genes: Annotated[int, "Number of variable genes."] = 2000
+    min_genes: Annotated[int, "Keep cells with more genes than this; 0 keeps all but empty ones."] = 200
     max_genes: Annotated[int, "Keep cells with fewer genes than this; 0 lifts the limit."] = 2500
     max_pct_mito: Annotated[
         float, "Keep cells with less than this per cent of mitochondrial counts; 100 lifts the limit."
@@ -209,10 +215,64 @@ class StudyConfig:
         require_whole("seeds", self.seeds, 1)
         require_number("perplexity", self.perplexity, above=0)
         require_whole("n_top_genes", self.n_top_genes, 50)
+        require_whole("min_genes", self.min_genes, 0)
         require_whole("max_genes", self.max_genes, 0)
+        if self.max_genes:
+            require(
+                self.min_genes + 1 < self.max_genes,
+                "min_genes",
+                self.min_genes,
+                f"at least 2 fewer than max_genes, {self.max_genes}",
+            )
         require(
             0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, "a number above 0 and up to 100"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What a benchmark compares, and on what."""
+
+    labels_key: Annotated[
+        str | None, "Column of obs that holds the cell types, against which codes are scored."
+    ] = None
+    batch_key: Annotated[
+        str | None,
+        "Column of obs with the batch of each cell (donor, chemistry, run); without it nothing is said of batches.",
+    ] = None
+    models: Annotated[
+        tuple[str, ...],
+        "Models of sparcell to train: autoencoder, beta-vae, beta-vsc; none for none of them.",
+    ] = ("beta-vsc",)
+    baselines: Annotated[
+        tuple[str, ...], "Methods that are not trained on counts: pca, ica, harmony; none for none of them."
+    ] = ("pca", "ica", "harmony")
+    peers: Annotated[tuple[str, ...], "Other packages' models of counts: scvi; none for none of them."] = (
+        "scvi",
+    )
+    seeds: Annotated[int, "Number of seeds, 0 … N-1: each runs every method anew."] = 3
+    counts_layer: Annotated[
+        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
+    ] = None
+    n_top_genes: Annotated[
+        int, "Number of variable genes, chosen in each batch; every method sees these."
+    ] = 2000
+    n_components: Annotated[int, "Number of components of PCA, ICA and Harmony."] = 30
+    peer_epochs: Annotated[
+        int | None,
+        "Epochs of the peers; when not given those of the peer's own rule, or 100 where these would take more than 10 minutes.",
+    ] = None
+    n_samples: Annotated[int, "Draws of the code for the likelihood of a held-out cell."] = 100
+    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
+
+    def __post_init__(self) -> None:
+        require_whole("seeds", self.seeds, 1)
+        require_whole("n_top_genes", self.n_top_genes, 50)
+        require_whole("n_components", self.n_components, 2)
+        if self.peer_epochs is not None:
+            require_whole("peer_epochs", self.peer_epochs, 1)
+        require_whole("n_samples", self.n_samples, 1)
+        require_number("perplexity", self.perplexity, above=0)
 
 
 def require(holds: bool, name: str, found: object, expected: str) -> None:

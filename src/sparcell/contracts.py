@@ -128,11 +128,11 @@ class Posterior(Protocol):
         ...
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
-        """log q(z|x) - log p(z) of draws of `sample`, (n, k): its mean over draws is the KL."""
+        """log q(z|x) - log p(z) of draws of `sample`, (n,): its mean over draws is the KL, which `kl` may bound from above."""
         ...
 
     def kl(self) -> Tensor:
-        """KL to the prior in nats for each cell and latent, (n, k)."""
+        """KL to the prior in nats for each cell and latent, (n, k); of a prior that is a mixture an upper bound."""
         ...
 
 
@@ -172,6 +172,10 @@ class Likelihood(Protocol):
     """Whether it explains raw counts; else log-normalised expression."""
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None: ...
+
+    def begin(self, total_g: Tensor) -> None:
+        """Start from the data: the sum of each gene over the cells that train."""
+        ...
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path."""

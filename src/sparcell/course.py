@@ -27,6 +27,8 @@ class Course:
     generator: torch.Generator
     epoch: int = 0
     """Epochs behind."""
+    rate: float = 0.0
+    """Step size before the schedule."""
     setbacks: int = 0
     """Times the run had to go back to a good step."""
     best_loss: float = math.inf
@@ -41,7 +43,7 @@ class Course:
         adam = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        return cls(network, adam, generator)
+        return cls(network, adam, generator, rate=config.learning_rate)
 
     def judge(self, loss: float) -> None:
         """Take note of the loss of the held-out cells after an epoch, and keep the weights if it is the lowest."""
@@ -58,8 +60,12 @@ class Course:
     def slow_down(self) -> None:
         """Make the steps smaller from here on."""
         self.setbacks += 1
+        self.rate *= SLOWER
+
+    def set_rate(self, share: float) -> None:
+        """Set the size of the next step to a share of the rate."""
         for group in self.adam.param_groups:
-            group["lr"] *= SLOWER
+            group["lr"] = self.rate * share
 
     def tensors(self) -> dict[str, Tensor]:
         """Copy everything that changes from step to step."""
@@ -88,7 +94,7 @@ class Course:
             "setbacks": self.setbacks,
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
-            "rates": [group["lr"] for group in self.adam.param_groups],
+            "rate": self.rate,
         }
         return self.tensors() | best, numbers
 
@@ -98,8 +104,7 @@ class Course:
         self.best = _below(tensors, "best")
         self.epoch, self.setbacks = int(numbers["epoch"]), int(numbers["setbacks"])
         self.best_loss, self.best_epoch = float(numbers["best_loss"]), int(numbers["best_epoch"])
-        for group, rate in zip(self.adam.param_groups, numbers["rates"], strict=True):
-            group["lr"] = float(rate)
+        self.rate = float(numbers["rate"])
 
 
 def _below(tensors: dict[str, Tensor], stem: str) -> dict[str, Tensor]:

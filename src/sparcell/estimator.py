@@ -17,7 +17,7 @@ from sparcell.loader import Feed, Loader
 from sparcell.model import Model
 from sparcell.network import Network
 from sparcell.schema import Schema, read_layer
-from sparcell.trainer import Diverged, epochs_for, train
+from sparcell.trainer import Diverged, Plan, train
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -145,14 +145,15 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         network = self.network(len(schema.genes), known.batch_nb.shape[1], known.covariates_nc.shape[1])
         loader = Loader(rows, known, len(schema.genes), device)
         feed = Feed(loader, *sampler.split(adata.n_obs, self.held_out, self.seed), self.batch_size, self.seed)
+        network.likelihood.begin(loader.totals(feed.training))
         course = Course.start(network.to(device), self, runtime.noise(self.seed, device))
         notes = resume.Notes.open(checkpoint, self, schema, rows, known)
         history = notes.take_up(course)
-        n_epochs = epochs_for(len(feed.training), self)
+        plan = Plan.of(self, feed.n_steps, self.kl_weight)
         title = f"{type(self).__name__}, seed {self.seed}"
         try:
-            with progress.bar(title, n_epochs, silent=silent, done=course.epoch) as advance:
-                for epoch in train(course, feed, self, n_epochs, self.kl_weight):
+            with progress.bar(title, plan.n_epochs, silent=silent, done=course.epoch) as advance:
+                for epoch in train(course, feed, plan):
                     history.append(epoch)
                     advance(f"loss {epoch.loss:,.1f}")
                     notes.keep(course, history)

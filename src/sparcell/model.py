@@ -105,6 +105,7 @@ class Model:
         """Where the model's weights are."""
         return next(self.network.parameters()).device
 
+    @torch.no_grad()
     def codes(self, data: AnnData | str | Path, *, unseen: Unseen = "error") -> Codes:
         """Encode cells in one pass. Needs the genes the model was trained on, in any order; more genes are ignored.
 
@@ -223,9 +224,7 @@ class Model:
             weights = []
             for _ in range(n_samples):
                 z_nk = posterior.sample(generator)
-                weights.append(
-                    -self._nll(z_nk, batch).double() - posterior.log_ratio(z_nk).double().sum(dim=1)
-                )
+                weights.append(-self._nll(z_nk, batch).double() - posterior.log_ratio(z_nk).double())
             found.append(torch.logsumexp(torch.stack(weights), dim=0) - np.log(n_samples))
         return np.asarray(_gather(found), dtype=np.float64)
 

@@ -36,7 +36,7 @@ class Point:
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
         """Zero: there is no prior to compare with."""
-        return torch.zeros_like(z_nk)
+        return z_nk.new_zeros(len(z_nk))
 
     def kl(self) -> Tensor:
         """Zero: without a prior there is nothing to pay."""

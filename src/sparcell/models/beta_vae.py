@@ -34,9 +34,9 @@ class GaussianPosterior:
         return self.rsample(generator)
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
-        """log N(z; mu, sigma²) - log N(z; 0, 1), (n, k)."""
+        """log N(z; mu, sigma²) - log N(z; 0, 1), (n,)."""
         scaled = (z_nk - self.mean) / self.log_sigma.exp()
-        return 0.5 * (z_nk.square() - scaled.square()) - self.log_sigma
+        return (0.5 * (z_nk.square() - scaled.square()) - self.log_sigma).sum(dim=1)
 
     def kl(self) -> Tensor:
         """½ (mu² + sigma² - 1 - log sigma²), (n, k) (Kingma & Welling 2014, appendix B)."""

@@ -1,7 +1,7 @@
 """The beta-VSC, variational sparse coding: each latent is off, or a Gaussian slab.
 
-q(z|x) = gamma · N(mu, sigma²) + (1 - gamma) · δ₀ against the prior alpha · N(0, 1) + (1 - alpha) · δ₀, independent over latents
-(Tonolini, Jensen & Murray-Smith, UAI 2019). Suffixes: n cells, k latents.
+q(z|x) = gamma · N(mu, sigma²) + (1 - gamma) · δ₀ against the prior alpha · N(0, 1) + (1 - alpha) · δ₀, independent over latents, or a
+learned mixture of such (Tonolini, Jensen & Murray-Smith, UAI 2019). Suffixes: n cells, k latents, u components of the prior.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from sparcell.config import by_kind, require, require_number
+from sparcell.config import by_kind, require, require_number, require_whole
 from sparcell.estimator import Estimator
 from sparcell.network import branch
 
@@ -26,6 +26,13 @@ SHRINK, STRETCH = -0.1, 1.1
 """Interval that hard concrete gates are stretched to before they are cut to 0 … 1 (Louizos, Welling & Kingma 2018)."""
 STEEP = (50.0, 200.0)
 """Steepness of the paper's gate when the warm-up begins, and after it (Tonolini et al. 2019)."""
+
+SPREAD, WIDTH = 0.7, 0.75
+"""How far apart and how wide the slabs of a prior with several components are when training begins."""
+START_LOGIT = 2.0
+"""With such a prior latents begin mostly on, gamma about .88, and are switched off where they do not pay."""
+LOG_SIGMAS, MOST_LOGIT = (-10.0, 6.0), 20.0
+"""Beyond these a posterior says nothing more, and squares and exponentials begin to overflow."""
 
 
 def straight_through(
@@ -76,14 +83,41 @@ GATES: dict[str, Gate] = {
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Σ_u weight_u Π_k [ alpha_uk · N(mu_uk, sigma_uk²) + (1 - alpha_uk) · δ₀ ]: one component, or several that were learned."""
+
+    mu: Tensor
+    """(u, k)."""
+    log_sigma: Tensor
+    logit: Tensor
+    """Of alpha."""
+    log_weight: Tensor
+    """(u,); the weights add up to 1."""
+
+    def log_density(self, z_nk: Tensor) -> Tensor:
+        """log p(z), (n,), with respect to a point mass at 0 plus length in each latent."""
+        z_n1k = z_nk[:, None]
+        by_latent = _log_spike_slab(z_n1k, self.mu, self.log_sigma, self.logit)
+        return torch.logsumexp(self.log_weight + by_latent.sum(dim=2), dim=1)
+
+    def sample(self, n_cells: int, generator: torch.Generator) -> Tensor:
+        """Draw codes, (n, k)."""
+        components = torch.multinomial(self.log_weight.exp(), n_cells, replacement=True, generator=generator)
+        mu, log_sigma, alpha = (
+            values[components] for values in (self.mu, self.log_sigma, self.logit.sigmoid())
+        )
+        on = torch.rand(mu.shape, generator=generator, device=mu.device) < alpha
+        return on * (mu + log_sigma.exp() * torch.randn(mu.shape, generator=generator, device=mu.device))
+
+
+@dataclass(frozen=True)
 class SpikeSlab:
     """The posterior. gamma = sigmoid(logit), so log gamma = logsigmoid(logit) has a gradient everywhere."""
 
     mu: Tensor
     log_sigma: Tensor
     logit: Tensor
-    alpha_logit: Tensor
-    """Logit of alpha, (k,)."""
+    prior: Prior
     draw_gate: Callable[[Tensor, torch.Generator], Tensor]
 
     @property
@@ -109,29 +143,48 @@ class SpikeSlab:
         return (uniform < self.gamma) * (self.mu + self.log_sigma.exp() * noise)
 
     def kl(self) -> Tensor:
-        """KL to the prior, (n, k): gamma · KL(slab ‖ N(0, 1)) + KL(Bernoulli(gamma) ‖ Bernoulli(alpha))."""
-        slab = 0.5 * (self.mu.square() + (2 * self.log_sigma).exp() - 1) - self.log_sigma
-        log_on, log_off = logsigmoid(self.logit), logsigmoid(-self.logit)
-        spike = log_on.exp() * (log_on - logsigmoid(self.alpha_logit)) + log_off.exp() * (
-            log_off - logsigmoid(-self.alpha_logit)
+        """KL to the prior, (n, k): gamma · KL(slab ‖ slab of the prior) + KL(Bernoulli(gamma) ‖ Bernoulli(alpha)).
+
+        With several components each cell has weights w_u, the best ones there are, w_u ∝ weight_u · exp(-KL_u): the sum over latents is
+        then Σ_u w_u KL_u + KL(w ‖ weight) = -log Σ_u weight_u exp(-KL_u), at least the KL to the mixture, so that the bound stays a bound.
+        KL(w ‖ weight) belongs to no single latent and is shared out evenly.
+        """
+        prior, mu, log_sigma, logit = (
+            self.prior,
+            self.mu[:, None],
+            self.log_sigma[:, None],
+            self.logit[:, None],
         )
-        return self.gamma * slab + spike
+        distance = (mu - prior.mu).square() + (2 * log_sigma).exp()
+        slab = 0.5 * (distance * (-2 * prior.log_sigma).exp() - 1) - log_sigma + prior.log_sigma
+        log_on, log_off = logsigmoid(logit), logsigmoid(-logit)
+        spike = log_on.exp() * (log_on - logsigmoid(prior.logit)) + log_off.exp() * (
+            log_off - logsigmoid(-prior.logit)
+        )
+        by_component_nuk = log_on.exp() * slab + spike
+        weighed_nu = torch.log_softmax(prior.log_weight - by_component_nuk.sum(dim=2), dim=1)
+        choice_n1 = (weighed_nu.exp() * (weighed_nu - prior.log_weight)).sum(dim=1, keepdim=True)
+        return (weighed_nu.exp()[:, :, None] * by_component_nuk).sum(dim=1) + choice_n1 / mu.shape[2]
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
-        """log q(z|x) - log p(z), (n, k), both with respect to a point mass at 0 plus length."""
-        on = (
-            logsigmoid(self.logit)
-            - logsigmoid(self.alpha_logit)
-            - self.log_sigma
-            - 0.5 * ((z_nk - self.mu) / self.log_sigma.exp()).square()
-            + 0.5 * z_nk.square()
-        )
-        off = logsigmoid(-self.logit) - logsigmoid(-self.alpha_logit)
-        return torch.where(z_nk == 0, off, on)
+        """log q(z|x) - log p(z), (n,), both with respect to a point mass at 0 plus length in each latent."""
+        log_q = _log_spike_slab(z_nk, self.mu, self.log_sigma, self.logit).sum(dim=1)
+        return log_q - self.prior.log_density(z_nk)
+
+
+def _log_spike_slab(z: Tensor, mu: Tensor, log_sigma: Tensor, logit: Tensor) -> Tensor:
+    scaled = (z - mu) * (-log_sigma).exp()
+    slab = -0.5 * scaled.square() - log_sigma - 0.5 * math.log(2 * math.pi)
+    return torch.where(z == 0, logsigmoid(-logit), logsigmoid(logit) + slab)
 
 
 class SpikeSlabLatent(nn.Module):
-    """A branch each for mu, log sigma and the logit of gamma; alpha where it is learned."""
+    """A branch each for mu, log sigma and the logit of gamma; the prior's own parameters where it has any."""
+
+    prior_mu: Tensor
+    prior_log_sigma: Tensor
+    prior_logit: Tensor
+    prior_weight: Tensor
 
     def __init__(self, n_features: int, settings: BetaVSC) -> None:
         super().__init__()
@@ -141,11 +194,29 @@ class SpikeSlabLatent(nn.Module):
         self.logit = branch(n_features, settings.branch, settings.n_latent)
         learned = settings.alpha == "learned"
         start = 0.0 if learned else math.log(float(settings.alpha)) - math.log1p(-float(settings.alpha))
-        alpha_logit = torch.full((settings.n_latent,), start)
+        shape = (settings.components, settings.n_latent)
+        several = settings.components > 1
+        if several:
+            nn.init.constant_(list(self.logit.parameters())[-1], START_LOGIT)
+        mixed = {
+            "prior_mu": SPREAD * torch.randn(shape) if several else torch.zeros(shape),
+            "prior_log_sigma": torch.full(shape, math.log(WIDTH) if several else 0.0),
+            "prior_weight": torch.zeros(settings.components),
+        }
+        for name, values in mixed.items():
+            self._own(name, values, several)
+        self._own("prior_logit", torch.full(shape, start), several or learned)
+
+    def _own(self, name: str, values: Tensor, learned: bool) -> None:
         if learned:
-            self.alpha_logit = nn.Parameter(alpha_logit)
+            self.register_parameter(name, nn.Parameter(values))
         else:
-            self.register_buffer("alpha_logit", alpha_logit, persistent=False)
+            self.register_buffer(name, values, persistent=False)
+
+    def believed(self) -> Prior:
+        """The prior as it stands."""
+        weight_u = torch.log_softmax(self.prior_weight, dim=0)
+        return Prior(self.prior_mu, self.prior_log_sigma, self.prior_logit, weight_u)
 
     def forward(self, features_nh: Tensor, progress: float = 1.0) -> SpikeSlab:
         """Encode the features as spikes and slabs.
@@ -153,7 +224,8 @@ class SpikeSlabLatent(nn.Module):
         In a spike warm-up the slab is N(p · mu, p · sigma² + 1 - p) at progress p: at first only the spikes carry information, then the
         slabs too (Tonolini et al. 2019, section 4).
         """
-        mu, log_sigma = self.mu(features_nh), self.log_sigma(features_nh)
+        mu = self.mu(features_nh)
+        log_sigma = self.log_sigma(features_nh).clamp(*LOG_SIGMAS)
         if self.settings.spike_warmup and progress < 1:
             log_sigma = 0.5 * torch.log(progress * (2 * log_sigma).exp() + (1 - progress))
             mu = progress * mu
@@ -161,27 +233,29 @@ class SpikeSlabLatent(nn.Module):
         return SpikeSlab(
             mu,
             log_sigma,
-            self.logit(features_nh),
-            self.alpha_logit,
+            self.logit(features_nh).clamp(-MOST_LOGIT, MOST_LOGIT),
+            self.believed(),
             lambda logit, generator: draw(logit, temperature, progress, generator),
         )
 
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
-        """Draw codes from alpha · N(0, 1) + (1 - alpha) · δ₀, (n, k)."""
-        shape = (n_cells, self.settings.n_latent)
-        on = torch.rand(shape, generator=generator, device=generator.device) < self.alpha_logit.sigmoid()
-        return on * torch.randn(shape, generator=generator, device=generator.device)
+        """Draw codes from the prior, (n, k)."""
+        return self.believed().sample(n_cells, generator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BetaVSC(Estimator):
     """beta-VSC: variational sparse coding (Tonolini et al. 2019) whose KL, spikes and slabs, is weighted by beta."""
 
-    beta: Annotated[float, "Weight of the KL."] = by_kind(2.0, 1.0)
+    beta: Annotated[float, "Weight of the KL."] = by_kind(2.0, 2.0)
     alpha: Annotated[
         float | Literal["learned"],
         "Prior probability that a latent is on in a cell; learned: one for each latent, from the data.",
-    ] = by_kind(0.5, 0.5)
+    ] = 0.5
+    components: Annotated[
+        int,
+        "Components of the prior: 1 for spike and N(0, 1) slab; more are learned, as the original paper's pseudo-inputs are.",
+    ] = by_kind(1, 20)
     gate: Annotated[
         Literal["straight-through", "hard-concrete", "steep-sigmoid"],
         "How a latent is switched in training: straight-through (exactly 0 or 1), hard-concrete (0 to 1, exact zeros) or the original "
@@ -201,6 +275,7 @@ class BetaVSC(Estimator):
         require_number("beta", self.beta, above=0, or_equal=True)
         if self.alpha != "learned":
             require_number("alpha", self.alpha, above=0, below=1)
+        require_whole("components", self.components, 1)
         require_number("temperature", self.temperature, above=0)
         require(
             not isinstance(self.gate, str) or self.gate in GATES,
