@@ -24,6 +24,11 @@ app.command(
     help="Compare the models on raw counts: codes, maps, scores, figures and a report.",
 )
 app.command(
+    "sparcell.commands:benchmark",
+    name="benchmark",
+    help="Compare models with baselines and other packages on the same cells.",
+)
+app.command(
     "sparcell.commands:fit",
     name="fit",
     help="Train one model; write its codes into a copy of the data, and save it.",

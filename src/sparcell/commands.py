@@ -16,7 +16,7 @@ from cyclopts import Parameter
 import sparcell
 from sparcell import checkpoint, files, io
 from sparcell.checks import matrix_kind
-from sparcell.config import ByKind, DataConfig, StudyConfig, settings_of
+from sparcell.config import BenchmarkConfig, ByKind, DataConfig, StudyConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 from sparcell.schema import read_layer
@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     DataOptions = Any
     StudyOptions = Any
     StudyModelOptions = Any
+    BenchmarkOptions = Any
     StudyDataOptions = Any
 else:
     ModelName = Literal[tuple(MODELS)]
@@ -81,6 +82,7 @@ else:
     DataOptions = options("DataOptions", {"data": DataConfig})
     StudyOptions = options("StudyOptions", {"study": StudyConfig})
     StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
+    BenchmarkOptions = options("BenchmarkOptions", {"benchmark": BenchmarkConfig})
     StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "normalise"))
 
 
@@ -120,6 +122,43 @@ def study(
     if not quiet:
         whole_study.show(results)
         print(f"Report: {out / 'report.html'}")
+
+
+def benchmark(
+    input: Path,
+    *,
+    out: Path,
+    benchmark: Annotated[BenchmarkOptions, Parameter(name="*", group="Benchmark")] = None,
+    model: Annotated[StudyModelOptions, Parameter(name="*", group="Settings of sparcell's models")] = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare models with baselines and with other packages on the same cells: integration, clustering, likelihood, time, memory.
+
+    Every method gets the same cells, the same variable genes and the same split. It writes benchmark.html, tables, figures,
+    benchmark.h5ad and provenance.json into the output folder. What is not installed is skipped and named.
+
+    Parameters
+    ----------
+    input
+        Raw counts with cell types (and batches) in obs, in any format that `study` reads.
+    out
+        Folder for the results; must be new or empty.
+    resume
+        Go on with a benchmark that was stopped, or add seeds or methods to one: runs already in the folder are kept.
+    """
+    from sparcell import benchmark as whole_benchmark  # both bring the plotting libraries, which no other command needs
+    from sparcell import outcome
+
+    hush(quiet)
+    command = " ".join(["sparcell", *sys.argv[1:]])
+    config = BenchmarkConfig(**given(benchmark))
+    standings = whole_benchmark.run(
+        input, out, config, changes=given(model), resume=resume, silent=quiet, command=command
+    )
+    if not quiet:
+        outcome.show(standings)
+        print(f"Page: {out / 'benchmark.html'}")
 
 
 def fit(

@@ -98,7 +98,7 @@ class Scene:
 
 def run_baseline(scene: Scene, n_components: int, seed: int) -> Run:
     """Map and cluster the first principal components: no training."""
-    return Run(_mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
+    return Run(mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
 
 
 def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
@@ -117,7 +117,7 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
     )
     train_seconds = time.perf_counter() - started
     codes = model.codes(adata)
-    arrays, embedding = _mapped(scene, codes.mean_nk, row.estimator.seed)
+    arrays, embedding = mapped(scene, codes.mean_nk, row.estimator.seed)
     arrays |= {name: model.history[name].to_numpy() for name in HISTORY}
     arrays |= {"train_seconds": np.array(train_seconds), "live_k": codes.live_k}
     if row.estimator.generative:
@@ -132,7 +132,8 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
     return Run(arrays), model
 
 
-def _mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
+def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
+    """Map and cluster codes: the arrays of a run, and openTSNE's embedding, which can place more cells."""
     embedding = embed.tsne(code_nk, perplexity=scene.perplexity, seed=seed)
     map_n2 = np.array(embedding)
     kmeans_n, centroids_c2 = embed.kmeans(map_n2, scene.n_types, seed=seed)

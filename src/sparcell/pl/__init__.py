@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING
 
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
+from sparcell.pl.standings import (
+    costs,
+    likelihoods,
+    measure_table,
+    standing_figures,
+    trade_off,
+    type_and_batch,
+    written,
+)
 from sparcell.pl.style import style
 from sparcell.pl.tables import presets
 
@@ -17,21 +26,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sparcell.results import Results, Row
+    from sparcell.standings import Standings
 
 __all__ = [
     "QC_TITLES",
+    "costs",
     "figures",
     "generated_map",
+    "likelihoods",
     "loss_curves",
     "map_3d",
+    "measure_table",
     "overview",
     "paired_map",
     "png",
     "qc_histograms",
     "qc_limits",
     "save_all",
+    "save_standings",
     "score_heatmap",
+    "trade_off",
     "training_times",
+    "type_and_batch",
+    "written",
 ]
 
 
@@ -90,9 +107,18 @@ def save_all(results: Results, folder: Path) -> list[Path]:
     list of pathlib.Path
         The files, in the order they were drawn.
     """
+    return _save(figures(results), folder)
+
+
+def save_standings(standings: Standings, folder: Path) -> list[Path]:
+    """Write every figure of a benchmark as PNG into `folder`, as `save_all` does for a study."""
+    return _save(standing_figures(standings), folder)
+
+
+def _save(drawn: Iterator[tuple[str, Figure]], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in figures(results):
+    saved = []
+    for name, figure in drawn:
         path = folder / f"{name}.png"
         aside = folder / f".{name}.{os.getpid()}.part"
         try:
@@ -100,8 +126,8 @@ def save_all(results: Results, folder: Path) -> list[Path]:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        written.append(path)
-    return written
+        saved.append(path)
+    return saved
 
 
 def png(figure: Figure, dpi: float = 150) -> bytes:

@@ -57,9 +57,12 @@ def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
     ]
 
 
-def _draw_labels(axes: Axes, xy_n2: Floats, labels: pd.Categorical, scale: float = 1.0) -> None:
+def draw_groups(
+    axes: Axes, xy_n2: Floats, labels: pd.Categorical, scale: float = 1.0, *, named: bool = True
+) -> None:
+    """Colour the cells of a map by a label, and write the names on it while there are few."""
     _scatter(axes, xy_n2, cell_colours(labels), scale)
-    if len(labels.categories) <= N_WRITTEN:
+    if named and len(labels.categories) <= N_WRITTEN:
         names, codes = [str(name) for name in labels.categories], np.asarray(labels.codes)
         write_names(axes, _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names))), names)
 
@@ -92,21 +95,23 @@ def _draw_partition(
     write_names(axes, beside, [str(cluster) for cluster in range(len(centroids_c2))], size=7.5)
 
 
-def _add_legend(figure: Figure, labels: pd.Categorical, width: float) -> None:
+def legend_below(figure: Figure, labels: pd.Categorical, width: float, *, right: bool = False) -> None:
+    """Name the colours below the panels."""
     columns = max(1, int(width // 1.7))
-    figure.legend(handles=_legend_handles(labels), loc="lower left", bbox_to_anchor=(0.02, 0.005), ncols=columns,
+    place, anchor = ("lower right", (0.98, 0.005)) if right else ("lower left", (0.02, 0.005))
+    figure.legend(handles=_legend_handles(labels), loc=place, bbox_to_anchor=anchor, ncols=columns,
                   handletextpad=0.2, columnspacing=1.0, labelspacing=0.35)  # fmt: skip
 
 
-def _legend_height(labels: pd.Categorical, width: float) -> float:
+def legend_height(labels: pd.Categorical, width: float) -> float:
     """Inches a legend needs below the panels."""
     n_entries = len(labels.categories) + bool((labels.codes < 0).any())
     return 0.19 * -(-n_entries // max(1, int(width // 1.7))) + 0.15
 
 
-def _height_below(labels: pd.Categorical, width: float) -> float:
-    """Inches below the panels; none where the names are written on the map."""
-    return 0.0 if len(labels.categories) <= N_WRITTEN else _legend_height(labels, width)
+def height_below(labels: pd.Categorical, width: float) -> float:
+    """Inches that a legend takes below the panels; none where the names are written on the map."""
+    return 0.0 if len(labels.categories) <= N_WRITTEN else legend_height(labels, width)
 
 
 @style()
@@ -132,17 +137,17 @@ def paired_map(
     -------
     matplotlib.figure.Figure
     """
-    below = _height_below(labels, 9.2)
+    below = height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
     figure = new_figure(9.2, height)
     panels = [figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5)]
     for axes, heading in zip(panels, ("labels", f"k-means, {len(centroids_c2)} clusters"), strict=True):
         axes.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
-    _draw_labels(panels[0], xy_n2, labels)
+    draw_groups(panels[0], xy_n2, labels)
     _draw_partition(panels[1], xy_n2, labels, kmeans_n, centroids_c2)
     figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")
     if below:
-        _add_legend(figure, labels, 9.2)
+        legend_below(figure, labels, 9.2)
     return figure
 
 
@@ -151,7 +156,7 @@ def overview(rows: Sequence[Row], labels: pd.Categorical) -> Figure:
     """Labels above, k-means below, one column a row: all methods of one preset at a glance."""
     n_rows, panel = len(rows), 3.3
     width = panel * n_rows
-    below = _legend_height(labels, width)
+    below = legend_height(labels, width)
     height = 2 * panel + 0.45 + below
     figure = new_figure(width, height)
     for column, row in enumerate(rows):
@@ -164,7 +169,7 @@ def overview(rows: Sequence[Row], labels: pd.Categorical) -> Figure:
         if column == 0:
             top.set_title("labels", x=0.04, color=FAINT, fontsize=8.5, y=0.96, pad=0)
             bottom.set_title("k-means", x=0.04, color=FAINT, fontsize=8.5, y=0.96, pad=0)
-    _add_legend(figure, labels, width)
+    legend_below(figure, labels, width)
     return figure
 
 
@@ -206,14 +211,14 @@ def generated_map(
 ) -> Figure:
     """Real cells beside cells decoded from the prior on one map, with the walk between two real cells."""
     parts = [part for part in (xy_n2, generated_m2, walk_s2) if part is not None]
-    below = _height_below(labels, 9.2)
+    below = height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
     figure = new_figure(9.2, height)
     real, new = (figure.add_axes((left, below / height, 0.5, 4.6 / height)) for left in (0.0, 0.5))
     for axes in (real, new):
         square_limits(axes, np.concatenate(parts))
     limits = {"xlim": real.get_xlim(), "ylim": real.get_ylim()}
-    _draw_labels(real, xy_n2, labels)
+    draw_groups(real, xy_n2, labels)
     _scatter(new, xy_n2, [MISSING] * len(xy_n2), 0.8)
     heading = "walk between two cells"
     if generated_m2 is not None:
@@ -242,5 +247,5 @@ def generated_map(
     new.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
     figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")
     if below:
-        _add_legend(figure, labels, 9.2)
+        legend_below(figure, labels, 9.2)
     return figure

@@ -1,21 +1,22 @@
-"""The report: one self-contained page that shows, compares and says in words what a study found."""
+"""The pages: each self-contained, they show, compare and say in words what a study or a benchmark found."""
 
 from __future__ import annotations
 
 import base64
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparcell import files
-from sparcell.report.page import chart_store, page_context
+from sparcell.report import page, standing_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sparcell.results import Results
+    from sparcell.standings import Standings
 
-__all__ = ["render", "write"]
+__all__ = ["render", "render_standings", "write", "write_standings"]
 
 _HERE = Path(__file__).parent
 
@@ -33,8 +34,23 @@ def write(results: Results, path: Path) -> None:
     files.write_text(path, render(results))
 
 
+def write_standings(standings: Standings, path: Path) -> None:
+    """Write the page of a benchmark, as `write` does that of a study."""
+    files.write_text(path, render_standings(standings))
+
+
 def render(results: Results) -> str:
     """Build the page as a string."""
+    return _page("template.html", page.page_context(results, _png_base64), page.chart_store(results))
+
+
+def render_standings(standings: Standings) -> str:
+    """Build the page of a benchmark as a string."""
+    context = standing_page.page_context(standings, _png_base64)
+    return _page("benchmark.html", context, standing_page.chart_store(standings))
+
+
+def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -45,11 +61,8 @@ def render(results: Results) -> str:
         name: Markup((_HERE / file).read_text(encoding="utf-8"))
         for name, file in (("css", "style.css"), ("js", "page.js"))
     }
-    return environment.get_template("template.html").render(
-        **page_context(results, _png_base64),
-        **raw,
-        plotly=Markup(get_plotlyjs()),
-        charts=Markup(json_for_script(chart_store(results))),
+    return environment.get_template(template).render(
+        **context, **raw, plotly=Markup(get_plotlyjs()), charts=Markup(json_for_script(charts))
     )
 
 

@@ -69,7 +69,13 @@ def drawn_cells(n: int) -> Ints:
     return np.sort(np.random.default_rng(0).choice(n, N_DRAWN, replace=False))
 
 
-def _layout(**more: object) -> Chart:
+def drawn_note(n: int) -> str:
+    """Say that not all cells are drawn, where that is so."""
+    return f" Drawn are {N_DRAWN:,} cells chosen at random of {n:,}." if n > N_DRAWN else ""
+
+
+def layout(**more: object) -> Chart:
+    """The look that all charts share, and what is special to one."""
     base: Chart = {
         "font": _FONT,
         "hoverlabel": _HOVER,
@@ -82,7 +88,7 @@ def _layout(**more: object) -> Chart:
     return base | more
 
 
-def _list_axis(
+def list_axis(
     places: Sequence[int] | None = None, names: Sequence[str] | None = None, **more: object
 ) -> Chart:
     """An axis that lists things: names with a little air, no lines, no zoom."""
@@ -93,16 +99,18 @@ def _list_axis(
     return axis | more
 
 
-def _rounded(values: Floats, decimals: int = 2) -> list[float | None]:
+def rounded(values: Floats, decimals: int = 2) -> list[float | None]:
+    """Numbers as JSON can hold them."""
     return [None if not np.isfinite(value) else round(float(value), decimals) for value in values]
 
 
-def _map_layout(xy_n2: Floats, names: Sequence[Chart]) -> Chart:
+def map_layout(xy_n2: Floats, names: Sequence[Chart]) -> Chart:
+    """A square window around all cells, without axes."""
     low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.06
     ranges = [[round(float(m - half), 2), round(float(m + half), 2)] for m in middle]
     x, y = ({"visible": False, "range": window, "fixedrange": False} for window in ranges)
-    return _layout(xaxis=x, yaxis=y | {"scaleanchor": "x"}, annotations=list(names))
+    return layout(xaxis=x, yaxis=y | {"scaleanchor": "x"}, annotations=list(names))
 
 
 def _name_on_map(place: Floats, text: str, size: int = 12, shift: int = 0) -> Chart:
@@ -113,14 +121,15 @@ def _name_on_map(place: Floats, text: str, size: int = 12, shift: int = 0) -> Ch
     }  # fmt: skip
 
 
-def _point_size(n: int) -> float:
+def point_size(n: int) -> float:
+    """Diameter of a cell on a map of so many, in pixels."""
     return round(float(np.clip(175 / np.sqrt(max(n, 1)), 2.4, 9)), 1)
 
 
 def _cloud(xy_n2: Floats, name: str, colour: str, n_all: int, hover: object = None) -> Chart:
     trace: Chart = {
-        "type": "scattergl", "mode": "markers", "name": plain(name), "x": _rounded(xy_n2[:, 0]), "y": _rounded(xy_n2[:, 1]),
-        "marker": {"color": colour, "size": _point_size(n_all), "opacity": 0.85, "line": {"width": 0}},
+        "type": "scattergl", "mode": "markers", "name": plain(name), "x": rounded(xy_n2[:, 0]), "y": rounded(xy_n2[:, 1]),
+        "marker": {"color": colour, "size": point_size(n_all), "opacity": 0.85, "line": {"width": 0}},
         "hovertemplate": "%{text}<extra></extra>" if hover is not None else f"{plain(name)}<extra></extra>",
     }  # fmt: skip
     if hover is not None:
@@ -161,7 +170,7 @@ def label_map(row: Row, labels: pd.Categorical) -> Chart:
             middles(xy, codes, len(labels.categories)), [name for _, name, _ in groups], row.tsne2d_n2
         )
         names = [_name_on_map(place, groups[i][1]) for i, place in enumerate(places) if np.isfinite(place[0])]
-    return {"data": data, "layout": _map_layout(row.tsne2d_n2, names)}
+    return {"data": data, "layout": map_layout(row.tsne2d_n2, names)}
 
 
 def partition_map(row: Row, labels: pd.Categorical) -> Chart:
@@ -180,14 +189,14 @@ def partition_map(row: Row, labels: pd.Categorical) -> Chart:
         trace = _cloud(xy[clusters == cluster], f"cluster {cluster}", colour, len(cells))
         data.append(trace | {"hovertemplate": f"{told}<extra></extra>"})
     data.append({
-        "type": "scattergl", "mode": "markers", "name": "centroids", "x": _rounded(row.centroids_c2[:, 0]),
-        "y": _rounded(row.centroids_c2[:, 1]), "hoverinfo": "skip",
+        "type": "scattergl", "mode": "markers", "name": "centroids", "x": rounded(row.centroids_c2[:, 0]),
+        "y": rounded(row.centroids_c2[:, 1]), "hoverinfo": "skip",
         "marker": {"symbol": "x", "size": 9, "color": INK, "line": {"color": "#ffffff", "width": 1.2}},
     })  # fmt: skip
     names = [str(cluster) for cluster in range(len(row.centroids_c2))]
     places = _apart(row.centroids_c2, names, row.tsne2d_n2)
     numbers = [_name_on_map(place, name, 11, 12) for place, name in zip(places, names, strict=True)]
-    return {"data": data, "layout": _map_layout(row.tsne2d_n2, numbers)}
+    return {"data": data, "layout": map_layout(row.tsne2d_n2, numbers)}
 
 
 def space_map(row: Row, labels: pd.Categorical) -> Chart | None:
@@ -201,15 +210,15 @@ def space_map(row: Row, labels: pd.Categorical) -> Chart | None:
         own = xyz[codes == code]
         data.append({
             "type": "scatter3d", "mode": "markers", "name": plain(name),
-            "x": _rounded(own[:, 0]), "y": _rounded(own[:, 1]), "z": _rounded(own[:, 2]),
-            "marker": {"color": colour, "size": round(_point_size(len(cells)) * 0.8, 1), "opacity": 0.9, "line": {"width": 0}},
+            "x": rounded(own[:, 0]), "y": rounded(own[:, 1]), "z": rounded(own[:, 2]),
+            "marker": {"color": colour, "size": round(point_size(len(cells)) * 0.8, 1), "opacity": 0.9, "line": {"width": 0}},
             "hovertemplate": f"{plain(name)}<extra></extra>",
         })  # fmt: skip
     axis = {"title": {"text": ""}, "showticklabels": False, "ticks": "", "showspikes": False, "gridcolor": "#dfe5ea",
             "zeroline": False, "backgroundcolor": "#f7f9fb", "showbackground": True}  # fmt: skip
     scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "dragmode": "orbit",
              "camera": {"eye": {"x": 1.28, "y": 1.28, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.07}}}  # fmt: skip
-    return {"data": data, "layout": _layout(scene=scene, dragmode="orbit")}
+    return {"data": data, "layout": layout(scene=scene, dragmode="orbit")}
 
 
 def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
@@ -229,7 +238,7 @@ def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
         walk = row.interpolated_s2
         parts.append(walk)
         data.append({
-            "type": "scattergl", "mode": "lines+markers", "name": "walk", "x": _rounded(walk[:, 0]), "y": _rounded(walk[:, 1]),
+            "type": "scattergl", "mode": "lines+markers", "name": "walk", "x": rounded(walk[:, 0]), "y": rounded(walk[:, 1]),
             "line": {"color": "#cc3311", "width": 2}, "marker": {"size": 6, "color": "#cc3311"},
             "text": [f"step {step} of {len(walk)}" for step in range(1, len(walk) + 1)],
             "hovertemplate": "%{text}<extra></extra>",
@@ -240,7 +249,7 @@ def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
                 _name_on_map(walk[0], f"from {start}", 11, 14),
                 _name_on_map(walk[-1], f"to {end}", 11, 14),
             ]
-    return {"data": data, "layout": _map_layout(np.concatenate(parts), names)}
+    return {"data": data, "layout": map_layout(np.concatenate(parts), names)}
 
 
 def confusion(row: Row, labels: pd.Categorical) -> Chart:
@@ -254,16 +263,16 @@ def confusion(row: Row, labels: pd.Categorical) -> Chart:
     words = [[f"{100 * value:.0f}" if value >= 0.045 and few else "" for value in line] for line in share]
     counts = [[f"{table_lc[i, c]:,} of {table_lc[i].sum():,} cells" for c in order] for i in y]
     heat: Chart = {
-        "type": "heatmap", "z": [_rounded(line, 3) for line in share], "x": [str(c) for c in order], "y": y,
+        "type": "heatmap", "z": [rounded(line, 3) for line in share], "x": [str(c) for c in order], "y": y,
         "text": words, "texttemplate": "%{text}", "textfont": {"size": 11}, "customdata": counts, "zmin": 0, "zmax": 1,
         "colorscale": _RAMP, "showscale": False, "xgap": 2, "ygap": 2,
         "hovertemplate": "%{customdata} in cluster %{x}<extra></extra>",
     }  # fmt: skip
-    x = _list_axis(automargin=True, title={"text": "k-means cluster", "standoff": 6}) | {"type": "category"}
+    x = list_axis(automargin=True, title={"text": "k-means cluster", "standoff": 6}) | {"type": "category"}
     size = 12 if few else 9
-    y_axis = _list_axis(y, names, autorange="reversed", automargin=True, tickfont={"size": size})
-    layout = _layout(height=90 + (30 if few else 17) * len(names), xaxis=x, yaxis=y_axis, dragmode=False)
-    return {"data": [heat], "layout": layout}
+    y_axis = list_axis(y, names, autorange="reversed", automargin=True, tickfont={"size": size})
+    frame = layout(height=90 + (30 if few else 17) * len(names), xaxis=x, yaxis=y_axis, dragmode=False)
+    return {"data": [heat], "layout": frame}
 
 
 def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
@@ -273,7 +282,7 @@ def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
     low, high = colour_range(summary)
     notes, z = [], []
     for line, row in enumerate(rows):
-        z.append(_rounded(np.array([value_at(summary, row.name, measure) for measure in MEASURES]), 4))
+        z.append(rounded(np.array([value_at(summary, row.name, measure) for measure in MEASURES]), 4))
         for column, measure in enumerate(MEASURES):
             mean, sd = value_at(summary, row.name, measure), value_at(summary, row.name, f"{measure}_sd")
             spread = "" if np.isnan(sd) else f"<br><span style='font-size:.82em'>± {sd:.3f}</span>"
@@ -285,14 +294,14 @@ def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
         "type": "heatmap", "z": z, "x": columns, "y": lines, "zmin": low, "zmax": high, "colorscale": _RAMP,
         "showscale": False, "xgap": 2, "ygap": 3, "hoverinfo": "skip",
     }  # fmt: skip
-    x = _list_axis(columns, [MEASURE_NAMES[measure] for measure in MEASURES], side="top", tickangle=0)
-    y = _list_axis(lines, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
+    x = list_axis(columns, [MEASURE_NAMES[measure] for measure in MEASURES], side="top", tickangle=0)
+    y = list_axis(lines, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
     margin = {"l": 8, "r": 8, "t": 40, "b": 8}
-    layout = _layout(
+    frame = layout(
         height=60 + 42 * len(rows), xaxis=x, yaxis=y, annotations=notes, dragmode=False, margin=margin
     )
     short = ["NMI", "ARI", "homo-<br>geneity", "complete-<br>ness"]
-    return {"data": [heat], "layout": layout, "narrow": {"xaxis": {"ticktext": short}}}
+    return {"data": [heat], "layout": frame, "narrow": {"xaxis": {"ticktext": short}}}
 
 
 def wrapped(title: str) -> str:
@@ -344,7 +353,7 @@ def _curve_layout(values: Floats, word: str) -> Chart:
         "zeroline": False,
         "linecolor": FAINT,
     }
-    return _layout(height=300, showlegend=True, xaxis=x, yaxis=y,
+    return layout(height=300, showlegend=True, xaxis=x, yaxis=y,
                    legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}})  # fmt: skip
 
 
@@ -378,7 +387,7 @@ def training_times(results: Results) -> Chart | None:
     }  # fmt: skip
     x = {"title": {"text": "seconds of training", "standoff": 4}, "automargin": True, "gridcolor": "#e8ecf0",
          "fixedrange": True, "range": [0, 1.18 * longest or 1.0]}  # fmt: skip
-    y = _list_axis(places, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
-    layout = _layout(height=80 + 38 * len(rows), bargap=0.35, dragmode=False, xaxis=x, yaxis=y)
+    y = list_axis(places, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
+    frame = layout(height=80 + 38 * len(rows), bargap=0.35, dragmode=False, xaxis=x, yaxis=y)
     narrow = {"xaxis": {"range": [0, 1.45 * longest or 1.0]}}
-    return {"data": [bars, dots, written], "layout": layout, "narrow": narrow}
+    return {"data": [bars, dots, written], "layout": frame, "narrow": narrow}

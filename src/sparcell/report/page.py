@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sparcell.report import charts, words
 from sparcell.results import MEASURES, Results, Row
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 PRESETS = {
@@ -85,16 +86,16 @@ def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, 
         "rows": rows,
         "space_rows": [row for row in rows if row["name"] in spaces],
         "generated_rows": [row for row in rows if row["name"] in made],
-        "legend": _legend(results),
-        "drawn_note": _drawn_note(results),
+        "legend": legend(results.labels),
+        "drawn_note": charts.drawn_note(len(results.labels)),
         "split_at": f"{words.SPLIT_AT:.0%}",
         "confusion_height": charts.confusion(results.rows[0], results.labels)["layout"]["height"]
         if rows
         else 0,
         "latents": [tiles for row in results.rows if (tiles := _latent_tiles(row))],
-        "settings": _settings(results),
+        "settings": settings_table(results.rows),
         "provenance": [
-            (str(key).replace("_", " "), _told(value, str(key)))
+            (str(key).replace("_", " "), in_words(value, str(key)))
             for key, value in results.provenance.items()
             if key != "qc_limits"
         ],
@@ -137,11 +138,6 @@ def _spread_note(results: Results) -> str:
     if len(results.scores) and int(results.scores.groupby("model")["seed"].nunique().max()) > 1:
         return "Mean ± standard deviation over seeds."
     return "One seed, so there is no spread to show and no order to claim."
-
-
-def _drawn_note(results: Results) -> str:
-    n = len(results.labels)
-    return f" Drawn are {charts.N_DRAWN:,} cells chosen at random of {n:,}." if n > charts.N_DRAWN else ""
 
 
 def _score_table(results: Results, space: str) -> dict[str, Any]:
@@ -207,11 +203,12 @@ def unbroken(text: str) -> str:
     return re.sub(r"(?<=β)-(?=\w)", "-\u2060", text)
 
 
-def _legend(results: Results) -> list[dict[str, str]]:
-    codes = np.asarray(results.labels.codes)
+def legend(labels: pd.Categorical) -> list[dict[str, str]]:
+    """Name, colour and number of cells of each label."""
+    codes = np.asarray(labels.codes)
     return [
         {"name": name, "colour": colour, "count": f"{int((codes == code).sum()):,}"}
-        for code, name, colour in charts.label_groups(results.labels)
+        for code, name, colour in charts.label_groups(labels)
     ]
 
 
@@ -271,7 +268,7 @@ def _difference(results: Results, rows: list[Row]) -> str:
             continue
         for key, value in row.settings.items():
             if value != base.settings.get(key):
-                told.setdefault(key, set()).add(_told(value, key))
+                told.setdefault(key, set()).add(in_words(value, key))
     changes = [f"{key.replace('_', ' ')} {' or '.join(sorted(values))}" for key, values in told.items()]
     return f"as preset {results.rows[0].preset}, but {words.listed(changes)}" if changes else ""
 
@@ -282,22 +279,23 @@ def _limit(name: str, pair: tuple[float | None, float | None]) -> str:
     return f"{pl.QC_TITLES.get(name, name)} {words.listed(sides)}"
 
 
-def _settings(results: Results) -> dict[str, Any]:
-    rows = [row for row in results.rows if row.settings]
+def settings_table(every: Sequence[Row]) -> dict[str, Any]:
+    """One column a row that has settings, one line a setting."""
+    rows = [row for row in every if row.settings]
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     lines = []
     for key in keys:
-        values = [_told(row.settings.get(key, "–"), key) for row in rows]
+        values = [in_words(row.settings.get(key, "–"), key) for row in rows]
         lines.append({"key": key.replace("_", " "), "values_": values, "differs": len(set(values)) > 1})
     return {"titles": [row.title for row in rows], "lines": lines}
 
 
-def _told(value: object, key: str = "") -> str:
+def in_words(value: object, key: str = "") -> str:
     """Write a setting or a fact of the provenance as text."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {in_words(part)}" for name, part in value.items())
     if isinstance(value, list | tuple | set):
-        return ", ".join(_told(part) for part in value) or "none"
+        return ", ".join(in_words(part) for part in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

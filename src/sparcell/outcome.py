@@ -1,0 +1,226 @@
+"""What runs of a benchmark come to: the rows, their tables, and all that is written.
+
+Suffixes: n cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sparcell import files, io, outputs, pl, report
+from sparcell.results import Row
+from sparcell.scoring import line
+from sparcell.standings import MEASURES, Skipped, Standings, summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from sparcell.config import BenchmarkConfig
+    from sparcell.peers import Method
+    from sparcell.runs import Run
+    from sparcell.split import Ground
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of the benchmark: a method with all its settings."""
+
+    name: str
+    title: str
+    kind: str
+    """One of those in `standings`."""
+    method: Method
+
+    def hindrance(self, *, batches: bool) -> str:
+        """Say why this row cannot be run here; nothing where it can."""
+        gone = [name for name in self.method.needs if not installed(name)]
+        if gone:
+            return not_installed(" and ".join(gone), self.method.extra)
+        if self.method.needs_batch and not batches:
+            return "it removes batches, and none are given (--batch-key)"
+        return ""
+
+    def fingerprint(self, ground_digest: str, seed: int, n_samples: int) -> str:
+        """Digest of everything that a run depends on: of a peer its own settings and versions, not ours."""
+        versions = {name: metadata.version(name) for name in self.method.packages}
+        method = self.method
+        return outputs.digest_of(
+            [
+                method.format,
+                method.name,
+                method.runner,
+                method.settings,
+                versions,
+                ground_digest,
+                seed,
+                n_samples,
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run and its scores."""
+
+    contender: Contender
+    seed: int
+    run: Run
+    scored: Run
+
+
+def installed(distribution: str) -> bool:
+    """Tell whether a distribution is there."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def not_installed(what: str, extra: str) -> str:
+    """Say how to get it."""
+    return f"{what} is not installed; pip install 'sparcell[{extra}]'"
+
+
+def collect(
+    ground: Ground, outcomes: Sequence[Outcome], skipped: Sequence[Skipped], record: dict[str, object]
+) -> Standings:
+    """Put the runs together into tables and rows; the order is that of the rows, then of the seeds."""
+    order = list(dict.fromkeys(one.contender.name for one in outcomes))
+    by_row = sorted(outcomes, key=lambda one: order.index(one.contender.name))
+    lines = [
+        {"method": one.contender.name, "seed": one.seed, **line(one.run, one.scored, ground.labels)}
+        for one in by_row
+    ]
+    first = {one.contender.name: one for one in reversed(by_row)}
+    notes = {name: str(first[name].run.arrays["note"]) for name in order}
+    return Standings(
+        title=ground.title,
+        labels=ground.labels,
+        batches=ground.batches,
+        rows=tuple(as_row(first[name]) for name in order),
+        scores=pd.DataFrame(lines, columns=["method", "seed", "epochs", *MEASURES]),
+        skipped=tuple(skipped),
+        notes={name: note for name, note in notes.items() if note},
+        provenance=record,
+    )
+
+
+def as_row(one: Outcome) -> Row:
+    """Describe a method by its first run."""
+    given = dict(one.contender.method.settings)
+    name, settings = given.pop("model", None), given.pop("settings", {})
+    return Row(
+        name=one.contender.name,
+        title=one.contender.title,
+        model=name,
+        preset=one.contender.kind,
+        settings={**given, **settings},
+        code_nk=one.run.arrays["code_nk"],
+        tsne2d_n2=one.scored.arrays["tsne2d_n2"],
+        kmeans_n=one.scored.arrays["kmeans_n"],
+        centroids_c2=one.scored.arrays["centroids_c2"],
+    )
+
+
+def provenance(
+    command: str, ground: Ground, digest: str, config: BenchmarkConfig, seconds: float
+) -> dict[str, object]:
+    """Record how a benchmark was made."""
+    import torch
+
+    optional = ("scib-metrics", "harmonypy", "scvi-tools", "jax", "lightning")
+    versions = {name: metadata.version(name) for name in optional if installed(name)}
+    return {
+        "command": command,
+        "input": {"name": ground.title, "sha256": digest},
+        "n_cells": ground.cells.n_obs,
+        "n_genes": ground.cells.n_vars,
+        "n_genes_before": ground.n_genes_before,
+        "n_test": ground.n_test,
+        "n_dropped": ground.n_dropped,
+        "seeds": list(range(config.seeds)),
+        "date": datetime.now(UTC).date().isoformat(),
+        "config": asdict(config),
+        "versions": {"python": platform.python_version(), **outputs.versions(), **versions},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def write(standings: Standings, cells: AnnData, folder: Path) -> None:
+    """Write tables, figures, AnnData, record and page, each file aside and renamed; the page comes last."""
+    tables = {"scores": standings.scores, "summary": summary(standings.scores).reset_index()}
+    for name, table in tables.items():
+        files.write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    drawn = pl.save_standings(standings, folder / "figures")
+    for figure in (folder / "figures").glob("*.png"):
+        if figure not in drawn:
+            figure.unlink()  # of an earlier benchmark in this folder, which had other rows
+    io.write_h5ad(annotated(standings, cells), folder / "benchmark.h5ad")
+    files.write_text(
+        folder / "provenance.json", json.dumps(standings.provenance, indent=1, default=str) + "\n"
+    )
+    report.write_standings(standings, folder / "benchmark.html")
+
+
+def annotated(standings: Standings, cells: AnnData) -> AnnData:
+    """Return the cells as every method got them, with ``obs["label"]`` and of each row ``obsm["X_<row>"]``, ``obsm["tsne2d_<row>"]``."""
+    made = cells.copy()
+    made.obs["label"] = standings.labels
+    for row in standings.rows:
+        key = row.name.replace("-", "_")
+        made.obsm[f"X_{key}"], made.obsm[f"tsne2d_{key}"] = np.asarray(row.code_nk), np.asarray(row.tsne2d_n2)
+    rows = {row.name: {"title": row.title, "settings": row.settings} for row in standings.rows}
+    made.uns["sparcell_benchmark"] = json.dumps(rows, default=str)
+    return made
+
+
+SHOWN = (
+    "total",
+    "bio_conservation",
+    "batch_correction",
+    "map_nmi",
+    "map_ari",
+    "code_nmi",
+    "log_likelihood",
+    "train_seconds",
+    "peak_mib",
+)
+"""What the terminal shows; the page and the tables have all."""
+
+
+def show(standings: Standings) -> None:
+    """Print the main numbers, and what was skipped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table, numbers = Table(title=f"{standings.title}: mean ± sd over seeds"), summary(standings.scores)
+    keys = [key for key in SHOWN if numbers[key].notna().any()]
+    table.add_column("method")
+    for key in keys:
+        table.add_column(MEASURES[key].title, justify="right")
+    for row in standings.rows:
+        table.add_row(row.title, *(pl.written(numbers, row.name, key) for key in keys))
+    console = Console()
+    console.print(table)
+    for entry in standings.skipped:
+        console.print(f"Skipped: {entry.title} ({entry.reason})", markup=False, highlight=False)

@@ -1,0 +1,163 @@
+"""From the numbers of a benchmark to sentences: pure functions, no HTML. Every number in the text is computed here."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sparcell.pl.standings import in_units, written
+from sparcell.pl.tables import value_at
+from sparcell.report.words import Gap, Passage, capital, gap, listed, several
+from sparcell.standings import BASELINE, LIKELIHOOD, MEASURES, MODEL, PEER, measured, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+
+    from sparcell.results import Row
+    from sparcell.standings import Measure, Standings
+
+LEADING = {
+    "Integration": ("total", "bio_conservation", "batch_correction"),
+    "Clusters": ("map_nmi", "map_ari", "code_nmi", "code_ari"),
+    "Counts explained": ("log_likelihood",),
+    "Cost": ("train_seconds", "peak_mib"),
+}
+"""Heading → measures whose leader is told."""
+
+COMPARED = (
+    *("total", "bio_conservation", "batch_correction", "map_nmi", "map_ari", "code_nmi", "code_ari"),
+    *("log_likelihood", "train_seconds", "peak_mib"),
+)  # fmt: skip
+"""Measures on which each of our models is set against each peer."""
+
+
+def conclusions(standings: Standings) -> list[Passage]:
+    """All that is to be concluded, in the order it is read; passages with nothing to say are left out."""
+    numbers = summary(standings.scores)
+    told = [
+        Passage(heading, tuple(leaders(standings.rows, numbers, keys))) for heading, keys in LEADING.items()
+    ]
+    passages = [*told, Passage("sparcell and its peers", tuple(duels(standings.rows, numbers)))]
+    return [passage for passage in passages if passage.sentences]
+
+
+def leaders(rows: Sequence[Row], numbers: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
+    """Who is first on each measure, by how much, and whether that says anything."""
+    titles = {row.name: row.title for row in rows}
+    for key in keys:
+        measure = MEASURES[key]
+        column = numbers[key].dropna().sort_values(ascending=not measure.higher, kind="stable")
+        if len(column) < 2:
+            continue
+        first, second = str(column.index[0]), str(column.index[1])
+        by = better_by(numbers, first, second, measure)
+        yield (
+            f"{capital(measure.title)}: {titles[first]} is first ({written(numbers, first, key)}), "
+            f"{in_units(key, by.difference)} ahead of {titles[second]} ({written(numbers, second, key)}); {verdict(by, key)}."
+        )
+
+
+def better_by(numbers: pd.DataFrame, first: str, second: str, measure: Measure) -> Gap:
+    """By how much one method is better than another: above 0 where it is."""
+    by = gap(numbers, first, second, measure.key)
+    return by if measure.higher else Gap(-by.difference, by.spread)
+
+
+def verdict(by: Gap, key: str) -> str:
+    """The judgement on a gap as a clause."""
+    if math.isnan(by.spread):
+        return "one seed gives no spread, so nothing is claimed"
+    if by.clear:
+        return f"more than the spread over seeds ({in_units(key, by.spread)})"
+    return f"within the spread over seeds ({in_units(key, by.spread)}), so it decides nothing"
+
+
+def duels(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
+    """Each of our models against each peer: where it is better, where worse, where nothing can be said."""
+    for ours in (row for row in rows if row.preset == MODEL):
+        for peer in (row for row in rows if row.preset == PEER):
+            sides: dict[str, list[str]] = {"better on": [], "worse on": [], "within the spread on": []}
+            for key in COMPARED:
+                by = better_by(numbers, ours.name, peer.name, MEASURES[key])
+                if math.isnan(by.difference):
+                    continue
+                known = not math.isnan(by.spread) and abs(by.difference) > by.spread
+                side = ("better on" if by.difference > 0 else "worse on") if known else "within the spread on"
+                amount = f" ({in_units(key, abs(by.difference))})" if known else ""
+                sides[side].append(f"{MEASURES[key].title}{amount}")
+            clauses = [f"{side} {listed(items, 12)}" for side, items in sides.items() if items]
+            if clauses and int(value_at(numbers, ours.name, "n_seeds")) > 1:
+                yield f"{ours.title} against {peer.title}: {'; '.join(clauses)}."
+
+
+def limits(standings: Standings) -> list[Passage]:
+    """What cannot be compared, and why."""
+    numbers, rows = summary(standings.scores), standings.rows
+    return [
+        Passage("Total", (
+            "Totals of other data, of other genes or of other sets of cell types are on another scale: compare rows of this page only. "
+            "Benchmarks that scale each measure to the best and worst method (min-max) give other totals from the same numbers.",
+            "Most of the measures use distances, and so depend a little on the number of latents: rows of unlike length are comparable "
+            "in what one gets, not in how well a length is used.",
+        )),
+        *(_of_batches(standings)),
+        *(_of_likelihood(standings, numbers)),
+        Passage("Held-out cells", (
+            "Trained models learn from nine tenths of the cells and encode all of them. "
+            + (f"{listed([row.title for row in rows if row.preset == BASELINE])} have no notion of held-out cells and are computed on all "
+               "of them, which can only help these rows." if any(row.preset == BASELINE for row in rows) else ""),
+        )),
+        Passage("Labels", (
+            "Every score of biology takes the labels for true. Labels that come from clusters of principal components, or of an earlier "
+            "integration of the same cells, favour the method they came from.",
+        )),
+        Passage("Time and memory", (
+            "Measured on this machine, one run at a time in a process of its own; other work on the machine lengthens the time by the "
+            "clock. Baselines are no models: they are quick because they do less.",
+        )),
+        Passage("Spread", (_spread(standings, numbers),)),
+    ]  # fmt: skip
+
+
+def _of_batches(standings: Standings) -> Iterator[Passage]:
+    if standings.batches is None:
+        yield Passage(
+            "Batches", ("No batches were given, so nothing is said of mixing, and scIB's total is not made.",)
+        )
+        return
+    yield Passage("Batches", (
+        "A high score of mixing is good only where batches differ for technical reasons. Where they are treatments or tissues, mixing "
+        "removes biology, and scIB's total rewards it all the same.",
+    ))  # fmt: skip
+
+
+def _of_likelihood(standings: Standings, numbers: pd.DataFrame) -> Iterator[Passage]:
+    if not measured(standings.scores, LIKELIHOOD):
+        return
+    without = [
+        row.title for row in standings.rows if math.isnan(value_at(numbers, row.name, "log_likelihood"))
+    ]
+    sentences = [
+        "All models explain the same counts of the same genes of the same cells, with the library size given, and are scored with the same "
+        "number of draws: their likelihoods compare with each other, and with nothing else.",
+        "It is a bound: a model whose encoder is poor is made to look a little worse than it is.",
+    ]
+    if without:
+        verb = "explains" if len(without) == 1 else "explain"
+        sentences.append(
+            f"{listed(without)} {verb} no counts by a probability, and {'has' if len(without) == 1 else 'have'} none."
+        )
+    yield Passage("Likelihood", tuple(sentences))
+
+
+def _spread(standings: Standings, numbers: pd.DataFrame) -> str:
+    fewest, most = int(numbers["n_seeds"].min()), int(numbers["n_seeds"].max())
+    if most == 1:
+        return "Every method was run with one seed, so no difference can be told from chance."
+    span = several(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    return (
+        f"± is the standard deviation over {span}: chance in training, mapping and clustering. It does not cover the choice of cells, "
+        "of labels or of held-out cells, which are the same for all."
+    )

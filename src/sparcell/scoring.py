@@ -1,0 +1,107 @@
+"""Scores of one run of a benchmark: maps, partitions and scIB's measures of its codes, kept on disk beside the run.
+
+Suffixes: n cells, k latents, d principal components.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sparcell import integration, outputs
+from sparcell.peers import lognormalised
+from sparcell.results import PRIMARY_SPACE
+from sparcell.runs import Run, Scene, mapped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sparcell.split import Ground
+
+    Floats = NDArray[np.floating]
+
+log = logging.getLogger("sparcell")
+
+FORMAT = 1
+"""Of stored scores; raise it whenever the same codes begin to get other ones."""
+
+N_BEFORE = 50
+"""Principal components of the counts that scIB compares a code with."""
+
+MIB = 2.0**20
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What all scores of a benchmark share."""
+
+    ground: Ground
+    scene: Scene
+    before_nd: Floats
+    scib: bool
+    """Whether scib-metrics is there."""
+
+    @classmethod
+    def of(cls, ground: Ground, perplexity: float, *, scib: bool, silent: bool) -> Judge:
+        """Prepare what every score needs."""
+        from sklearn.decomposition import PCA
+
+        x_ng = lognormalised(ground.cells.X)
+        n_before = min(N_BEFORE, min(x_ng.shape) - 1)
+        before_nd = PCA(n_before, svd_solver="arpack", random_state=0).fit_transform(x_ng)
+        return cls(ground, Scene(ground.cells, ground.labels, perplexity, silent), before_nd, scib)
+
+    def fingerprint(self, run: Run, seed: int) -> str:
+        """Digest of all that the scores depend on."""
+        codes = hashlib.sha256(np.ascontiguousarray(run.arrays["code_nk"]).tobytes()).hexdigest()
+        names = ("openTSNE", "scikit-learn", *((integration.PACKAGE,) if self.scib else ()))
+        versions = {name: metadata.version(name) for name in names}
+        labels = [str(label) for label in self.ground.labels]
+        batches = None if self.ground.batches is None else self.ground.batches.tolist()
+        return outputs.digest_of([FORMAT, codes, labels, batches, self.scene.perplexity, versions, seed])
+
+    def score(self, run: Run, seed: int) -> Run:
+        """Map, cluster and score the codes of a run."""
+        code_nk = run.arrays["code_nk"]
+        arrays = mapped(self.scene, code_nk, seed)[0]
+        del arrays["code_nk"]
+        found = self._scib(code_nk) if self.scib else {}
+        arrays |= {
+            "scib_names": np.array(list(found), dtype=np.str_),
+            "scib_values": np.array([*found.values()]),
+        }
+        return Run(arrays)
+
+    def _scib(self, code_nk: Floats) -> dict[str, float]:
+        known_n = ~pd.isna(self.ground.labels)
+        labels_n = np.asarray(self.ground.labels[known_n], dtype=np.str_)
+        batches = self.ground.batches
+        batches_n = None if batches is None else np.asarray(batches[known_n], dtype=np.str_)
+        return integration.scib(code_nk[known_n], labels_n, batches_n, self.before_nd[known_n])
+
+
+SPACES = {"map": PRIMARY_SPACE, "code": "latent"}
+"""How columns of the tables begin → the space, as a study calls it."""
+
+
+def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
+    """Put the numbers of one run side by side, by the keys of `standings.MEASURES`."""
+    names, values = scored.arrays["scib_names"], scored.arrays["scib_values"]
+    found: dict[str, Any] = {str(name): float(value) for name, value in zip(names, values, strict=True)}
+    clusters = scored.scores(labels)
+    for prefix, space in SPACES.items():
+        found |= {f"{prefix}_{measure}": value for measure, value in clusters[space].items()}
+    likelihood_t = run.get("log_likelihood_t")
+    return found | {
+        "log_likelihood": float("nan") if likelihood_t is None else float(likelihood_t.mean()),
+        "epochs": int(run.arrays["n_epochs"]),
+        "train_seconds": float(run.arrays["train_seconds"]),
+        "cpu_seconds": float(run.arrays["cpu_seconds"]),
+        "peak_mib": float(run.arrays["peak_bytes"]) / MIB,
+    }
