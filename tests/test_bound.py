@@ -1,6 +1,6 @@
-"""The bound against the truth: log p(x) and the KL to the true posterior by quadrature over the code.
+"""The bounds against the truth: log p(x) and the KL to the true posterior by quadrature over the code.
 
-Suffixes: n cells, g genes, k latents, m nodes of the quadrature.
+Suffixes: n cells, g genes, k latents, m nodes of the quadrature, u components of the prior.
 """
 
 from __future__ import annotations
@@ -8,38 +8,66 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 
 from cells import cells
 from sparcell.config import LikelihoodConfig
 from sparcell.contracts import Output
 from sparcell.likelihoods import Gaussian
+from sparcell.model import Model
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
 from sparcell.objective import negative_elbo
+from sparcell.schema import Schema
 
 N_DRAWS = 60_000
-TINY = {"likelihood": "gaussian", "encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
+TINY = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4), "norm": "none", "dropout": 0.0}
+ONE = {"gate": "straight-through", "components": 1}
+"""A gate whose draws are those of the posterior, and a prior under which the KL is exact."""
 CASES = {
     "beta-vae, one latent": ("beta-vae", {"n_latent": 1}, 3),
     "beta-vae, two latents": ("beta-vae", {"n_latent": 2, "variance": 1.3}, 5),
-    "beta-vsc, one latent": ("beta-vsc", {"n_latent": 1, "alpha": 0.3}, 3),
-    "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "variance": 0.3}, 4),
-    "beta-vsc, two latents": ("beta-vsc", {"n_latent": 2, "alpha": 0.6}, 4),
+    "beta-vae, counts": ("beta-vae", {"n_latent": 1, "likelihood": "nb"}, 4),
+    "beta-vsc, one latent": ("beta-vsc", {"n_latent": 1, "alpha": 0.3, **ONE}, 3),
+    "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "variance": 0.3, **ONE}, 4),
+    "beta-vsc, two latents": ("beta-vsc", {"n_latent": 2, "alpha": 0.6, **ONE}, 4),
+    "beta-vsc, counts": ("beta-vsc", {"n_latent": 2, "likelihood": "nb", **ONE}, 4),
+}
+MIXED = {
+    "beta-vsc, three components": ("beta-vsc", {"n_latent": 1, "variance": 2.0, **ONE, "components": 3}, 4),
+    "beta-vsc, three components, counts": (
+        "beta-vsc",
+        {"n_latent": 2, "likelihood": "nb", **ONE, "components": 3},
+        4,
+    ),
 }
 
 
 def network_of(name, settings, n_genes):
     """A tiny network in double precision whose weights are large enough to matter, and one cell."""
-    network = MODELS[name](**TINY, **settings, seed=3).network(n_genes).double()
+    estimator = settings_of(name, settings)
+    network = estimator.network(n_genes).double()
+    source = torch.Generator().manual_seed(8)
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(1.7)
-    x_g = np.random.default_rng(4).normal(0.5, 1.0, size=n_genes)
-    return network, x_g
+        for parameter_name, parameter in network.named_parameters():
+            parameter.mul_(0.3 if "log_sigma" in parameter_name else 1.7)  # a narrow q needs many draws
+            if "prior" in parameter_name or "log_r" in parameter_name:
+                parameter.add_(0.5 * torch.randn(parameter.shape, generator=source, dtype=torch.float64))
+    rng = np.random.default_rng(4)
+    if network.likelihood.counts:
+        with torch.no_grad():
+            next(network.encoder.parameters()).mul_(0.1)  # it sees values around 8
+        return network, rng.poisson(4.0, size=n_genes).astype(float)
+    return network, rng.normal(0.5, 1.0, size=n_genes)
+
+
+def settings_of(name, settings):
+    return MODELS[name](**{"likelihood": "gaussian", **TINY, **settings}, seed=3)
 
 
 def copies(x_g, n_cells):
@@ -47,7 +75,7 @@ def copies(x_g, n_cells):
 
 
 def decoded(network, z_mk):
-    """The decoder's mean in plain numpy: ReLU after every layer but the head."""
+    """The head's output in plain numpy: ReLU after every layer but the head."""
     weights = [parameter.detach().numpy() for parameter in network.decoder.parameters()]
     h = z_mk
     for weight, bias in zip(weights[::2], weights[1::2], strict=True):
@@ -56,12 +84,25 @@ def decoded(network, z_mk):
     return h @ head.weight.detach().numpy().T + head.bias.detach().numpy()
 
 
+def log_likelihood(network, z_mk, x_g):
+    """log p(x|z), (m,), also where scipy's would be infinite by rounding."""
+    out_mg = decoded(network, z_mk)
+    if not network.likelihood.counts:
+        return stats.norm(out_mg, math.sqrt(network.likelihood.variance)).logpdf(x_g).sum(axis=1)
+    log_mean_mg = math.log(x_g.sum()) + special.log_softmax(out_mg, axis=1)
+    log_r = network.likelihood.log_r.detach().numpy()
+    chosen_g = -np.log(x_g + np.exp(log_r)) - special.betaln(np.exp(log_r), x_g + 1)  # log C(x + r - 1, x)
+    log_off, log_on = log_r - np.logaddexp(log_r, log_mean_mg), log_mean_mg - np.logaddexp(log_r, log_mean_mg)
+    return (chosen_g + np.exp(log_r) * log_off + x_g * log_on).sum(axis=1)
+
+
 @dataclass
 class Truth:
     """log p(x), and KL(q ‖ p(z|x)), of one cell."""
 
     log_evidence: float
     kl_to_posterior: float
+    kl_to_prior: float
 
 
 def truth(network, x_g, *, n_nodes=801, reach=14.0):
@@ -69,37 +110,51 @@ def truth(network, x_g, *, n_nodes=801, reach=14.0):
     with torch.no_grad():
         posterior = network.posterior(copies(x_g, 1))
     grid = np.linspace(-reach, reach, n_nodes)
+    grid += 1e-9  # so that no node of the slab is exactly 0
     step = grid[1] - grid[0]
     sigma_k = posterior.log_sigma[0].exp().numpy()
+    n_latent = len(sigma_k)
     if posterior.gamma is None:
-        gamma_k, mu_k, alpha, nodes = None, posterior.mean[0].numpy(), None, grid
-        weights = np.full(n_nodes, step)
+        gamma_k, mu_k = [None] * n_latent, posterior.mean[0].numpy()
+        nodes, weights = grid, np.full(n_nodes, step)
+        priors = [(0.0, [(0.0, 1.0, None)] * n_latent)]
     else:
-        gamma_k, mu_k, alpha = (
-            posterior.gamma[0].numpy(),
-            posterior.mu[0].numpy(),
-            posterior.alpha_logit.sigmoid()[0].item(),
-        )
+        gamma_k, mu_k = posterior.gamma[0].numpy(), posterior.mu[0].numpy()
         nodes, weights = np.append(grid, 0.0), np.append(np.full(n_nodes, step), 1.0)
+        prior = posterior.prior
+        priors = [
+            (log_weight, list(zip(mu, np.exp(log_sigma), special.expit(logit), strict=True)))
+            for log_weight, mu, log_sigma, logit in zip(
+                *(
+                    value.detach().numpy()
+                    for value in (prior.log_weight, prior.mu, prior.log_sigma, prior.logit)
+                ),
+                strict=True,
+            )
+        ]
 
     def log_density(mu, sigma, on):
         slab = stats.norm(mu, sigma).logpdf(grid)
         return slab if on is None else np.append(math.log(on) + slab, math.log1p(-on))
 
-    log_q = [
-        log_density(mu, sigma_k[k], None if gamma_k is None else gamma_k[k]) for k, mu in enumerate(mu_k)
-    ]
-    log_p = [log_density(0, 1, alpha) for _ in mu_k]
-    z_mk = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * len(mu_k), indexing="ij")], axis=1)
-    weight_m = outer([np.log(weights)] * len(mu_k))
-    log_q_m, log_p_m = outer(log_q), outer(log_p)
-    scale = math.sqrt(network.likelihood.variance)
-    log_joint_m = log_p_m + stats.norm(decoded(network, z_mk), scale).logpdf(x_g).sum(axis=1)
-    assert np.exp(log_q_m + weight_m).sum() == pytest.approx(1, abs=1e-6)
+    log_q_m = outer([log_density(*latent) for latent in zip(mu_k, sigma_k, gamma_k, strict=True)])
+    log_p_m = np.logaddexp.reduce(
+        [log_weight + outer([log_density(*latent) for latent in latents]) for log_weight, latents in priors]
+    )
+    z_mk = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * n_latent, indexing="ij")], axis=1)
+    weight_m = outer([np.log(weights)] * n_latent)
+    log_joint_m = log_p_m + log_likelihood(network, z_mk, x_g)
+    q_m = np.exp(log_q_m + weight_m)
+    assert q_m.sum() == pytest.approx(1, abs=1e-6)
+    assert np.exp(log_p_m + weight_m).sum() == pytest.approx(1, abs=1e-6)
     log_evidence = np.logaddexp.reduce(log_joint_m + weight_m)
-    log_posterior_m = log_joint_m - log_evidence
-    kl = (np.exp(log_q_m + weight_m) * (log_q_m - log_posterior_m)).sum()
-    return Truth(float(log_evidence), float(kl))
+    kl_to_posterior = mean(q_m, log_q_m - log_joint_m + log_evidence)
+    return Truth(float(log_evidence), kl_to_posterior, mean(q_m, log_q_m - log_p_m))
+
+
+def mean(q_m, values_m):
+    """Where q is 0 a value may be infinite."""
+    return float((q_m * np.where(q_m > 0, values_m, 0)).sum())
 
 
 def outer(logs):
@@ -123,6 +178,76 @@ def test_the_mean_of_one_draw_bounds_is_the_evidence_less_the_kl_to_the_true_pos
     gap = exact.log_evidence + loss.total.item()
     assert abs(gap - exact.kl_to_posterior) < 4 * error + 1e-4
     assert exact.kl_to_posterior > 10 * error  # else the draws could not tell the bound from the evidence
+    assert loss.kl.item() == pytest.approx(exact.kl_to_prior, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_with_several_components_the_bound_stays_a_bound(case):
+    """It lies below the evidence by the KL to the true posterior, and by what its KL to the prior is above the exact one."""
+    name, settings, n_genes = MIXED[case]
+    network, x_g = network_of(name, settings, n_genes)
+    exact = truth(network, x_g)
+    batch = copies(x_g, N_DRAWS)
+    with torch.no_grad():
+        output = network(batch, torch.Generator().manual_seed(0))
+        loss = negative_elbo(output, network.likelihood, batch, beta=1.0)
+        error = network.likelihood.nll(output.h_nh, batch).std().item() / math.sqrt(N_DRAWS)
+    excess = loss.kl.item() - exact.kl_to_prior
+    assert excess > 1e-4
+    gap = exact.log_evidence + loss.total.item()
+    assert abs(gap - exact.kl_to_posterior - excess) < 4 * error + 1e-4
+
+
+def fitted(case, n_cells):
+    """A model, in single precision, that holds the network of a case, and its cell `n_cells` times."""
+    name, settings, n_genes = {**CASES, **MIXED}[case]
+    network, x_g = network_of(name, settings, n_genes)
+    if not network.likelihood.counts:
+        x_g = np.abs(x_g).round(3) + 0.123
+    genes = tuple(f"gene{number}" for number in range(n_genes))
+    counts = network.likelihood.counts
+    schema = Schema(genes, None, counts=counts, normalise=False)
+    model = Model(settings_of(name, settings), schema, network.float(), [])
+    values = pd.DataFrame(np.tile(x_g, (n_cells, 1)), columns=genes, dtype=np.float32)
+    values.index = values.index.astype(str)
+    if not counts:  # or all cells would have one total, as those have that were not logged
+        values.iloc[-1] *= 1.5
+    network, _ = network_of(name, settings, n_genes)
+    return model, ad.AnnData(values), truth(network, x_g.astype(np.float32).astype(float))
+
+
+BOUNDED = ["beta-vae, two latents", "beta-vae, counts", "beta-vsc, two latents", "beta-vsc, counts", *MIXED]
+
+
+@pytest.mark.parametrize("case", BOUNDED)
+def test_the_importance_weighted_bound_comes_to_the_evidence(case):
+    model, adata, exact = fitted(case, 21)
+    found_n = model.log_likelihood(adata, n_samples=3000, seed=2)[:20]
+    assert exact.kl_to_posterior > 0.05  # so far does the ELBO lie below
+    error = found_n.std() / math.sqrt(len(found_n))
+    assert found_n.mean() == pytest.approx(exact.log_evidence, abs=4 * error + 0.01)
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("case", BOUNDED)
+def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence_with_the_draws(case):
+    """With one draw its mean is the ELBO, under the exact KL to the prior; with more it rises, and stays below the evidence."""
+    model, adata, exact = fitted(case, 3001)
+    means, errors = [], []
+    for n_samples in (1, 4, 16):
+        found_n = model.log_likelihood(adata, n_samples=n_samples)[:3000]
+        means.append(found_n.mean())
+        errors.append(4 * found_n.std() / math.sqrt(3000))
+    assert means[0] == pytest.approx(exact.log_evidence - exact.kl_to_posterior, abs=errors[0])
+    assert means[0] < means[1] < means[2] < exact.log_evidence + errors[2]
+
+
+@pytest.mark.parametrize("case", ["beta-vae, counts", "beta-vsc, counts"])
+def test_the_score_is_the_mean_of_one_draw_bounds(case):
+    model, adata, exact = fitted(case, 3000)
+    error = model.log_likelihood(adata, n_samples=1).std() / math.sqrt(3000)
+    expected = exact.log_evidence - exact.kl_to_posterior
+    assert model.score(adata) == pytest.approx(expected, abs=4 * error)
 
 
 def test_a_decoder_that_ignores_the_code_leaves_the_prior_as_the_best_posterior():
@@ -140,7 +265,7 @@ def test_a_decoder_that_ignores_the_code_leaves_the_prior_as_the_best_posterior(
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 4.0])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_loss_is_the_mean_nll_plus_beta_times_the_mean_kl(name, beta):
-    network = MODELS[name](**TINY).network(4)
+    network = MODELS[name](**TINY, likelihood="gaussian").network(4)
     batch = cells(torch.randn(7, 4, generator=torch.Generator().manual_seed(1)))
     output = network(batch, torch.Generator().manual_seed(0))
     loss = negative_elbo(output, network.likelihood, batch, beta)
