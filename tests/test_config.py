@@ -42,6 +42,7 @@ OUT_OF_RANGE = {
         "seeds": [0],
         "perplexity": [0.0, NAN],
         "n_top_genes": [49, -1],
+        "min_genes": [-1, 2499],
         "max_genes": [-1],
         "max_pct_mito": [0.0, 101.0, NAN],
     },

@@ -75,6 +75,14 @@ def test_a_perplexity_too_large_for_the_cells_is_lowered_and_told(codes, caplog)
     np.testing.assert_array_equal(np.asarray(few), np.asarray(embed.tsne(codes[0][:31], perplexity=10)))
 
 
+def test_what_is_affordable_is_told_once(caplog):
+    with caplog.at_level(logging.WARNING, "sparcell"):
+        lowered = embed.affordable(40, 31)
+        assert embed.affordable(lowered, 31) == lowered == 10
+    assert len(caplog.messages) == 1
+    assert embed.affordable(40, 2) == 1
+
+
 def test_a_perplexity_that_fits_is_not_spoken_of(codes, caplog):
     with caplog.at_level(logging.WARNING, logger="sparcell"):
         embed.tsne(codes[0][:40], perplexity=13)

@@ -146,9 +146,22 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     else:
         adata.layers[place] = counts
     adata.X = counts.log1p()
-    with pytest.raises(InputError, match=rf"X holds log-normalised .* type --counts-layer {place}\."):
+    said = rf"X holds no raw counts, but {place} holds some: .* \(in a shell: --counts-layer {place}\)\."
+    with pytest.raises(InputError, match=said):
         prepare.with_counts(adata, None)
     assert (counts != prepare.with_counts(adata, place).X).nnz == 0
+
+
+def test_other_counts_under_the_name_that_a_study_writes_are_refused_before_any_work(data):
+    adata = anndata.read_h5ad(data)
+    adata.layers["counts"] = adata.X * 2
+    with pytest.raises(InputError, match=r"layers\['counts'\] is there and differs .* --counts-layer counts"):
+        prepare.with_counts(adata, None)
+    assert prepare.with_counts(adata, "counts").X.max() == adata.layers["counts"].max()
+    adata.X = adata.X.log1p()
+    del adata.layers["counts"]
+    with pytest.raises(InputError, match=r"X holds log-normalised .* \(in a shell: --counts-layer counts\)"):
+        prepare.with_counts(adata, None)
 
 
 def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypatch, capfd):
@@ -156,7 +169,7 @@ def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypa
     adata.layers["umis"] = adata.X.copy()
     adata.X = None
     adata.write_h5ad(tmp_path / "layer.h5ad")
-    with pytest.raises(InputError, match=r"X is empty.*type --counts-layer umis\."):
+    with pytest.raises(InputError, match=r"X is empty, but umis holds some.*--counts-layer umis\)"):
         study_module.run(tmp_path / "layer.h5ad", tmp_path / "s", CONFIG)
     words = ("fit", tmp_path / "layer.h5ad", "--model", "autoencoder", *SHORT[:4])
     assert sparcell(*words, "--save", tmp_path / "m", monkeypatch=monkeypatch) == 1

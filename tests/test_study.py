@@ -11,6 +11,7 @@ import pytest
 
 import small
 import sparcell as sp
+from sparcell import outputs, prepare
 from sparcell import study as study_module
 from sparcell.config import StudyConfig
 from sparcell.errors import InputError
@@ -165,15 +166,79 @@ def test_several_seeds_and_partial_labels(data, tmp_path):
         (StudyConfig(labels_key="cell_typ"), {}, "no column"),
         (ONE, {"batch_size": 5000}, "fewer than a batch"),
         (ONE, {"n_latent": 0}, "n_latent"),
-        (StudyConfig(max_genes=300), {}, "--max-genes"),
+        (
+            StudyConfig(max_genes=300),
+            {},
+            r"max_genes=300 removes .* --max-genes \d+ .*\)\. Expected to keep at least 50%",
+        ),
+        (StudyConfig(min_genes=3000, max_genes=0), {}, r"min_genes=3000 removes 419, .* --min-genes \d+"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Quality control removed")
 def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch, config, changes, said):
     monkeypatch.setattr(study_module, "run_model", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=said):
         study_module.run(data, tmp_path / "s", config, changes=changes, silent=True)
     assert not (tmp_path / "s" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"device": "cuda:77"}, "device is 'cuda:77'"),
+        ({"genes": "highly_varied"}, "no column 'highly_varied' in var"),
+        ({"batch_key": "donor"}, "obs has no column 'donor'"),
+        ({"covariates": ("age",)}, "obs has no column 'age'"),
+        ({"layer": "umis"}, "no layer 'umis'"),
+    ],
+)
+def test_what_the_models_need_is_looked_for_before_any_work(data, tmp_path, monkeypatch, changes, said):
+    monkeypatch.setattr(prepare.pp, "quality_control", lambda *a, **k: pytest.fail("worked"))
+    with pytest.raises(InputError, match=said):
+        study_module.run(data, tmp_path / "s", ONE, changes=CHANGES | changes, silent=True)
+    assert not (tmp_path / "s").exists()
+
+
+def test_limits_of_genes_are_those_asked_for(data):
+    prepared = prepare.prepare(data, StudyConfig(n_top_genes=300, min_genes=600, max_genes=1500))
+    kept = prepared.qc["kept"]
+    assert prepared.adata.n_obs == kept.sum()
+    assert (prepared.qc["n_genes"][kept] > 600).all()
+    assert (prepared.qc["n_genes"][kept] < 1500).all()
+    assert outputs.provenance("", "", "", StudyConfig(min_genes=600), 1.0)["qc_limits"]["n_genes"] == (
+        600,
+        2500,
+    )
+    with pytest.raises(InputError, match="min_genes is 3000; expected at least 2 fewer than max_genes, 2500"):
+        StudyConfig(min_genes=3000)
+
+
+def test_many_cells_removed_are_told_once(data):
+    with pytest.warns(
+        UserWarning, match=r"Quality control removed \d+ of 420 cells: min_genes=742 removes"
+    ) as told:
+        prepare.prepare(data, StudyConfig(n_top_genes=300, min_genes=742))
+    assert len([note for note in told if "Quality control" in str(note.message)]) == 1
+
+
+def test_each_thing_is_said_once(data, tmp_path, caplog):
+    config = StudyConfig(n_top_genes=300, perplexity=500, models=("beta-vsc",), presets=("hvg",))
+    with caplog.at_level("INFO", logger="sparcell"):
+        study_module.run(data, tmp_path / "s", config, changes=CHANGES, silent=True)
+    for word in ("perplexity", "quality control"):
+        assert len([line for line in caplog.messages if word in line]) == 1
+    assert len(set(caplog.messages)) == len(caplog.messages)
+
+
+def test_variable_genes_of_a_study_are_chosen_within_its_batches(data, tmp_path):
+    adata = anndata.read_h5ad(data)
+    adata.obs["donor"] = ["a", "b"] * (adata.n_obs // 2)
+    adata.write_h5ad(tmp_path / "donors.h5ad")
+    tasks = list(study_module.plan_tasks(ONE, {"batch_key": "donor"}))
+    prepared = prepare.prepare(tmp_path / "donors.h5ad", ONE, [tasks[0].trained.data])
+    assert prepared.adata.var["highly_variable_nbatches"].max() == 2
+    plain = prepare.prepare(tmp_path / "donors.h5ad", ONE)
+    pca = tasks[-1]  # the genes are those of its components too
+    assert pca.fingerprint(prepared, ONE) != pca.fingerprint(plain, ONE)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5])

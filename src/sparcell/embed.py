@@ -40,19 +40,24 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
     from joblib import effective_n_jobs
 
     n_cells = len(code_nk)
-    affordable = max(1.0, (n_cells - 1) / 3)
-    if perplexity > affordable:
-        logger.warning("perplexity %g needs more than %d cells; %g is used", perplexity, n_cells, affordable)
     code_nk = np.asarray(code_nk, dtype=np.float64)
     return openTSNE.TSNE(
         n_components=n_components,
-        perplexity=min(perplexity, affordable),
+        perplexity=affordable(perplexity, n_cells),
         neighbors="exact" if n_cells <= EXACT_NEIGHBOURS else "auto",
         negative_gradient_method="bh" if n_components > 2 or n_cells <= EXACT_NEIGHBOURS else "fft",
         initialization="pca" if np.ptp(code_nk, axis=0).any() else "random",  # PCA divides by the spread
         random_state=seed,
         n_jobs=1 if n_cells <= FEW_CELLS else effective_n_jobs(-1),  # the same map to the bit either way
     ).fit(code_nk)
+
+
+def affordable(perplexity: float, n_cells: int) -> float:
+    """Lower a perplexity to (n - 1) / 3, the most that so many cells allow, and say so in the log."""
+    most = max(1.0, (n_cells - 1) / 3)
+    if perplexity > most:
+        logger.warning("perplexity %g needs more than %d cells; %g is used", perplexity, n_cells, most)
+    return min(perplexity, most)
 
 
 def place(embedding: Any, code_nk: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from sparcell.checks import require_kind
-from sparcell.errors import InputError, did_you_mean
+from sparcell.errors import InputError, did_you_mean, typed
 from sparcell.slots import matrix_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def batches_of(obs: pd.DataFrame, batch_key: str) -> dict[str, NDArray[np.int64]
     if missing:
         raise InputError(
             f"obs[{batch_key!r}] is empty for {missing} of {len(obs)} cells; expected a batch for every cell: "
-            f"fill it, or keep the others with adata = adata[adata.obs[{batch_key!r}].notna()].copy()."
+            f"fill it, or keep the others, in Python with adata[adata.obs[{batch_key!r}].notna()].copy()."
         )
     name_n = obs[batch_key].astype(str).to_numpy(dtype=str)
     return {str(name): np.flatnonzero(name_n == name) for name in np.unique(name_n)}
@@ -128,7 +128,7 @@ def _ranks(counts_ng: Matrix, batches: dict[str, NDArray[np.int64]], n_top_genes
         rank_g = _rank(counts_ng, n_top_genes)
         if rank_g is None:
             found = f"The variance of {n_genes} genes over {n_cells} cells cannot be fitted"
-            remedy = f"expected more cells or genes: use all genes, n_top_genes={n_genes}"
+            remedy = f"expected more cells or genes: use all genes, {typed(n_top_genes=n_genes)}"
             raise InputError(f"{found}; {remedy}.")
         return rank_g[None]
     rows_ng = counts_ng.tocsr() if sparse.issparse(counts_ng) else counts_ng
@@ -150,7 +150,7 @@ def _say_who_has_no_vote(batches: dict[str, NDArray[np.int64]], mute: list[str],
     if 2 * held > n_cells:
         raise InputError(
             f"{found}; together {held} of {n_cells} cells. Expected at least {MIN_BATCH_CELLS} cells in batches "
-            "that hold half of the cells: name a coarser column as batch_key, or leave it out."
+            "that hold half of the cells: name a coarser column as batch_key (in a shell: --batch-key), or none."
         )
     message = f"{found}. The genes are chosen by the other batches."
     warnings.warn(message, UserWarning, stacklevel=4)
@@ -163,7 +163,7 @@ def _rank(counts_ng: Matrix, n_top_genes: int) -> NDArray[np.float64] | None:
 
     if _different_means(counts_ng) < MIN_MEANS:
         return None
-    work = AnnData(counts_ng)
+    work = AnnData(sparse.csr_matrix(counts_ng) if sparse.issparse(counts_ng) else counts_ng)
     for span in LOESS_SPANS:
         try:
             with warnings.catch_warnings():

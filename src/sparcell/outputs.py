@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 import sparcell
-from sparcell import files, io, pl, pp, report
+from sparcell import files, io, pl, report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def provenance(
         "seeds": list(range(config.seeds)),
         "date": datetime.now(UTC).date().isoformat(),
         "qc_limits": {
-            "n_genes": (pp.MIN_GENES, config.max_genes or None),
+            "n_genes": (config.min_genes or None, config.max_genes or None),
             "pct_mito": (None, config.max_pct_mito if config.max_pct_mito < 100 else None),
         },
         "config": asdict(config),

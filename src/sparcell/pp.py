@@ -88,8 +88,8 @@ def quality_control(
     gene_g = count_nonzero(adata.X, axis=0) >= min_cells
     if not gene_g.any():
         raise InputError(
-            f"No gene has a count in {min_cells} of the {adata.n_obs} cells or more; expected some: "
-            "lower min_cells."
+            f"No gene has a count in {min_cells} of the {adata.n_obs} cells or more; expected some: give more "
+            "cells, or lower min_cells of sp.pp.quality_control."
         )
     kept_ng = adata.X[:, np.flatnonzero(gene_g)]
     qc = quality_table(kept_ng, adata.var_names[gene_g], adata.obs_names, mito_prefix)
@@ -309,19 +309,22 @@ def cell_types(
     *,
     markers: pd.DataFrame | str | Path | None = None,
     n_top_genes: int = 2000,
+    batch_key: str | None = None,
     resolution: float = 0.5,
     seed: int = 0,
 ) -> None:
     """Take counts that passed quality control to named cell types: `seurat` without its first step.
 
-    Parameters, what is written and errors as for `seurat`.
+    `batch_key` names a column of obs within whose batches the variable genes are chosen (see
+    `variable_genes`); clusters are found in all cells together. Other parameters, what is written and errors as
+    for `seurat`.
     """
     require_counts(adata)
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     lognormalize(adata, layer="counts")
-    variable_genes(adata, n_top_genes=n_top_genes)
+    variable_genes(adata, n_top_genes=n_top_genes, batch_key=batch_key)
     cluster(adata, resolution=resolution, seed=seed)
     if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
         table = pbmc_markers()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,22 +12,27 @@ import pandas as pd
 
 from sparcell import datasets, io, labels, outputs, pp
 from sparcell.checks import matrix_kind, require_kind
-from sparcell.errors import InputError
+from sparcell.covariates import Covariates
+from sparcell.errors import InputError, typed
 from sparcell.metrics import clustering_scores
-from sparcell.schema import read_layer
+from sparcell.quality import MANY_GONE, MANY_REMOVED, Limits, many_removed
+from sparcell.schema import chosen_genes, read_layer
+from sparcell.slots import require_same_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.config import StudyConfig
-
-log = logging.getLogger("sparcell")
+    from sparcell.config import DataConfig, StudyConfig
 
 PCA_AGREEMENT = 0.9
 """From this ARI with our own Louvain clusters of principal components on, labels are taken to stem from PCA."""
 
 LEAST_KEPT = 0.5
 """Quality control that keeps fewer cells than this share was surely not meant for the data."""
+
+
+MADE_GENES, MADE_LAYERS = ("highly_variable",), ("counts", "lognorm")
+"""Columns of var that choose genes, and layers, which a study makes itself."""
 
 
 @dataclass(frozen=True)
@@ -41,47 +46,51 @@ class Prepared:
     labels_from_pca: bool
     title: str
     digest: str
+    batch_key: str | None = None
+    """Within whose batches the variable genes were chosen."""
 
 
-def prepare(data: str | Path | None, config: StudyConfig) -> Prepared:
-    """Read the data, run quality control to cell types, and settle on the labels."""
+def prepare(data: str | Path | None, config: StudyConfig, seen: Sequence[DataConfig] = ()) -> Prepared:
+    """Read the data, run quality control to cell types, and settle on the labels.
+
+    `seen` is what the study's models are to see of the data: columns and layers that are not there are told
+    before any work; variable genes are chosen within the batches of their batch_key.
+    """
     adata = datasets.pbmc3k() if data is None else io.read(data)
     title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
     adata = with_counts(adata, config.counts_layer)
+    for wanted in seen:
+        check_seen(adata, wanted)
     digest = outputs.digest_of_matrix(adata)
-    given = None
-    if config.labels is not None:
-        given = labels.read_labels(config.labels, config.labels_key)
-        labels.align_labels(given, adata.obs_names, str(config.labels))
-    elif config.labels_key is not None:
-        labels.labels_from_obs(adata, config.labels_key)
-    qc = pp.quality_control(
-        adata,
-        max_genes=config.max_genes or None,
-        max_pct_mito=config.max_pct_mito if config.max_pct_mito < 100 else None,
-    )
-    check_kept(qc, config)
-    pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes)
-    # columns of the user's own keep their names, so ours may have others
-    ours = adata.uns["sparcell_pp"]["keys"]
+    given = given_labels(adata, config)
+    limits = limits_of(config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=MANY_GONE)  # told, or refused, by check_kept
+        qc = pp.quality_control(
+            adata,
+            min_genes=config.min_genes,
+            max_genes=config.max_genes or None,
+            max_pct_mito=limits["max_pct_mito"],
+        )
+    check_kept(qc, limits)
+    batch_key = next((wanted.batch_key for wanted in seen), None)
+    pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes, batch_key=batch_key)
+    ours = adata.uns["sparcell_pp"][
+        "keys"
+    ]  # columns of the user's own keep their names, so ours may have others
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # cells without a label were told of above
         if given is not None:
             found = labels.align_labels(given, adata.obs_names, str(config.labels))
             source = f"column {given.name} of {Path(str(config.labels)).name}"
+        elif config.labels_key is not None:
+            found = labels.labels_from_obs(adata, config.labels_key)
+            source = f"obs column {config.labels_key}"
         else:
-            key = config.labels_key or ours["cell_type"]
-            if not config.labels_key and adata.obs[key].nunique() < 2:
-                raise InputError(
-                    f"the {adata.n_obs} cells left form one cluster; expected two or more: give --labels or --labels-key."
-                )
-            found = labels.labels_from_obs(adata, key)
-            source = (
-                f"obs column {key}"
-                if config.labels_key
-                else "markers on Louvain clusters of 10 principal components"
-            )
-    return Prepared(adata, qc, found, source, follows_pca(found, adata.obs[ours["cluster"]]), title, digest)
+            found = own_labels(adata, ours["cell_type"])
+            source = "markers on Louvain clusters of 10 principal components"
+    from_pca = follows_pca(found, adata.obs[ours["cluster"]])
+    return Prepared(adata, qc, found, source, from_pca, title, digest, batch_key)
 
 
 def with_counts(adata: AnnData, layer: str | None) -> AnnData:
@@ -91,34 +100,68 @@ def with_counts(adata: AnnData, layer: str | None) -> AnnData:
         adata.var_names_make_unique()
     elif layer is not None:
         adata.X = read_layer(adata, layer)[0]
-    try:
-        matrix, where = read_layer(adata, None)
-        require_kind(matrix, "counts", where if layer is None else f"--counts-layer {layer}")
-    except InputError as error:
+    if adata.X is None or matrix_kind(adata.X) != "counts":
         places = {**adata.layers, **({} if adata.raw is None else {"raw": adata.raw.X})}
         found = [name for name, values in places.items() if matrix_kind(values) == "counts"]
-        if not found:
-            raise
-        raise InputError(
-            f"{error} Counts were found in {found[0]}: type --counts-layer {found[0]}."
-        ) from error
+        if found:
+            what = "X is empty" if adata.X is None else f"{layer or 'X'} holds no raw counts"
+            raise InputError(
+                f"{what}, but {' and '.join(found)} holds some: set {typed(counts_layer=found[0])}."
+            )
+    matrix, where = read_layer(adata, None)
+    require_kind(matrix, "counts", layer or where, setting="counts_layer")
+    require_same_counts(adata)
     return adata
 
 
-def check_kept(qc: pd.DataFrame, config: StudyConfig) -> None:
-    """Refuse to go on with less than half of the cells: the limits are PBMC3k's, and other tissues need others."""
+def check_seen(adata: AnnData, wanted: DataConfig) -> None:
+    """Refuse, before any work, columns and layers that are neither there nor made by the study."""
+    if wanted.genes not in (None, *MADE_GENES):
+        chosen_genes(adata, wanted.genes)
+    if wanted.layer not in (None, *MADE_LAYERS):
+        read_layer(adata, wanted.layer)
+    Covariates.learn(adata.obs, wanted.batch_key, wanted.covariates)
+
+
+def given_labels(adata: AnnData, config: StudyConfig) -> pd.Series | None:
+    """Read the labels of a file, if any; those of a file or of a column are checked here, before any work."""
+    if config.labels is not None:
+        given = labels.read_labels(config.labels, config.labels_key)
+        labels.align_labels(given, adata.obs_names, str(config.labels))
+        return given
+    if config.labels_key is not None:
+        labels.labels_from_obs(adata, config.labels_key)
+    return None
+
+
+def own_labels(adata: AnnData, key: str) -> pd.Categorical:
+    """Take the cell types that the study found itself."""
+    if adata.obs[key].nunique() < 2:
+        raise InputError(
+            f"the {adata.n_obs} cells left form one cluster; expected two or more: give cell types as a table "
+            "(--labels) or as a column of obs (--labels-key)."
+        )
+    return labels.labels_from_obs(adata, key)
+
+
+def limits_of(config: StudyConfig) -> Limits:
+    """Give the limits of quality control; None where there is none."""
+    return {
+        "min_genes": config.min_genes,
+        "max_genes": config.max_genes or None,
+        "max_pct_mito": config.max_pct_mito if config.max_pct_mito < 100 else None,
+    }
+
+
+def check_kept(qc: pd.DataFrame, limits: Limits) -> None:
+    """Refuse to go on with less than half of the cells, and warn where many go: the limits are PBMC3k's, other tissues need others."""
     kept = float(qc["kept"].mean())
-    if kept >= LEAST_KEPT:
-        log.info("quality control keeps %d of %d cells", qc["kept"].sum(), len(qc))
-        return
-    crowded = float((qc["n_genes"] >= config.max_genes).mean()) if config.max_genes else 0.0
-    mito = float((qc["pct_mito"] >= config.max_pct_mito).mean())
-    raise InputError(
-        f"quality control would keep {kept:.0%} of the {len(qc)} cells: {crowded:.0%} have {config.max_genes} genes or more, {mito:.0%} "
-        f"have {config.max_pct_mito:g} % mitochondrial counts or more; expected to keep at least {LEAST_KEPT:.0%}. "
-        f"Set --max-genes (0 lifts it; 98 % of the cells are below {qc['n_genes'].quantile(0.98):.0f}) and --max-pct-mito "
-        f"(100 lifts it; 98 % are below {qc['pct_mito'].quantile(0.98):.1f})."
-    )
+    if kept < LEAST_KEPT:
+        raise InputError(
+            f"{many_removed(qc, limits)} Expected to keep at least {LEAST_KEPT:.0%} of the cells."
+        )
+    if kept < 1 - MANY_REMOVED:
+        warnings.warn(many_removed(qc, limits), UserWarning, stacklevel=2)
 
 
 def follows_pca(found: pd.Categorical, clusters: pd.Series) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.errors import InputError
+from sparcell.errors import InputError, typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,9 @@ log = logging.getLogger("sparcell")
 
 MANY_REMOVED = 0.25
 """Where more than this share of the cells goes, the limits are more likely wrong than the cells: a warning."""
+
+MANY_GONE = "Quality control removed"
+"""How that warning begins."""
 
 Limits = dict[str, float | None]
 """min_genes, max_genes, max_pct_mito; None: no limit."""
@@ -92,7 +95,7 @@ def many_removed(qc: pd.DataFrame, limits: Limits) -> str:
     """Say which limits removed how many cells, and limits that would keep most."""
     removed, advice = _removed_and_advice(qc, limits)
     gone = int((~qc["kept"]).sum())
-    return f"Quality control removed {gone} of {len(qc)} cells: {removed}. Limits that keep most: {advice}."
+    return f"{MANY_GONE} {gone} of {len(qc)} cells: {removed}. Limits that keep most: {advice}."
 
 
 def _passed(qc: pd.DataFrame, limits: Limits) -> dict[str, NDArray[np.bool_]]:
@@ -111,7 +114,7 @@ def _removed_and_advice(qc: pd.DataFrame, limits: Limits) -> tuple[str, str]:
     lenient = {
         "min_genes": max(0, int(np.quantile(qc["n_genes"], 0.05)) - 1),
         "max_genes": int(np.quantile(qc["n_genes"], 0.95)) + 1,
-        "max_pct_mito": int(np.quantile(qc["pct_mito"], 0.95)) + 1,
+        "max_pct_mito": min(100, int(np.quantile(qc["pct_mito"], 0.95)) + 1),
     }
     removed = ", ".join(f"{name}={limits[name]:g} removes {number}" for name, number in guilty.items())
-    return removed, ", ".join(f"{name}={lenient[name]}" for name in guilty)
+    return removed, typed(**{name: lenient[name] for name in guilty})

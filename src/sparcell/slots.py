@@ -58,7 +58,8 @@ def require_same_counts(adata: AnnData) -> None:
     if abs(sparse.csr_matrix(adata.layers["counts"]) - sparse.csr_matrix(adata.X)).max() > 0:
         raise InputError(
             "layers['counts'] is there and differs from X; expected the same raw counts in both: put the "
-            "right ones into X (adata.X = adata.layers['counts']) or del adata.layers['counts']."
+            "right ones into X (adata.X = adata.layers['counts']; in a shell: --counts-layer counts) or del "
+            "adata.layers['counts']."
         )
 
 

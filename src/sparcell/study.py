@@ -14,11 +14,13 @@ import pandas as pd
 
 from sparcell import checkpoint, files, outputs, presets
 from sparcell.config import DataConfig, StudyConfig
-from sparcell.errors import InputError, did_you_mean
+from sparcell.embed import affordable
+from sparcell.errors import InputError, did_you_mean, typed
 from sparcell.models import MODELS
 from sparcell.prepare import Prepared, prepare
 from sparcell.results import MEASURES, PRIMARY_SPACE, Results, Row
 from sparcell.runs import FORMAT, Run, Scene, run_baseline, run_model
+from sparcell.runtime import resolve_device
 
 if TYPE_CHECKING:
     from sparcell.presets import Trained
@@ -50,7 +52,7 @@ class Task:
             config.perplexity,
             config.n_top_genes,
         )
-        limits = (config.max_genes, config.max_pct_mito)
+        limits = (config.min_genes, config.max_genes, config.max_pct_mito, prepared.batch_key)
         return outputs.digest_of(
             [FORMAT, outputs.versions(), self.name, self.seed, self.n_components, settings, given, limits]
         )
@@ -99,9 +101,9 @@ def run(
     config = config or StudyConfig()
     tasks = list(plan_tasks(config, changes or {}))
     folder = check_folder(Path(out), resume)
-    prepared = prepare(data, config)
+    prepared = prepare(data, config, [task.trained.data for task in tasks if task.trained])
     check_fits(prepared, tasks, folder)
-    scene = Scene(prepared.adata, prepared.labels, config.perplexity, silent)
+    scene = shared_scene(prepared, config, silent)
     runs: dict[tuple[str, int], Run] = {}
     try:
         for number, task in enumerate(tasks, 1):
@@ -161,6 +163,7 @@ def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
         for model in dict.fromkeys(config.models):
             for seed in range(config.seeds):
                 row = presets.trained_row(model, presets.PRESETS[preset], seed, changes)
+                resolve_device(row.estimator.device)
                 yield Task(row.name, row.title, seed, row)
     for name, n_components in BASELINES.items():
         for seed in range(config.seeds):
@@ -175,12 +178,18 @@ def check_fits(prepared: Prepared, tasks: list[Task], folder: Path) -> None:
     if n_cells < largest:
         raise InputError(
             f"{n_cells} cells are left after quality control, fewer than a batch ({largest}); "
-            f"expected at least one full batch: set --batch-size to {n_cells} or less."
+            f"expected at least one full batch: set {typed(batch_size=n_cells)} or less."
         )
     if n_cells <= n_types:
         raise InputError(
             f"{n_cells} cells for {n_types} labels; expected more cells than k-means has clusters: give coarser labels."
         )
+
+
+def shared_scene(prepared: Prepared, config: StudyConfig, silent: bool) -> Scene:
+    """Give what all runs share; a perplexity that is too large for the cells is lowered here, and told once."""
+    perplexity = affordable(config.perplexity, prepared.adata.n_obs)
+    return Scene(prepared.adata, prepared.labels, perplexity, silent)
 
 
 def run_task(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
