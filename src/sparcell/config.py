@@ -54,6 +54,13 @@ class NetworkConfig:
     norm: Annotated[Literal["none", "layer"], "Normalisation of each hidden layer, before its ReLU."] = (
         by_kind("none", "layer")
     )
+    standardise: Annotated[
+        bool,
+        "Give each gene of raw counts mean 0 and variance 1 before the encoder sees it, cut at ±10; the constants are kept.",
+    ] = by_kind(False, True)
+    input_dropout: Annotated[
+        float, "Share of a cell's genes that the encoder does not see in a training step."
+    ] = by_kind(0.0, 0.3)
     dropout: Annotated[float, "Share of the encoder's hidden units left out of a training step."] = by_kind(
         0.0, 0.1
     )
@@ -69,6 +76,7 @@ class NetworkConfig:
                 holds = len(widths) > 0 and all(is_whole(width, 1) for width in widths)
                 require(holds, name, widths, "one or more widths of at least 1")
         require_choice(NetworkConfig, "norm", self.norm)
+        require_number("input_dropout", self.input_dropout, above=0, below=1, or_equal=True)
         require_number("dropout", self.dropout, above=0, below=1, or_equal=True)
 
 

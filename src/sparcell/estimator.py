@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from sparcell import diagnosis, io, progress, resume, runtime, sampler
 from sparcell.checks import check_matrix, matrix_kind
 from sparcell.config import ByKind, DataConfig, LikelihoodConfig, NetworkConfig, TrainConfig, require
@@ -145,8 +147,8 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         network = self.network(len(schema.genes), known.batch_nb.shape[1], known.covariates_nc.shape[1])
         loader = Loader(rows, known, len(schema.genes), device)
         feed = Feed(loader, *sampler.split(adata.n_obs, self.held_out, self.seed), self.batch_size, self.seed)
-        network.likelihood.begin(loader.totals(feed.training))
-        course = Course.start(network.to(device), self, runtime.noise(self.seed, device))
+        network.to(device).begin(loader.batches(np.array_split(feed.training, feed.n_steps)))
+        course = Course.start(network, self, runtime.noise(self.seed, device))
         notes = resume.Notes.open(checkpoint, self, schema, rows, known)
         history = notes.take_up(course)
         plan = Plan.of(self, feed.n_steps, self.kl_weight)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DENSE_LIMIT = 2**31
 """Bytes up to which all cells are held dense on the device, so that a batch is one gather."""
-TOTALS_AT_A_TIME = 4096
 
 
 class Loader:
@@ -45,14 +44,6 @@ class Loader:
         x_ng = self.rows.rows(index)
         size_n1 = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)), 1.0).astype(np.float32)
         return torch.from_numpy(x_ng.toarray()).to(self.device), torch.from_numpy(size_n1).to(self.device)
-
-    def totals(self, index: NDArray[np.integer]) -> Tensor:
-        """Sum of each gene over the cells numbered `index`, (g,)."""
-        total_g = np.zeros(self.rows.rows(index[:1]).shape[1])
-        for start in range(0, len(index), TOTALS_AT_A_TIME):
-            block = self.rows.rows(index[start : start + TOTALS_AT_A_TIME])
-            total_g += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
-        return torch.from_numpy(total_g)
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
         """Yield the batches of a plan."""

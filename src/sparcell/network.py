@@ -5,7 +5,7 @@ Suffixes: n cells, g genes, k latents, h hidden units, c covariates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 TARGET_SUM = 1e4
 """Counts a cell is scaled to before the encoder sees log(1 + x) of them."""
+LEAST_SD, MOST_SDS = 1e-2, 10.0
+"""Genes that hardly vary are not blown up, and no value lies further from the mean than this many standard deviations."""
+
+
+def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Set a share of the values to 0 and raise the others, so that the sum is the same in expectation; none without a generator."""
+    if generator is None or share == 0:
+        return x
+    return x * (torch.rand(x.shape, generator=generator, device=x.device) >= share) / (1 - share)
 
 
 class Layers(nn.Module):
@@ -48,9 +57,7 @@ class Layers(nn.Module):
         """Pass through all layers; units are left out only in training, by draws of `generator`."""
         for layer in self.layers:
             x_nh = layer(torch.cat([x_nh, known_nc], dim=1) if known_nc.shape[1] else x_nh)
-            if self.training and generator is not None and self.dropout > 0:
-                uniform = torch.rand(x_nh.shape, generator=generator, device=x_nh.device)
-                x_nh = x_nh * (uniform >= self.dropout) / (1 - self.dropout)
+            x_nh = drop(x_nh, self.dropout, generator if self.training else None)
         return x_nh
 
 
@@ -64,6 +71,9 @@ def branch(n_features: int, n_hidden: int, n_out: int) -> nn.Sequential:
 class Network(nn.Module):
     """A model's parameters: encoder, latent, decoder and the likelihood's head."""
 
+    input_mean: Tensor
+    input_sd: Tensor
+
     def __init__(
         self, n_genes: int, n_known: int, config: NetworkConfig, latent: Latent, likelihood: Likelihood
     ) -> None:
@@ -74,14 +84,44 @@ class Network(nn.Module):
         self.decoder = Layers((config.n_latent, *config.decoder), config, n_known=n_known)
         self.likelihood = likelihood
         self.encode_covariates = config.encode_covariates
+        self.input_dropout = config.input_dropout
+        self.standardise = config.standardise and likelihood.counts
+        if self.standardise:
+            self.register_buffer("input_mean", torch.zeros(n_genes))
+            self.register_buffer("input_sd", torch.ones(n_genes))
+
+    def begin(self, batches: Iterable[Batch]) -> None:
+        """Start from the data, in one pass over the cells that train: the heads' shares and the constants of the input."""
+        if not self.likelihood.counts:
+            return
+        total_g, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))
+        for batch in batches:
+            x_ng = self.input(batch).double().cpu()
+            total_g = total_g + batch.x_ng.double().cpu().sum(dim=0)
+            sum_g, square_g = sum_g + x_ng.sum(dim=0), square_g + x_ng.square().sum(dim=0)
+            n_cells = n_cells + len(x_ng)
+        self.likelihood.begin(total_g)
+        if self.standardise:
+            mean_g = sum_g / n_cells
+            self.input_mean.copy_(mean_g)
+            self.input_sd.copy_(
+                (square_g / n_cells - mean_g.square()).clamp_min(0).sqrt().clamp_min(LEAST_SD)
+            )
+
+    def input(self, batch: Batch) -> Tensor:
+        """What the encoder sees, (n, g): the data; of counts log(1 + x) of the cell scaled to TARGET_SUM, standardised if set so."""
+        if not self.likelihood.counts:
+            return batch.x_ng
+        x_ng = torch.log1p(batch.x_ng * (TARGET_SUM / batch.size_n1))
+        if self.standardise:
+            x_ng = ((x_ng - self.input_mean) / self.input_sd).clamp(-MOST_SDS, MOST_SDS)
+        return x_ng
 
     def posterior(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> Posterior:
         """q(z|x) of the cells of a batch. In training `generator` draws the dropout; `progress` is the share of the warm-up done."""
-        x_ng = batch.x_ng
-        if self.likelihood.counts:
-            x_ng = torch.log1p(x_ng * (TARGET_SUM / batch.size_n1))
+        x_ng = drop(self.input(batch), self.input_dropout, generator if self.training else None)
         known_nc = batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]
         return self.latent(self.encoder(x_ng, known_nc, generator), progress)
 
