@@ -20,11 +20,18 @@ COUNTS = {
     "n_latent": 6,
     "encoder": (32,),
     "decoder": (32,),
+    "branch": 0,
+    "norm": "layer",
+    "dropout": 0.1,
+    "schedule": "constant",
     "held_out": 0.0,
     "patience": 0,
     "warmup": 0.0,
+    "clip": 5.0,
+    "beta": 1.0,
+    "components": 3,
 }
-"""The same from their counts; norm, dropout and clipping stay the defaults for counts."""
+"""The same from their counts, whatever the defaults for counts are; each model takes those it has."""
 
 
 def planted(n_cells=300, n_genes=120, seed=0):
