@@ -152,14 +152,18 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     assert (counts != prepare.with_counts(adata, place).X).nnz == 0
 
 
-def test_other_counts_under_the_name_that_a_study_writes_are_refused_before_any_work(data):
+def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_path):
     adata = anndata.read_h5ad(data)
     adata.layers["counts"] = adata.X * 2
+    adata.write_h5ad(tmp_path / "two.h5ad")
     with pytest.raises(InputError, match=r"layers\['counts'\] is there and differs .* --counts-layer counts"):
-        prepare.with_counts(adata, None)
+        prepare.prepare(tmp_path / "two.h5ad", CONFIG)
     assert prepare.with_counts(adata, "counts").X.max() == adata.layers["counts"].max()
+
+
+def test_no_counts_anywhere_is_told_with_the_study_s_own_option(data):
+    adata = anndata.read_h5ad(data)
     adata.X = adata.X.log1p()
-    del adata.layers["counts"]
     with pytest.raises(InputError, match=r"X holds log-normalised .* \(in a shell: --counts-layer counts\)"):
         prepare.with_counts(adata, None)
 

@@ -169,9 +169,9 @@ def test_several_seeds_and_partial_labels(data, tmp_path):
         (
             StudyConfig(max_genes=300),
             {},
-            r"max_genes=300 removes .* --max-genes \d+ .*\)\. Expected to keep at least 50%",
+            r"max_genes=300 removes .* --max-genes \d+\)\. Expected to keep at least 50%",
         ),
-        (StudyConfig(min_genes=3000, max_genes=0), {}, r"min_genes=3000 removes 419, .* --min-genes \d+"),
+        (StudyConfig(min_genes=3000, max_genes=0), {}, r"min_genes=3000 removes 419, .* --min-genes \d+\)\."),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch, config, changes, said):
@@ -179,6 +179,12 @@ def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch
     with pytest.raises(InputError, match=said):
         study_module.run(data, tmp_path / "s", config, changes=changes, silent=True)
     assert not (tmp_path / "s" / "runs").exists()
+
+
+def test_a_batch_of_too_many_cells_is_told_before_clustering(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.pp, "cell_types", lambda *a, **k: pytest.fail("clustered"))
+    with pytest.raises(InputError, match=r"fewer than a batch \(5000\).*--batch-size 4\d\d"):
+        study_module.run(data, tmp_path / "s", ONE, changes={"batch_size": 5000}, silent=True)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_variable_genes_of_a_study_are_chosen_within_its_batches(data, tmp_path)
     adata.obs["donor"] = ["a", "b"] * (adata.n_obs // 2)
     adata.write_h5ad(tmp_path / "donors.h5ad")
     tasks = list(study_module.plan_tasks(ONE, {"batch_key": "donor"}))
-    prepared = prepare.prepare(tmp_path / "donors.h5ad", ONE, [tasks[0].trained.data])
+    prepared = prepare.prepare(tmp_path / "donors.h5ad", ONE, [tasks[0].trained])
     assert prepared.adata.var["highly_variable_nbatches"].max() == 2
     plain = prepare.prepare(tmp_path / "donors.h5ad", ONE)
     pca = tasks[-1]  # the genes are those of its components too

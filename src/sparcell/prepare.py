@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config import DataConfig, StudyConfig
+    from sparcell.presets import Trained
 
 PCA_AGREEMENT = 0.9
 """From this ARI with our own Louvain clusters of principal components on, labels are taken to stem from PCA."""
@@ -50,17 +51,18 @@ class Prepared:
     """Within whose batches the variable genes were chosen."""
 
 
-def prepare(data: str | Path | None, config: StudyConfig, seen: Sequence[DataConfig] = ()) -> Prepared:
+def prepare(data: str | Path | None, config: StudyConfig, trained: Sequence[Trained] = ()) -> Prepared:
     """Read the data, run quality control to cell types, and settle on the labels.
 
-    `seen` is what the study's models are to see of the data: columns and layers that are not there are told
-    before any work; variable genes are chosen within the batches of their batch_key.
+    Of what the study is to train, columns and layers that are not there are told before any work, and a batch of
+    more cells than there are before the clustering; variable genes are chosen within the batches of batch_key.
     """
     adata = datasets.pbmc3k() if data is None else io.read(data)
     title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
     adata = with_counts(adata, config.counts_layer)
-    for wanted in seen:
-        check_seen(adata, wanted)
+    require_same_counts(adata)
+    for row in trained:
+        check_seen(adata, row.data)
     digest = outputs.digest_of_matrix(adata)
     given = given_labels(adata, config)
     limits = limits_of(config)
@@ -73,7 +75,8 @@ def prepare(data: str | Path | None, config: StudyConfig, seen: Sequence[DataCon
             max_pct_mito=limits["max_pct_mito"],
         )
     check_kept(qc, limits)
-    batch_key = next((wanted.batch_key for wanted in seen), None)
+    check_enough(adata.n_obs, trained)
+    batch_key = next((row.data.batch_key for row in trained), None)
     pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes, batch_key=batch_key)
     ours = adata.uns["sparcell_pp"][
         "keys"
@@ -110,7 +113,6 @@ def with_counts(adata: AnnData, layer: str | None) -> AnnData:
             )
     matrix, where = read_layer(adata, None)
     require_kind(matrix, "counts", layer or where, setting="counts_layer")
-    require_same_counts(adata)
     return adata
 
 
@@ -162,6 +164,16 @@ def check_kept(qc: pd.DataFrame, limits: Limits) -> None:
         )
     if kept < 1 - MANY_REMOVED:
         warnings.warn(many_removed(qc, limits), UserWarning, stacklevel=2)
+
+
+def check_enough(n_cells: int, trained: Sequence[Trained]) -> None:
+    """Refuse data that does not fill a batch."""
+    largest = max((row.estimator.batch_size for row in trained), default=0)
+    if n_cells < largest:
+        raise InputError(
+            f"{n_cells} cells are left after quality control, fewer than a batch ({largest}); "
+            f"expected at least one full batch: set {typed(batch_size=n_cells)} or less."
+        )
 
 
 def follows_pca(found: pd.Categorical, clusters: pd.Series) -> bool:

@@ -23,6 +23,9 @@ log = logging.getLogger("sparcell")
 MANY_REMOVED = 0.25
 """Where more than this share of the cells goes, the limits are more likely wrong than the cells: a warning."""
 
+KEPT_BY_ADVICE = 0.95
+"""Share of the cells that pass each limit we advise."""
+
 MANY_GONE = "Quality control removed"
 """How that warning begins."""
 
@@ -109,12 +112,13 @@ def _passed(qc: pd.DataFrame, limits: Limits) -> dict[str, NDArray[np.bool_]]:
 
 
 def _removed_and_advice(qc: pd.DataFrame, limits: Limits) -> tuple[str, str]:
-    """List what each limit removes, and limits that nineteen in twenty cells pass."""
+    """List what each limit removes; for those too strict, limits that nineteen in twenty cells pass."""
     guilty = {name: int((~good).sum()) for name, good in _passed(qc, limits).items() if not good.all()}
     lenient = {
-        "min_genes": max(0, int(np.quantile(qc["n_genes"], 0.05)) - 1),
-        "max_genes": int(np.quantile(qc["n_genes"], 0.95)) + 1,
-        "max_pct_mito": min(100, int(np.quantile(qc["pct_mito"], 0.95)) + 1),
+        "min_genes": max(0, int(np.quantile(qc["n_genes"], 1 - KEPT_BY_ADVICE)) - 1),
+        "max_genes": int(np.quantile(qc["n_genes"], KEPT_BY_ADVICE)) + 1,
+        "max_pct_mito": min(100, int(np.quantile(qc["pct_mito"], KEPT_BY_ADVICE)) + 1),
     }
     removed = ", ".join(f"{name}={limits[name]:g} removes {number}" for name, number in guilty.items())
-    return removed, typed(**{name: lenient[name] for name in guilty})
+    strict = [name for name, number in guilty.items() if number > (1 - KEPT_BY_ADVICE) * len(qc)]
+    return removed, typed(**{name: lenient[name] for name in strict or guilty})

@@ -15,7 +15,7 @@ import pandas as pd
 from sparcell import checkpoint, files, outputs, presets
 from sparcell.config import DataConfig, StudyConfig
 from sparcell.embed import affordable
-from sparcell.errors import InputError, did_you_mean, typed
+from sparcell.errors import InputError, did_you_mean
 from sparcell.models import MODELS
 from sparcell.prepare import Prepared, prepare
 from sparcell.results import MEASURES, PRIMARY_SPACE, Results, Row
@@ -101,8 +101,8 @@ def run(
     config = config or StudyConfig()
     tasks = list(plan_tasks(config, changes or {}))
     folder = check_folder(Path(out), resume)
-    prepared = prepare(data, config, [task.trained.data for task in tasks if task.trained])
-    check_fits(prepared, tasks, folder)
+    prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
+    check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
     runs: dict[tuple[str, int], Run] = {}
     try:
@@ -170,16 +170,10 @@ def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
             yield Task(name, f"PCA, {n_components} components", seed, None, n_components)
 
 
-def check_fits(prepared: Prepared, tasks: list[Task], folder: Path) -> None:
-    """Refuse, before any training, data that is too small for a batch or for k-means, or not that of the study in the folder."""
+def check_fits(prepared: Prepared, folder: Path) -> None:
+    """Refuse, before any training, data that is too small for k-means, or not that of the study in the folder."""
     check_same_data(folder, prepared.digest)
     n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
-    largest = max((task.trained.estimator.batch_size for task in tasks if task.trained), default=0)
-    if n_cells < largest:
-        raise InputError(
-            f"{n_cells} cells are left after quality control, fewer than a batch ({largest}); "
-            f"expected at least one full batch: set {typed(batch_size=n_cells)} or less."
-        )
     if n_cells <= n_types:
         raise InputError(
             f"{n_cells} cells for {n_types} labels; expected more cells than k-means has clusters: give coarser labels."
