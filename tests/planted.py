@@ -22,6 +22,8 @@ COUNTS = {
     "decoder": (32,),
     "branch": 0,
     "norm": "layer",
+    "standardise": True,
+    "input_dropout": 0.1,
     "dropout": 0.1,
     "schedule": "constant",
     "held_out": 0.0,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cells import cells
+from cells import cells, generator
 from sparcell.config import NetworkConfig
 from sparcell.models import MODELS
-from sparcell.network import Layers, Network
+from sparcell.network import MOST_SDS, Layers, Network, drop
 
 N_GENES = 13_714
 """Genes of the seed study."""
@@ -129,3 +132,170 @@ def test_initial_weights_come_from_the_seed_and_leave_the_global_generator_alone
     for one, two, three in pairs:
         assert torch.equal(one, two)
         assert not torch.equal(one, three)
+
+
+# Counts: what the encoder sees, and how a network begins
+
+
+def counted(**changes):
+    """Settings of a small network for counts, in which nothing is left out, normalised or standardised unless asked for."""
+    plain = {"norm": "none", "dropout": 0.0, "input_dropout": 0.0, "standardise": False}
+    sizes = {"encoder": (7,), "decoder": (6,), "n_latent": 3}
+    return MODELS["beta-vae"](**{"likelihood": "nb", **sizes, **plain, **changes})
+
+
+def some_counts(n_cells=40, n_genes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    rate_ng = rng.gamma(1.0, 4.0, size=(n_cells, 1)) * rng.gamma(1.0, 2.0, size=n_genes)
+    return torch.from_numpy(rng.poisson(rate_ng).astype(np.float32))
+
+
+def logs_of(x_ng):
+    """LogNormalize in numpy; a cell without a count stays at 0."""
+    counts_ng = x_ng.double().numpy()
+    return torch.from_numpy(
+        np.log1p(counts_ng / np.maximum(counts_ng.sum(axis=1, keepdims=True), 1) * 1e4)
+    ).float()
+
+
+def test_the_encoder_of_counts_sees_logs_of_cells_scaled_to_10000():
+    x_ng = some_counts()
+    network = counted().network(5)
+    torch.testing.assert_close(network.input(cells(x_ng)), logs_of(x_ng))
+    torch.testing.assert_close(network.posterior(cells(x_ng)).mean, network.posterior(cells(3 * x_ng)).mean)
+
+
+def test_the_encoder_of_expression_sees_it_as_it_is():
+    x_ng = some_counts() / 7
+    network = MODELS["beta-vae"](likelihood="gaussian").network(5)
+    assert torch.equal(network.input(cells(x_ng)), x_ng)
+    network.begin([cells(x_ng)])
+    assert torch.equal(network.input(cells(x_ng)), x_ng)
+
+
+@pytest.mark.parametrize("sizes", [(40,), (1, 39), (13, 13, 14)])
+def test_standardised_genes_have_mean_0_and_variance_1_over_the_cells_that_train(sizes):
+    """However the cells come; a gene that never varies stays at 0."""
+    x_ng = some_counts()
+    x_ng[:, 2] = 0
+    network = counted(standardise=True).network(5)
+    network.begin([cells(part) for part in x_ng.split(sizes)])
+    seen = network.input(cells(x_ng))
+    torch.testing.assert_close(network.input_mean, logs_of(x_ng).mean(dim=0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(5), rtol=0, atol=1e-4)
+    expected = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])
+    torch.testing.assert_close(seen.var(dim=0, unbiased=False), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_standardised_values_are_cut_at_ten_standard_deviations():
+    x_ng = torch.full((200, 3), 5.0)
+    x_ng[0, 0] = 6
+    network = counted(standardise=True).network(3)
+    network.begin([cells(x_ng)])
+    seen = network.input(cells(torch.tensor([[100.0, 0.0, 1.0], [0.0, 5.0, 5.0]])))
+    assert seen.max() == MOST_SDS == 10
+    assert seen.min() == -MOST_SDS
+
+
+def test_the_constants_of_the_input_are_saved_with_the_weights_and_are_no_parameters():
+    network = counted(standardise=True).network(5)
+    network.begin([cells(some_counts())])
+    assert {"input_mean", "input_sd"} <= set(network.state_dict())
+    assert not [name for name, _ in network.named_parameters() if name.startswith("input")]
+    other = counted(standardise=True, seed=3).network(5)
+    other.load_state_dict(network.state_dict())
+    batch = cells(some_counts(seed=1))
+    assert torch.equal(other.input(batch), network.input(batch))
+    assert not [name for name in counted().network(5).state_dict() if name.startswith("input")]
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "nb", "zinb"])
+def test_a_head_of_counts_begins_with_the_genes_shares(likelihood):
+    """Where the decoder says nothing, each cell is restored as the average cell of its size."""
+    x_ng = some_counts()
+    x_ng[:, 2] = 0
+    network = counted(likelihood=likelihood).network(5)
+    network.begin([cells(x_ng[:15]), cells(x_ng[15:])])
+    with torch.no_grad():
+        if likelihood == "zinb":
+            network.likelihood.drop.bias.fill_(-50)
+        mean_ng = network.likelihood.distribution(torch.zeros(40, 6), cells(x_ng)).mean
+    total_g = x_ng.sum(dim=0) + 1
+    expected = x_ng.sum(dim=1, keepdim=True).clamp_min(1) * total_g / total_g.sum()
+    torch.testing.assert_close(mean_ng, expected, rtol=1e-4, atol=1e-5)
+    assert (mean_ng > 0).all()
+
+
+def test_a_head_of_expression_keeps_its_initial_weights():
+    network = MODELS["beta-vae"](likelihood="gaussian").network(5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.begin([cells(some_counts())])
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+# Dropout, norm, covariates
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_sets_its_share_to_zero_and_raises_the_others(share):
+    x = torch.rand(500, 400, generator=generator()) + 0.5
+    dropped = drop(x, share, generator(1))
+    assert torch.equal(dropped, drop(x, share, generator(1)))
+    assert not torch.equal(dropped, drop(x, share, generator(2)))
+    left_out = (dropped == 0).double().mean().item()
+    assert left_out == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / x.numel()))
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], x[kept] / (1 - share))
+    assert torch.equal(drop(x, share, None), x)
+    assert torch.equal(drop(x, 0.0, generator(1)), x)
+
+
+@pytest.mark.parametrize("setting", ["dropout", "input_dropout"])
+def test_dropout_is_drawn_in_training_only(setting):
+    network = counted(**{setting: 0.4}).network(5)
+    batch = cells(some_counts())
+    with torch.no_grad():
+        whole = network.eval().posterior(batch, generator(1)).mean
+        assert torch.equal(whole, network.posterior(batch).mean)
+        first = network.train().posterior(batch, generator(1)).mean
+        assert torch.equal(first, network.posterior(batch, generator(1)).mean)
+        assert not torch.equal(first, network.posterior(batch, generator(2)).mean)
+        assert not torch.equal(first, whole)
+        assert torch.equal(counted().network(5).train().posterior(batch, generator(1)).mean, whole)
+
+
+def test_dropout_of_the_input_leaves_out_genes_of_the_encoder_and_not_of_the_likelihood():
+    network = counted(input_dropout=0.999).network(5).train()
+    batch = cells(some_counts())
+    nothing = network.posterior(cells(torch.zeros(1, 5)), None).mean
+    found = network.posterior(batch, generator(1)).mean
+    assert (found == nothing).all(dim=1).double().mean() > 0.9
+    assert torch.equal(batch.x_ng, some_counts())
+
+
+def test_a_norm_gives_every_hidden_layer_mean_0_and_variance_1_before_its_relu():
+    network = counted(norm="layer", encoder=(50, 40), decoder=(30,)).network(5)
+    norms = [module for module in network.modules() if isinstance(module, nn.LayerNorm)]
+    assert [norm.normalized_shape[0] for norm in norms] == [50, 40, 30]
+    order = [type(part) for layer in network.encoder.layers for part in layer]
+    assert order == [nn.Linear, nn.LayerNorm, nn.ReLU] * 2  # no layer is linear
+    hidden = network.encoder.layers[0][:2](torch.randn(9, 5, generator=generator()))
+    torch.testing.assert_close(hidden.mean(dim=1), torch.zeros(9), rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden.var(dim=1, unbiased=False), torch.ones(9), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("encode", [False, True], ids=["decoder told", "encoder told too"])
+def test_covariates_join_every_layer_that_is_told_them(encode):
+    network = counted(encode_covariates=encode, encoder=(7, 8), decoder=(6, 9)).network(5, 2, 1)
+    told = 3 if encode else 0
+    assert [(n_in, n_out) for n_in, n_out, _ in read(network.encoder)] == [(5 + told, 7), (7 + told, 8)]
+    assert [(n_in, n_out) for n_in, n_out, _ in read(network.decoder)] == [(3 + 3, 6), (6 + 3, 9)]
+    x_ng = some_counts(4)
+    one, other = (
+        cells(x_ng, torch.tensor([row]).expand(4, -1), torch.zeros(4, 1)) for row in ([1.0, 0.0], [0.0, 1.0])
+    )
+    same_code = torch.equal(network.posterior(one).mean, network.posterior(other).mean)
+    assert same_code == (not encode)
+    z_nk = torch.zeros(4, 3)
+    assert not torch.equal(network.decode(z_nk, one), network.decode(z_nk, other))
