@@ -10,11 +10,13 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 import pytest
 
 from sparcell.config import (
+    ByKind,
     DataConfig,
     LikelihoodConfig,
     NetworkConfig,
     StudyConfig,
     TrainConfig,
+    by_kind,
     settings_of,
 )
 from sparcell.errors import InputError
@@ -25,15 +27,28 @@ NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE = {
     NetworkConfig: {
         "n_latent": [0, -1, 2.5, "6", None],
-        "branch": [0],
-        "encoder": [(), (0,), (128, -1)],
-        "decoder": [(), (16, 0)],
+        "branch": [-1, 1.5],
+        "encoder": [(), (0,), (128, -1), 128, "128", None],
+        "decoder": [(), (16, 0), 16],
+        "norm": ["batch", None],
+        "dropout": [-0.1, 1.0, NAN, "0.1"],
+        "input_dropout": [-0.1, 1.0, NAN],
     },
-    LikelihoodConfig: {"variance": [0.0, -1.0, NAN, INF]},
+    LikelihoodConfig: {
+        "likelihood": ["cauchy", "NB", None],
+        "variance": [0.0, -1.0, NAN, INF, "analytical"],
+        "dispersion": ["cell", None],
+    },
     TrainConfig: {
-        "epochs": [0, -5, 2.5],
+        "epochs": [0, -5, 2.5, "many"],
         "batch_size": [0],
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
+        "weight_decay": [-0.1, NAN, INF],
+        "schedule": ["linear", None],
+        "held_out": [-0.1, 1.0, NAN],
+        "patience": [-1, 2.5],
+        "warmup": [-0.1, 1.0, NAN],
+        "clip": [-1.0, NAN, INF],
         "seed": [-1, 2**70],
     },
     StudyConfig: {
@@ -46,19 +61,25 @@ OUT_OF_RANGE = {
         "max_genes": [-1],
         "max_pct_mito": [0.0, 101.0, NAN],
     },
-    MODELS["autoencoder"]: {"code": ["sigmoid"], "likelihood": ["cauchy"]},
-    MODELS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"], "likelihood": ["cauchy"]},
+    MODELS["autoencoder"]: {"code": ["sigmoid", None]},
+    MODELS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
     MODELS["beta-vsc"]: {
         "beta": [-0.1, NAN, INF, "2"],
-        "alpha": [0.0, 1.0, -0.5, NAN],
+        "alpha": [0.0, 1.0, -0.5, NAN, "learnt"],
+        "components": [0, 1.5],
+        "gate": ["concrete", None],
         "temperature": [0.0, -1.0, NAN],
-        "likelihood": ["cauchy"],
     },
 }
 UNBOUNDED = {
     "device",
     "layer",
     "genes",
+    "batch_key",
+    "covariates",
+    "standardise",
+    "encode_covariates",
+    "spike_warmup",
     "normalise",
     "scale",
     "counts_layer",
@@ -92,7 +113,6 @@ def test_every_model_checks_the_settings_it_shares(kind, config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_setting_has_a_range_here_or_is_known_to_have_none(config):
     ranged = {name for kind, cases in OUT_OF_RANGE.items() if issubclass(config, kind) for name in cases}
-    ranged |= {"likelihood"} if config is LikelihoodConfig else set()
     assert {field.name for field in fields(config)} - ranged - UNBOUNDED == set()
 
 
@@ -116,16 +136,106 @@ def test_settings_agree_with_the_signature(config):
         assert setting.type == hints[setting.name]
 
 
+@pytest.mark.parametrize(
+    ("name", "word"), [("epochs", "auto"), ("variance", "analytic"), ("alpha", "learned")]
+)
+def test_a_number_or_a_word_says_so(name, word):
+    with pytest.raises(InputError, match=rf"^{name} is 'x'; expected a .*number .*, or '{word}'\.$"):
+        MODELS["beta-vsc"](**{name: "x"})
+    assert getattr(MODELS["beta-vsc"](**{name: word}), name) == word
+
+
+def is_of(value, kind):
+    """Whether a value is of a type as settings have them."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(is_of(value, one) for one in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(is_of(one, arguments[0]) for one in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_default_is_accepted_and_of_its_own_type(config):
+    """Both of them where it depends on what a model explains."""
     made = config()
     for setting in settings_of(config):
         value = getattr(made, setting.name)
-        kind = typing.get_origin(setting.type) or setting.type
-        if kind is typing.Literal:
-            assert value in typing.get_args(setting.type), setting.name
-        else:
-            assert isinstance(value, setting.type if kind is types.UnionType else kind), setting.name
+        for one in (value.expression, value.counts) if isinstance(value, ByKind) else (value,):
+            assert is_of(one, setting.type), setting.name
+            config(**{setting.name: one})
+
+
+def test_a_default_for_each_kind_is_told_as_such():
+    assert repr(by_kind(6, 10)) == "<6; on counts 10>"
+    defaults = {setting.name: setting.default for setting in settings_of(TrainConfig)}
+    assert isinstance(defaults["epochs"], ByKind)
+    assert (defaults["epochs"].expression, defaults["epochs"].counts) == (200, "auto")
+
+
+DEPENDENT = {
+    kind: [field.name for field in fields(kind) if isinstance(field.default, ByKind)]
+    for kind in MODELS.values()
+}
+
+
+@pytest.mark.parametrize("kind", MODELS.values())
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "nb", "zinb"])
+def test_a_likelihood_settles_every_default_at_construction(kind, likelihood):
+    settled, counts = kind(likelihood=likelihood), likelihood != "gaussian"
+    assert {"n_latent", "epochs", "held_out", "encoder"} <= set(DEPENDENT[kind])
+    for field in fields(kind):
+        value = getattr(settled, field.name)
+        assert not isinstance(value, ByKind)
+        if field.name != "likelihood" and isinstance(field.default, ByKind):
+            assert value == (field.default.counts if counts else field.default.expression)
+    assert settled == kind(likelihood=likelihood).settled(counts=not counts)  # the data have no say any more
+
+
+@pytest.mark.parametrize("kind", MODELS.values())
+def test_without_a_likelihood_the_data_settle_the_defaults_and_nothing_that_was_given(kind):
+    open_ = kind(n_latent=3, warmup=0.5)
+    assert isinstance(open_.likelihood, ByKind)
+    assert isinstance(open_.epochs, ByKind)
+    for counts, likelihood in ((True, "nb"), (False, "gaussian")):
+        settled = open_.settled(counts=counts)
+        assert settled == kind(likelihood=likelihood, n_latent=3, warmup=0.5)
+        assert (settled.n_latent, settled.warmup) == (3, 0.5)
+    assert isinstance(open_.epochs, ByKind)
+
+
+def test_the_defaults_for_expression_are_the_seed_s():
+    """To the letter: nothing that came later is on."""
+    for kind in MODELS.values():
+        settled = kind(likelihood="gaussian")
+        found = {name: getattr(settled, name) for name in SEED}
+        assert found == SEED
+    assert MODELS["beta-vsc"](likelihood="gaussian").gate == "straight-through"
+    assert MODELS["beta-vsc"](likelihood="gaussian").components == 1
+
+
+SEED = {
+    "n_latent": 6,
+    "encoder": (128, 32),
+    "branch": 16,
+    "decoder": (16, 32, 128),
+    "norm": "none",
+    "standardise": False,
+    "input_dropout": 0.0,
+    "dropout": 0.0,
+    "epochs": 200,
+    "batch_size": 256,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "held_out": 0.0,
+    "patience": 0,
+    "warmup": 0.0,
+    "clip": 0.0,
+    "variance": 0.5,
+}
 
 
 @pytest.mark.parametrize("config", CONFIGS)

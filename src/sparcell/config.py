@@ -73,7 +73,8 @@ class NetworkConfig:
         require_whole("branch", self.branch, 0)
         for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
             if not isinstance(widths, ByKind):
-                holds = len(widths) > 0 and all(is_whole(width, 1) for width in widths)
+                holds = isinstance(widths, list | tuple) and len(widths) > 0
+                holds = holds and all(is_whole(width, 1) for width in widths)
                 require(holds, name, widths, "one or more widths of at least 1")
         require_choice(NetworkConfig, "norm", self.norm)
         require_number("input_dropout", self.input_dropout, above=0, below=1, or_equal=True)
@@ -101,8 +102,7 @@ class LikelihoodConfig:
 
     def __post_init__(self) -> None:
         require_choice(LikelihoodConfig, "likelihood", self.likelihood)
-        if self.variance != "analytic":
-            require_number("variance", self.variance, above=0)
+        require_number("variance", self.variance, above=0, or_word="analytic")
         require_choice(LikelihoodConfig, "dispersion", self.dispersion)
 
 
@@ -142,8 +142,7 @@ class TrainConfig:
     device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1, mps."] = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs != "auto":
-            require_whole("epochs", self.epochs, 1)
+        require_whole("epochs", self.epochs, 1, or_word="auto")
         require_whole("batch_size", self.batch_size, 1)
         require_number("learning_rate", self.learning_rate, above=0, below=1)
         require_choice(TrainConfig, "schedule", self.schedule)
@@ -301,21 +300,32 @@ def is_whole(found: object, least: int) -> bool:
     return isinstance(found, Integral) and least <= int(found) < 2**63
 
 
-def require_whole(name: str, found: object, least: int) -> None:
-    """Raise unless a setting is a whole number of at least `least`."""
-    holds = isinstance(found, ByKind) or is_whole(found, least)
-    require(holds, name, found, f"a whole number of at least {least}")
+def require_whole(name: str, found: object, least: int, *, or_word: str | None = None) -> None:
+    """Raise unless a setting is a whole number of at least `least`, or the word."""
+    holds = isinstance(found, ByKind) or is_whole(found, least) or (or_word is not None and found == or_word)
+    require(holds, name, found, f"a whole number of at least {least}" + _or(or_word))
 
 
 def require_number(
-    name: str, found: object, *, above: float, below: float = math.inf, or_equal: bool = False
+    name: str,
+    found: object,
+    *,
+    above: float,
+    below: float = math.inf,
+    or_equal: bool = False,
+    or_word: str | None = None,
 ) -> None:
-    """Raise unless a setting is a finite number above `above` (or equal to it) and below `below`."""
-    if isinstance(found, ByKind):
+    """Raise unless a setting is a finite number above `above` (or equal to it) and below `below`, or the word."""
+    if isinstance(found, ByKind) or (or_word is not None and found == or_word):
         return
     holds = isinstance(found, Real) and (above < float(found) < below or (or_equal and found == above))
     limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
-    require(holds, name, found, f"a number {limit}" + (f" and below {below:g}" if below < math.inf else ""))
+    limit += f" and below {below:g}" if below < math.inf else ""
+    require(holds, name, found, f"a number {limit}" + _or(or_word))
+
+
+def _or(word: str | None) -> str:
+    return "" if word is None else f", or {word!r}"
 
 
 class Setting(NamedTuple):

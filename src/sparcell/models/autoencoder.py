@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import nn
 
-from sparcell.config import by_kind, require
+from sparcell.config import by_kind, require_choice
 from sparcell.errors import InputError
 from sparcell.estimator import Estimator
 from sparcell.network import branch
@@ -77,8 +77,7 @@ class Autoencoder(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = not isinstance(self.code, str) or self.code in CODES
-        require(known, "code", self.code, f"one of {', '.join(CODES)}")
+        require_choice(Autoencoder, "code", self.code)
 
     def latent(self, n_features: int) -> PointLatent:
         """Build the part of the network that is this model's own."""

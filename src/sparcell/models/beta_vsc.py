@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from sparcell.config import by_kind, require, require_number, require_whole
+from sparcell.config import by_kind, require_choice, require_number, require_whole
 from sparcell.estimator import Estimator
 from sparcell.network import branch
 
@@ -273,16 +273,10 @@ class BetaVSC(Estimator):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number("beta", self.beta, above=0, or_equal=True)
-        if self.alpha != "learned":
-            require_number("alpha", self.alpha, above=0, below=1)
+        require_number("alpha", self.alpha, above=0, below=1, or_word="learned")
         require_whole("components", self.components, 1)
         require_number("temperature", self.temperature, above=0)
-        require(
-            not isinstance(self.gate, str) or self.gate in GATES,
-            "gate",
-            self.gate,
-            f"one of {', '.join(GATES)}",
-        )
+        require_choice(BetaVSC, "gate", self.gate)
 
     @property
     def kl_weight(self) -> float:
