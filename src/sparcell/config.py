@@ -126,10 +126,14 @@ class TrainConfig:
     held_out: Annotated[float, "Share of the cells held out of training, to see when it should stop."] = (
         by_kind(0.0, 0.1)
     )
+    tolerance: Annotated[
+        float,
+        "How far above the lowest the loss of the held-out cells may lie, as a share: the latest such weights are kept; 0 keeps the best.",
+    ] = by_kind(0.0, 0.02)
     patience: Annotated[
         int,
-        "Epochs without a better loss on the held-out cells after which training stops, with the best weights; 0 trains to the end.",
-    ] = 0
+        "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",
+    ] = by_kind(0, 50)
     warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
         by_kind(0.0, 0.3)
     )
@@ -148,6 +152,7 @@ class TrainConfig:
         require_choice(TrainConfig, "schedule", self.schedule)
         require_number("weight_decay", self.weight_decay, above=0, or_equal=True)
         require_number("held_out", self.held_out, above=0, below=1, or_equal=True)
+        require_number("tolerance", self.tolerance, above=0, below=1, or_equal=True)
         require_whole("patience", self.patience, 0)
         require_number("warmup", self.warmup, above=0, below=1, or_equal=True)
         require_number("clip", self.clip, above=0, or_equal=True)

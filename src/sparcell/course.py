@@ -34,8 +34,9 @@ class Course:
     best_loss: float = math.inf
     """Lowest loss of the held-out cells so far."""
     best_epoch: int = 0
+    """The latest epoch whose loss was within the tolerance of the lowest at that time."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    """Weights after the best epoch; empty where no cells are held out."""
+    """Weights after that epoch; empty where no cells are held out."""
 
     @classmethod
     def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> Course:
@@ -45,10 +46,12 @@ class Course:
         )
         return cls(network, adam, generator, rate=config.learning_rate)
 
-    def judge(self, loss: float) -> None:
-        """Take note of the loss of the held-out cells after an epoch, and keep the weights if it is the lowest."""
+    def judge(self, loss: float, tolerance: float) -> None:
+        """Take note of the loss of the held-out cells after an epoch; keep the weights if it is within the tolerance of the lowest."""
         if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best_loss = loss
+        if loss <= self.best_loss + tolerance * abs(self.best_loss):
+            self.best_epoch = self.epoch
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def finish(self) -> None:

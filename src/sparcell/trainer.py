@@ -80,7 +80,7 @@ def train(course: Course, feed: Feed, plan: Plan) -> Iterator[Epoch]:
         course.epoch += 1
         held_out = loss_of_held_out(course, feed, plan)
         if held_out is not None and course.epoch * plan.n_steps >= plan.n_warmup:
-            course.judge(held_out)
+            course.judge(held_out, plan.config.tolerance)
         loss, nll, kl, weight = (sums / n_cells).tolist()
         yield Epoch(course.epoch, loss, nll, kl, weight, held_out, time.perf_counter() - started)
     course.finish()
