@@ -16,7 +16,7 @@ from cyclopts import Parameter
 import sparcell
 from sparcell import checkpoint, files, io
 from sparcell.checks import matrix_kind
-from sparcell.config import BenchmarkConfig, ByKind, DataConfig, StudyConfig, settings_of
+from sparcell.config import BenchmarkConfig, ByKind, DataConfig, FitConfig, StudyConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 from sparcell.schema import read_layer
@@ -71,6 +71,7 @@ def given(chosen: Any) -> dict[str, Any]:
 if TYPE_CHECKING:  # the types of these options are made below, from the settings
     ModelName = str
     ModelOptions = Any
+    FitOptions = Any
     DataOptions = Any
     StudyOptions = Any
     StudyModelOptions = Any
@@ -79,6 +80,7 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
 else:
     ModelName = Literal[tuple(MODELS)]
     ModelOptions = options("ModelOptions", MODELS)
+    FitOptions = options("FitOptions", {"fit": FitConfig})
     DataOptions = options("DataOptions", {"data": DataConfig})
     StudyOptions = options("StudyOptions", {"study": StudyConfig})
     StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
@@ -147,7 +149,9 @@ def benchmark(
     resume
         Go on with a benchmark that was stopped, or add seeds or methods to one: runs already in the folder are kept.
     """
-    from sparcell import benchmark as whole_benchmark  # both bring the plotting libraries, which no other command needs
+    from sparcell import (
+        benchmark as whole_benchmark,
+    )  # both bring the plotting libraries, which no other command needs
     from sparcell import outcome
 
     hush(quiet)
@@ -165,12 +169,9 @@ def fit(
     input: Path,
     *,
     model: ModelName,
-    out: Path | None = None,
-    save: Path | None = None,
+    run: Annotated[FitOptions, Parameter(name="*", group="Parameters")] = None,
     data: Annotated[DataOptions, Parameter(name="*", group="Data")] = None,
     settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = None,
-    n_top_genes: int | None = None,
-    resume: Path | None = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one model; write its codes into a copy of the data, and save it.
@@ -183,17 +184,10 @@ def fit(
         Counts or log-normalised values, in any format that `study` reads.
     model
         Which model to train.
-    out
-        New .h5ad: the data with the codes in obsm["X_MODEL"].
-    save
-        Folder for the trained model, to encode other cells with later.
-    n_top_genes
-        Train on so many variable genes, chosen from the raw counts (of each batch, with --batch-key); 2000 is usual. All genes or those
-        of --genes when not given.
-    resume
-        Folder to note the state of the training in; the same command goes on from there if it was stopped.
     """
     hush(quiet)
+    wanted = FitConfig(**given(run))
+    out, save = wanted.out, wanted.save
     if out is None and save is None:
         raise InputError("nothing would be kept; expected --out FILE.h5ad, --save FOLDER or both.")
     chosen, accepted = given(settings), {setting.name for setting in settings_of(MODELS[model])}
@@ -209,9 +203,9 @@ def fit(
         if out is not None and out.absolute() == save.absolute():
             raise InputError(f"--out and --save are both {out}; expected a file and a folder of other names.")
     adata, seen = io.read(input), given(data)
-    if n_top_genes is not None:
-        seen["genes"] = choose_genes(adata, n_top_genes, seen)
-    fitted = MODELS[model](**chosen).fit(adata, **seen, checkpoint=resume, silent=quiet)
+    if wanted.n_top_genes is not None:
+        seen["genes"] = choose_genes(adata, wanted.n_top_genes, seen)
+    fitted = MODELS[model](**chosen).fit(adata, **seen, checkpoint=wanted.resume, silent=quiet)
     if save is not None:
         fitted.save(save)
         log.info("model saved in %s", save)

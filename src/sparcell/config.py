@@ -187,6 +187,27 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """What `sparcell fit` does around a model's own `fit`."""
+
+    out: Annotated[Path | None, 'New .h5ad: the data with the codes in obsm["X_MODEL"].'] = None
+    save: Annotated[Path | None, "Folder for the trained model, to encode other cells with later."] = None
+    resume: Annotated[
+        Path | None,
+        "Folder to note the state of the training in; the same command goes on from there if it was stopped.",
+    ] = None
+    n_top_genes: Annotated[
+        int | None,
+        "Train on so many variable genes, chosen from the raw counts (in each batch, with --batch-key); 2000 is usual. All genes, or those "
+        "of --genes, when not given.",
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.n_top_genes is not None:
+            require_whole("n_top_genes", self.n_top_genes, 50)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """What a study compares and how it scores it. The defaults are the seed study's, on the data's own cell types."""
 
