@@ -27,6 +27,7 @@ COUNTS = {
     "dropout": 0.1,
     "schedule": "constant",
     "held_out": 0.0,
+    "tolerance": 0.0,
     "patience": 0,
     "warmup": 0.0,
     "clip": 5.0,

@@ -26,7 +26,9 @@ from sparcell.objective import negative_elbo
 from sparcell.schema import Schema
 
 N_DRAWS = 60_000
-TINY = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4), "norm": "none", "dropout": 0.0}
+SIZES = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
+PLAIN = {"norm": "none", "dropout": 0.0, "input_dropout": 0.0, "standardise": False}
+TINY = {**SIZES, **PLAIN}
 ONE = {"gate": "straight-through", "components": 1}
 """A gate whose draws are those of the posterior, and a prior under which the KL is exact."""
 CASES = {

@@ -121,9 +121,9 @@ def assert_weights_are(model, expected):
 
 
 def test_training_stops_when_patience_is_over_and_keeps_the_best_weights(adata, monkeypatch):
-    losses = [9.0, 5.0, 6.0, 7.0, 5.0, 8.0, 1.0, 0.0]
+    losses = [9.0, 5.0, 6.0, 7.0, 5.1, 8.0, 1.0, 0.0]
     model, after = scripted(losses, adata, monkeypatch, patience=3)
-    assert list(model.history["held_out"]) == losses[:5]  # epoch 5 is no better than epoch 2, only as good
+    assert list(model.history["held_out"]) == losses[:5]
     assert_weights_are(model, after[1])
     assert not all(torch.equal(after[1][name], after[4][name]) for name in after[1])
 
@@ -133,6 +133,31 @@ def test_a_better_epoch_in_time_renews_the_patience(adata, monkeypatch):
     model, after = scripted(losses, adata, monkeypatch, patience=2)
     assert list(model.history["held_out"]) == losses[:6]
     assert_weights_are(model, after[3])
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "kept", "stopped"), [(0.0, 2, 5), (0.01, 2, 5), (0.1, 4, 7), (0.2, 6, 9), (0.9, 11, 11)]
+)
+def test_the_latest_weights_within_the_tolerance_of_the_lowest_loss_are_kept(
+    adata, monkeypatch, tolerance, kept, stopped
+):
+    losses = [90.0, 50.0, 57.0, 54.0, 61.0, 59.0, 70.0, 61.0, 62.0, 63.0, 64.0]
+    model, after = scripted(losses, adata, monkeypatch, patience=3, tolerance=tolerance)
+    assert list(model.history["held_out"]) == losses[:stopped]
+    assert_weights_are(model, after[kept - 1])
+
+
+def test_a_lower_loss_later_lowers_what_is_tolerated(adata, monkeypatch):
+    losses = [50.0, 54.0, 40.0, 46.0, 45.0, 43.0, 45.0]
+    model, after = scripted(losses, adata, monkeypatch, tolerance=0.1)
+    assert_weights_are(model, after[5])
+
+
+def test_a_share_of_a_loss_below_zero_is_tolerated_too(adata, monkeypatch):
+    """Densities may be above 1."""
+    losses = [-50.0, -46.0, -40.0]
+    model, after = scripted(losses, adata, monkeypatch, tolerance=0.1)
+    assert_weights_are(model, after[1])
 
 
 def test_without_patience_a_run_goes_to_its_end_and_keeps_the_best_weights(adata, monkeypatch):
