@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import sparcell as sp
-from planted import QUICK, planted
+from planted import COUNTS, QUICK, planted, two_batches
 from sparcell import checkpoint
 from sparcell.errors import InputError
 from sparcell.models import MODELS
@@ -255,3 +255,62 @@ def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
 def test_a_model_may_be_moved(model, saved, tmp_path):
     shutil.move(saved, tmp_path / "moved")
     assert sp.load(tmp_path / "moved").settings == model.settings
+
+
+@pytest.fixture(scope="module")
+def told():
+    """A model of counts with everything a description can hold."""
+    settings = {**COUNTS, "epochs": 1, "likelihood": "nb", "dispersion": "gene-batch", "held_out": 0.2}
+    return MODELS["beta-vsc"](**settings).fit(
+        two_batches(), batch_key="batch", covariates=("depth", "type"), silent=True
+    )
+
+
+COVARIATES = {
+    "no covariates": lambda schema: schema.pop("covariates"),
+    "covariates are null": lambda schema: schema.update(covariates=None),
+    "covariates are a list": lambda schema: schema.update(covariates=[]),
+    "no batch": lambda schema: schema["covariates"].update(batch=None),
+    "a batch more": lambda schema: schema["covariates"]["batch"]["names"].append("c"),
+    "a batch without a name": lambda schema: schema["covariates"]["batch"].pop("key"),
+    "a number less": lambda schema: schema["covariates"]["numbers"].pop(),
+    "an unknown part of a number": lambda schema: schema["covariates"]["numbers"][0].update(median=3),
+    "not known to be counts": lambda schema: schema.pop("counts"),
+}
+
+
+@pytest.mark.parametrize("name", COVARIATES)
+def test_a_description_whose_covariates_do_not_fit_is_refused(told, tmp_path, name):
+    told.save(tmp_path / "model")
+    edit(tmp_path / "model", lambda description: COVARIATES[name](description["schema"]))
+    refused(tmp_path / "model", "does not describe a whole model")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: settings.pop("likelihood"),
+        lambda settings: settings.update(likelihood="poisson"),
+        lambda settings: settings.update(dispersion="gene"),
+        lambda settings: settings.update(components=5),
+        lambda settings: settings.update(standardise=False),
+        lambda settings: settings.update(encode_covariates=True),
+        lambda settings: settings.update(branch=3),
+    ],
+    ids=["likelihood gone", "likelihood", "dispersion", "components", "standardise", "encoder", "branch"],
+)
+def test_settings_that_do_not_fit_the_weights_are_refused(told, tmp_path, change):
+    told.save(tmp_path / "model")
+    edit(tmp_path / "model", lambda description: change(description["settings"]))
+    refused(tmp_path / "model", "does not describe a whole model")
+
+
+def test_a_model_of_counts_is_read_back_as_it_was(told, tmp_path):
+    told.save(tmp_path / "model")
+    loaded, adata = sp.load(tmp_path / "model"), two_batches(60, seed=4)
+    assert loaded.schema == told.schema
+    assert loaded.schema.median_size == np.median(two_batches().X.toarray().sum(axis=1))
+    np.testing.assert_array_equal(loaded.reconstruct(adata, batch="a"), told.reconstruct(adata, batch="a"))
+    np.testing.assert_array_equal(loaded.sample(9, noise=True).X, told.sample(9, noise=True).X)
+    assert loaded.history["held_out"].dtype == float
+    assert loaded.history.equals(told.history)
