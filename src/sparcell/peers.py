@@ -145,9 +145,7 @@ def harmony(job: Job) -> Ready:
 
     def run() -> Fitted:
         codes_nk = components()
-        moved = harmonypy.run_harmony(
-            codes_nk, job.cells.obs, BATCH, random_state=job.seed, verbose=False, ncores=1
-        )
+        moved = harmonypy.run_harmony(codes_nk, job.cells.obs, BATCH, random_state=job.seed, verbose=False)
         corrected = np.asarray(moved.Z_corr)
         return _known(corrected if corrected.shape == codes_nk.shape else corrected.T)
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results import Row
+    from sparcell.results import Floats, Row
     from sparcell.standings import Group, Measure, Standings
+
+LEAST = 0.01
+"""Seconds and MiB that a logarithmic axis shows at the least."""
 
 NARROWEST = 0.05
 """Least span of a column's colours: smaller differences shall not look large."""
@@ -31,7 +34,7 @@ def in_units(key: str, value: float) -> str:
         return "–"
     if key in {measure.key for measure in COST.measures}:
         return f"{value:,.0f} MiB" if key == "peak_mib" else seconds_in_words(value)
-    return f"{value:,.1f}" if key == "log_likelihood" else f"{value:.3f}"
+    return f"{value:,.1f}".replace("-", "−") if key == "log_likelihood" else f"{value:.3f}"
 
 
 def written(numbers: pd.DataFrame, name: str, key: str) -> str:
@@ -54,6 +57,14 @@ def shade(numbers: pd.DataFrame, name: str, measure: Measure) -> str | None:
     )
     share = (value - low) / span if measure.higher else (high - value) / span
     return ramp_colour(0.75 * share)
+
+
+def places_of_ten(values: Floats) -> list[float]:
+    """Ticks of a logarithmic axis around some values: powers of ten, and twice and five times these where few would be seen."""
+    known = values[np.isfinite(values) & (values > 0)]
+    low, high = (np.floor(np.log10(known.min())), np.ceil(np.log10(known.max()))) if len(known) else (0, 1)
+    steps = (1.0,) if high - low > 3 else (1.0, 2.0, 5.0)
+    return [step * 10.0**power for power in range(int(low), int(high) + 1) for step in steps]
 
 
 def best(numbers: pd.DataFrame, measure: Measure) -> str | None:
@@ -82,7 +93,7 @@ def measure_table(standings: Standings, groups: Sequence[Group]) -> Figure:
     numbers, rows = summary(standings.scores), standings.rows
     columns = [(group, measure) for group in groups for measure in measured(standings.scores, group)]
     broad, tall = 0.74 * len(columns), 0.3 * len(rows)
-    figure = new_figure(2.0 + broad, 1.35 + tall)
+    figure = new_figure(2.0 + broad, 0.85 + tall)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((1.9 / width, 0.1 / height, broad / width, tall / height))
     for y, row in enumerate(rows):
@@ -103,7 +114,7 @@ def measure_table(standings: Standings, groups: Sequence[Group]) -> Figure:
         own = [place for place, (of, _) in enumerate(columns) if of is group]
         if own:
             axes.text(
-                own[0] + 0.05, -2.45, group.title, ha="left", va="bottom", fontsize=8.5, fontweight="bold"
+                own[0] + 0.05, -1.2, group.title, ha="left", va="bottom", fontsize=8.5, fontweight="bold"
             )
     axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.set_axis_off()
@@ -157,17 +168,26 @@ def likelihoods(standings: Standings) -> Figure:
 @style()
 def costs(standings: Standings) -> Figure:
     """Training time and peak memory, on logarithmic axes; further left is better."""
-    return _dots(standings, ["train_seconds", "peak_mib"], ["seconds of training", "MiB of memory"], log=True)
+    titles = {"train_seconds": "seconds of training", "peak_mib": "MiB of memory"}
+    there = [key for key in titles if standings.scores[key].notna().any()]
+    return _dots(standings, there, [titles[key] for key in there], log=True)
+
+
+def drawable(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores whose times and memory can stand on a logarithmic axis: what was too little to be measured becomes LEAST."""
+    costs = [measure.key for measure in COST.measures]
+    return scores.assign(**{key: scores[key].clip(lower=LEAST) for key in costs})
 
 
 def _dots(standings: Standings, keys: Sequence[str], titles: Sequence[str], *, log: bool = False) -> Figure:
-    numbers, styles = summary(standings.scores), row_styles(standings.rows)
+    scores = drawable(standings.scores)
+    numbers, styles = summary(scores), row_styles(standings.rows)
     rows = [row for row in standings.rows if numbers.loc[row.name, list(keys)].notna().any()]
     figure = new_figure(1.9 + 3.6 * len(keys), 0.9 + 0.32 * len(rows), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
     for axes, key, title in zip(panels, keys, titles, strict=True):
         for y, row in enumerate(rows):
-            own = standings.scores.loc[standings.scores["method"] == row.name, key].to_numpy(dtype=float)
+            own = scores.loc[scores["method"] == row.name, key].to_numpy(dtype=float)
             axes.plot(own, np.full(len(own), y), "o", ms=3.5, color=styles[row.name][0], mew=0, alpha=0.6)
             axes.plot(
                 [value_at(numbers, row.name, key)],
@@ -181,6 +201,12 @@ def _dots(standings: Standings, keys: Sequence[str], titles: Sequence[str], *, l
             axes.axhline(y, color=FAINT, lw=0.4, alpha=0.5, zorder=0)
         axes.set(xlabel=title, ylim=(len(rows) - 0.4, -0.6), **({"xscale": "log"} if log else {}))
         axes.tick_params(axis="y", length=0)
+        if log:
+            limits = axes.get_xlim()
+            axes.set_xticks(places_of_ten(numbers[key].to_numpy()), minor=False)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axes.xaxis.set_minor_formatter(lambda *_: "")
+            axes.set_xlim(limits)
     panels[0].set_yticks(range(len(rows)), [row.title for row in rows])
     return figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparcell.pl.colours import MISSING, palette, row_styles
-from sparcell.pl.standings import in_units
+from sparcell.pl.standings import drawable, in_units, places_of_ten
 from sparcell.pl.tables import value_at
 from sparcell.report.charts import (
     drawn_cells,
@@ -79,12 +79,11 @@ def trade_off(standings: Standings) -> Chart:
 
 def dots(standings: Standings, key: str, title: str, *, log: bool = False) -> Chart:
     """One measure as dots: a large one a method, small ones its seeds."""
-    numbers, styles = summary(standings.scores), row_styles(standings.rows)
+    scores = drawable(standings.scores)
+    numbers, styles = summary(scores), row_styles(standings.rows)
     rows = [row for row in standings.rows if not np.isnan(value_at(numbers, row.name, key))]
     places, means = list(range(len(rows))), [value_at(numbers, row.name, key) for row in rows]
-    seeds = [
-        standings.scores.loc[standings.scores["method"] == row.name, key].to_numpy(float) for row in rows
-    ]
+    seeds = [scores.loc[scores["method"] == row.name, key].to_numpy(float) for row in rows]
     large: Chart = {
         "type": "scatter", "mode": "markers+text", "x": means, "y": places, "hoverinfo": "skip", "cliponaxis": False,
         "marker": {"color": [styles[row.name][0] for row in rows], "size": 13, "line": {"color": "#ffffff", "width": 1}},
@@ -109,8 +108,11 @@ def dots(standings: Standings, key: str, title: str, *, log: bool = False) -> Ch
 def _window(seeds: Sequence[np.ndarray], *, log: bool) -> Chart:
     """Range with room at both ends for the numbers that are written."""
     values = np.concatenate(list(seeds))
-    values = np.log10(np.maximum(values, 1e-3)) if log else values
+    values = np.log10(values) if log else values
     low, high = float(values.min()), float(values.max())
     pad = 0.12 * (high - low) or 0.5
-    ticks = {"type": "log", "dtick": 1} if log else {}
+    ticks: Chart = {}
+    if log:
+        places = places_of_ten(np.concatenate(list(seeds)))
+        ticks = {"type": "log", "tickvals": places, "ticktext": [f"{place:,g}" for place in places]}
     return {"range": [low - pad, high + pad], **ticks}

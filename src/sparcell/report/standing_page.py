@@ -99,7 +99,7 @@ def page_context(standings: Standings, image: Callable[[Figure], str]) -> dict[s
             (str(key).replace("_", " "), in_words(value, str(key)))
             for key, value in standings.provenance.items()
         ],
-        "protocol": dict(standings.provenance),
+        "n_dropped": standings.provenance.get("n_dropped", 0),
     }
     gone = {"cost": False, "likelihood": "likelihood" not in store, "tradeoff": "tradeoff" not in store}
     context["contents"] = [(key, text) for key, text in CONTENTS.items() if not gone.get(key, False)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sparcell.pl.standings import in_units, written
 from sparcell.pl.tables import value_at
 from sparcell.report.words import Gap, Passage, capital, gap, listed, several
-from sparcell.standings import BASELINE, LIKELIHOOD, MEASURES, MODEL, PEER, measured, summary
+from sparcell.standings import BASELINE, COST, LIKELIHOOD, MEASURES, MODEL, PEER, measured, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,13 +22,15 @@ LEADING = {
     "Integration": ("total", "bio_conservation", "batch_correction"),
     "Clusters": ("map_nmi", "map_ari", "code_nmi", "code_ari"),
     "Counts explained": ("log_likelihood",),
-    "Cost": ("train_seconds", "peak_mib"),
+    "Cost of training": ("train_seconds", "cpu_seconds", "peak_mib"),
 }
 """Heading → measures whose leader is told."""
 
+COSTS = {measure.key for measure in COST.measures}
+
 COMPARED = (
     *("total", "bio_conservation", "batch_correction", "map_nmi", "map_ari", "code_nmi", "code_ari"),
-    *("log_likelihood", "train_seconds", "peak_mib"),
+    *("log_likelihood", "train_seconds", "cpu_seconds", "peak_mib"),
 )  # fmt: skip
 """Measures on which each of our models is set against each peer."""
 
@@ -44,11 +46,13 @@ def conclusions(standings: Standings) -> list[Passage]:
 
 
 def leaders(rows: Sequence[Row], numbers: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
-    """Who is first on each measure, by how much, and whether that says anything."""
+    """Who is first on each measure, by how much, and whether that says anything; of cost among those that are trained."""
     titles = {row.name: row.title for row in rows}
+    trained = [row.name for row in rows if row.preset != BASELINE]
     for key in keys:
         measure = MEASURES[key]
-        column = numbers[key].dropna().sort_values(ascending=not measure.higher, kind="stable")
+        told = numbers.loc[trained, key] if key in COSTS else numbers[key]
+        column = told.dropna().sort_values(ascending=not measure.higher, kind="stable")
         if len(column) < 2:
             continue
         first, second = str(column.index[0]), str(column.index[1])
@@ -104,11 +108,7 @@ def limits(standings: Standings) -> list[Passage]:
         )),
         *(_of_batches(standings)),
         *(_of_likelihood(standings, numbers)),
-        Passage("Held-out cells", (
-            "Trained models learn from nine tenths of the cells and encode all of them. "
-            + (f"{listed([row.title for row in rows if row.preset == BASELINE])} have no notion of held-out cells and are computed on all "
-               "of them, which can only help these rows." if any(row.preset == BASELINE for row in rows) else ""),
-        )),
+        Passage("Held-out cells", tuple(_of_held_out([row.title for row in rows if row.preset == BASELINE]))),
         Passage("Labels", (
             "Every score of biology takes the labels for true. Labels that come from clusters of principal components, or of an earlier "
             "integration of the same cells, favour the method they came from.",
@@ -119,6 +119,13 @@ def limits(standings: Standings) -> list[Passage]:
         )),
         Passage("Spread", (_spread(standings, numbers),)),
     ]  # fmt: skip
+
+
+def _of_held_out(baselines: Sequence[str]) -> Iterator[str]:
+    yield "Trained models learn from nine tenths of the cells and encode all of them."
+    if baselines:
+        verb = "has" if len(baselines) == 1 else "have"
+        yield f"{listed(baselines)} {verb} no notion of held-out cells: computed on all of them, which can only help."
 
 
 def _of_batches(standings: Standings) -> Iterator[Passage]:
