@@ -21,7 +21,7 @@ import torch
 
 from cells import cells, generator
 from kinds import ONE_OF_EACH, assert_same_weights, curve, fit, matrix_of, settings_of, weights, with_matrix
-from planted import lognormalised, planted
+from planted import lognormalised, planted, two_batches
 from sparcell import diagnosis, load, resume, sampler, trainer
 from sparcell.config import TrainConfig
 from sparcell.contracts import Loss
@@ -91,6 +91,14 @@ def test_what_is_told_of_the_held_out_cells_is_their_loss_after_the_epoch(adata)
     model = fit(kind, adata, settings={"epochs": 4, "held_out": 0.2})
     _, held_out = sampler.split(adata.n_obs, 0.2, 1)
     assert model.history["held_out"].min() == pytest.approx(-model.score(adata[held_out].copy()), rel=1e-5)
+
+
+def test_the_held_out_cells_get_the_same_draws_after_each_epoch(adata):
+    """So that one epoch's loss can be compared with another's: where nothing is learned, it stays the same."""
+    model = fit(("beta-vsc", "nb"), adata, settings={"epochs": 4, "held_out": 0.2, "learning_rate": 1e-12})
+    told = model.history["held_out"]
+    np.testing.assert_allclose(told, told[0], rtol=1e-9)
+    assert model.history["loss"].nunique() == 4
 
 
 # When it stops
@@ -583,6 +591,19 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused_before_training(adata
         fit(of_fit.get("kind", KIND), other, checkpoint=tmp_path / "run", on_epoch=told.append, **wanted)
     assert told == []
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_checkpoint_of_cells_of_other_batches_is_refused(tmp_path):
+    """Two cells change places, so that every share stays as it is."""
+    adata = two_batches(200)
+    fit(KIND, adata, settings={"epochs": 1}, batch_key="batch", checkpoint=tmp_path / "run")
+    other = adata.copy()
+    batches = other.obs["batch"].to_numpy().astype(str)
+    first = [int(np.flatnonzero(batches == name)[0]) for name in ("a", "b")]
+    batches[first] = batches[first[::-1]]
+    other.obs["batch"] = batches
+    with pytest.raises(InputError, match="of other settings, data"):
+        fit(KIND, other, settings={"epochs": 1}, batch_key="batch", checkpoint=tmp_path / "run")
 
 
 @pytest.mark.parametrize("form", ["dense", "csc", "wider type"])
