@@ -57,13 +57,17 @@ class NetworkConfig:
     standardise: Annotated[
         bool,
         "Give each gene of raw counts mean 0 and variance 1 before the encoder sees it, cut at ±10; the constants are kept.",
-    ] = by_kind(False, True)
+    ] = False
     input_dropout: Annotated[
         float, "Share of a cell's genes that the encoder does not see in a training step."
-    ] = by_kind(0.0, 0.3)
+    ] = 0.0
     dropout: Annotated[float, "Share of the encoder's hidden units left out of a training step."] = by_kind(
         0.0, 0.1
     )
+    translate: Annotated[
+        bool,
+        "In training, show the encoder each cell as if measured in a batch drawn at random, so that its code does not tell the batch.",
+    ] = by_kind(False, True)
     encode_covariates: Annotated[
         bool, "Tell the encoder, not only the decoder, the batch and the covariates of a cell."
     ] = by_kind(False, False)
@@ -112,7 +116,7 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Passes over the cells, at most; auto: about 1,200 steps, at least 10 and at most 400 passes.",
+        "Passes over the cells, at most; auto: about 1,200 steps, but 20 to 400 passes, fewer for more than 100,000 cells.",
     ] = by_kind(200, "auto")
     batch_size: Annotated[int, "Cells in a step."] = by_kind(256, 128)
     learning_rate: Annotated[float, "Step size of Adam."] = by_kind(1e-3, 2e-3)
@@ -129,11 +133,11 @@ class TrainConfig:
     tolerance: Annotated[
         float,
         "How far above the lowest the loss of the held-out cells may lie, as a share: the latest such weights are kept; 0 keeps the best.",
-    ] = by_kind(0.0, 0.02)
+    ] = 0.0
     patience: Annotated[
         int,
         "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",
-    ] = by_kind(0, 50)
+    ] = by_kind(0, 30)
     warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
         by_kind(0.0, 0.3)
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ class Output:
 
     posterior: Posterior
     h_nh: Tensor
-    """Last hidden layer of the decoder: what a likelihood's head reads."""
+    """Last hidden layer of the decoder and the batch: what a likelihood's head reads."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,10 @@ class Likelihood(Protocol):
 
     counts: ClassVar[bool]
     """Whether it explains raw counts; else log-normalised expression."""
+    head: nn.Linear
+    """To the mean of each gene; for counts to the logarithm of its share, up to a constant a cell."""
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None: ...
-
-    def begin(self, total_g: Tensor) -> None:
-        """Start from the data: the sum of each gene over the cells that train."""
-        ...
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path."""

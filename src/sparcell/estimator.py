@@ -71,7 +71,7 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
     def network(self, n_genes: int, n_batches: int = 0, n_others: int = 0) -> Network:
         """Build the network, its weights drawn from `seed`, for so many genes, batches and columns of further covariates."""
         with runtime.seeded(self.seed):
-            likelihood = LIKELIHOODS[self.likelihood](self.decoder[-1], n_genes, n_batches, self)
+            likelihood = LIKELIHOODS[self.likelihood](self.decoder[-1] + n_batches, n_genes, n_batches, self)
             latent = self.latent(self.encoder[-1])
             return Network(n_genes, n_batches + n_others, self, latent, likelihood)
 

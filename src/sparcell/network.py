@@ -6,11 +6,13 @@ Suffixes: n cells, g genes, k latents, h hidden units, c covariates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from sparcell.contracts import Output
 
@@ -85,22 +87,31 @@ class Network(nn.Module):
         self.likelihood = likelihood
         self.encode_covariates = config.encode_covariates
         self.input_dropout = config.input_dropout
+        self.translate = config.translate
         self.standardise = config.standardise and likelihood.counts
         if self.standardise:
             self.register_buffer("input_mean", torch.zeros(n_genes))
             self.register_buffer("input_sd", torch.ones(n_genes))
 
+    @torch.no_grad()
     def begin(self, batches: Iterable[Batch]) -> None:
-        """Start from the data, in one pass over the cells that train: the heads' shares and the constants of the input."""
+        """Start a model of counts from the data, in one pass over the cells that train.
+
+        The head begins with the genes' shares of all counts, each batch's with its own; the constants of the input are noted.
+        """
         if not self.likelihood.counts:
             return
-        total_g, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))
+        total_bg, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))
         for batch in batches:
-            x_ng = self.input(batch).double().cpu()
-            total_g = total_g + batch.x_ng.double().cpu().sum(dim=0)
-            sum_g, square_g = sum_g + x_ng.sum(dim=0), square_g + x_ng.square().sum(dim=0)
+            x_ng, one_nb = self.input(batch).double(), torch.ones_like(batch.size_n1)
+            groups_nb = torch.cat([one_nb, batch.batch_nb], dim=1).double()
+            total_bg = total_bg + (groups_nb.T @ batch.x_ng.double()).cpu()
+            sum_g, square_g = sum_g + x_ng.sum(dim=0).cpu(), square_g + x_ng.square().sum(dim=0).cpu()
             n_cells = n_cells + len(x_ng)
-        self.likelihood.begin(total_g)
+        share_bg = torch.log((total_bg + 1) / (total_bg + 1).sum(dim=1, keepdim=True))
+        head, n_batches = self.likelihood.head, len(share_bg) - 1
+        head.bias.copy_(share_bg[0])
+        head.weight[:, head.in_features - n_batches :] = (share_bg[1:] - share_bg[0]).T.to(head.weight)
         if self.standardise:
             mean_g = sum_g / n_cells
             self.input_mean.copy_(mean_g)
@@ -121,14 +132,42 @@ class Network(nn.Module):
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> Posterior:
         """q(z|x) of the cells of a batch. In training `generator` draws the dropout; `progress` is the share of the warm-up done."""
-        x_ng = drop(self.input(batch), self.input_dropout, generator if self.training else None)
-        known_nc = batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]
-        return self.latent(self.encoder(x_ng, known_nc, generator), progress)
+        x_ng = self.input(batch)
+        drawn = generator if self.training else None
+        if drawn is not None and self.translate and batch.batch_nb.shape[1] > 1:
+            x_ng, batch = self.translated(x_ng, batch, drawn, progress)
+        x_ng = drop(x_ng, self.input_dropout, drawn)
+        return self.latent(self.encoder(x_ng, self._seen(batch), drawn), progress)
+
+    @torch.no_grad()
+    def translated(
+        self, x_ng: Tensor, batch: Batch, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, Batch]:
+        """Show each cell as if it had been measured in a batch drawn at random: what the encoder sees, and the batch.
+
+        To its input comes the difference that the decoder makes between the two batches at a code of the cell. The cell is still
+        restored in its own batch, so the encoder learns to give the same code whichever batch a cell seems to be of. The bound stays a
+        bound: it holds for any encoder.
+        """
+        z_nk = self.latent(self.encoder(x_ng, self._seen(batch), None), progress).rsample(generator)
+        n_batches = batch.batch_nb.shape[1]
+        drawn_n = torch.randint(n_batches, (len(x_ng),), generator=generator, device=x_ng.device)
+        moved = replace(batch, batch_nb=one_hot(drawn_n, n_batches).to(batch.batch_nb))
+        there, here = (
+            self.input(
+                replace(cells, x_ng=self.likelihood.distribution(self.decode(z_nk, cells), cells).mean)
+            )
+            for cells in (moved, batch)
+        )
+        return x_ng + there - here, moved
+
+    def _seen(self, batch: Batch) -> Tensor:
+        return batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]
 
     def decode(self, z_nk: Tensor, batch: Batch) -> Tensor:
-        """Last hidden layer of the decoder, (n, h), for cells with the covariates of `batch`."""
+        """Last hidden layer of the decoder for cells with the covariates of `batch`, and their batch, (n, h + b)."""
         h_nh: Tensor = self.decoder(z_nk, batch.known_nc)
-        return h_nh
+        return torch.cat([h_nh, batch.batch_nb], dim=1) if batch.batch_nb.shape[1] else h_nh
 
     def forward(self, batch: Batch, generator: torch.Generator, progress: float = 1.0) -> Output:
         """Encode, draw a code, decode."""

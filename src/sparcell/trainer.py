@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SEGMENT = 200
 """Steps between two looks at the loss: so far does a run go back when it was not finite."""
-AUTO_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1200, 10, 400
-"""Steps of a run whose epochs are not set, and the epochs it has at least and at most."""
+AUTO_STEPS, LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 1200, 20, 400, 20_000
+"""Steps of a run whose epochs are not set, the epochs it has at least and at most, and the steps that do with fewer epochs."""
 MOST_SETBACKS = 5
 """Tries with ever smaller steps before a run gives up."""
 
@@ -46,7 +46,8 @@ class Plan:
         """Settle the number of epochs: as set, or AUTO_STEPS steps, but few enough for small data and enough for large data."""
         if config.epochs != "auto":
             return cls(config, config.epochs, n_steps, beta)
-        return cls(config, min(MOST_EPOCHS, max(LEAST_EPOCHS, round(AUTO_STEPS / n_steps))), n_steps, beta)
+        least = max(1, min(LEAST_EPOCHS, ENOUGH_STEPS // n_steps))
+        return cls(config, min(MOST_EPOCHS, max(least, round(AUTO_STEPS / n_steps))), n_steps, beta)
 
     @property
     def n_warmup(self) -> int:

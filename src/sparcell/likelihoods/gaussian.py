@@ -64,9 +64,6 @@ class Gaussian(nn.Module):
         """Variance of every gene: the fixed one, or the running mean of the analytic one."""
         return float(self.running) if self.fixed is None else float(self.fixed)
 
-    def begin(self, total_g: Tensor) -> None:
-        """Keep the initial weights, as the seed study does."""
-
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
         squares_n: Tensor = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)

@@ -47,11 +47,6 @@ class Poisson(nn.Module):
         super().__init__()
         self.head = nn.Linear(n_hidden, n_genes)
 
-    def begin(self, total_g: Tensor) -> None:
-        """Begin with the genes' shares of all counts."""
-        with torch.no_grad():
-            self.head.bias.copy_(torch.log((total_g + 1) / (total_g + 1).sum()))
-
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): the expected counts add up to the size, so no exponential is needed."""
         log_mean_ng = self.distribution(h_nh, batch).log_mean

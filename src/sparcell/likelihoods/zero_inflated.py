@@ -64,11 +64,6 @@ class ZeroInflated(nn.Module):
         self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
         self.by_batch = by_batch
 
-    def begin(self, total_g: Tensor) -> None:
-        """Begin with the genes' shares of all counts."""
-        with torch.no_grad():
-            self.head.bias.copy_(torch.log((total_g + 1) / (total_g + 1).sum()))
-
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
         x_ng, given = batch.x_ng, self.distribution(h_nh, batch)

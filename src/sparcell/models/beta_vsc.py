@@ -255,7 +255,7 @@ class BetaVSC(Estimator):
     components: Annotated[
         int,
         "Components of the prior: 1 for spike and N(0, 1) slab; more are learned, as the original paper's pseudo-inputs are.",
-    ] = by_kind(1, 20)
+    ] = by_kind(1, 50)
     gate: Annotated[
         Literal["straight-through", "hard-concrete", "steep-sigmoid"],
         "How a latent is switched in training: straight-through (exactly 0 or 1), hard-concrete (0 to 1, exact zeros) or the original "
