@@ -137,7 +137,7 @@ class TrainConfig:
     patience: Annotated[
         int,
         "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",
-    ] = by_kind(0, 30)
+    ] = by_kind(0, 50)
     warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
         by_kind(0.0, 0.3)
     )

@@ -171,6 +171,8 @@ class Likelihood(Protocol):
 
     counts: ClassVar[bool]
     """Whether it explains raw counts; else log-normalised expression."""
+    quick: ClassVar[frozenset[str]]
+    """Names of parameters that need larger steps than weights do."""
     head: nn.Linear
     """To the mean of each gene; for counts to the logarithm of its share, up to a constant a cell."""
 

@@ -63,7 +63,9 @@ class Workshop:
         trouble = self.folder / TROUBLE
         if trouble.exists():
             raise TrainingError(trouble.read_text(encoding="utf-8"))
-        raise TrainingError(f"its process ended with status {status}, for want of memory perhaps")
+        raise TrainingError(
+            f"its process was ended from outside (status {status}), for want of memory perhaps"
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -173,6 +175,8 @@ def main(folder: Path) -> int:
         found = measured(Job(cells=anndata.read_h5ad(folder / CELLS), **order), runner)
     except KeyboardInterrupt:
         return 130
+    except SystemExit:  # how lightning takes a request to end: status 0, as if all were done
+        return 143
     except SparcellError as error:
         (folder / TROUBLE).write_text(str(error), encoding="utf-8")
         return 1

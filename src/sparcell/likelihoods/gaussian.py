@@ -50,6 +50,7 @@ class Gaussian(nn.Module):
     """
 
     counts: ClassVar[bool] = False
+    quick: ClassVar[frozenset[str]] = frozenset()
     running: Tensor
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:

@@ -52,6 +52,7 @@ class NegativeBinomial(nn.Module):
     """p(x|z) = NB(mean size · softmax(W h + b), inverse dispersion per gene, or per gene and batch)."""
 
     counts: ClassVar[bool] = True
+    quick: ClassVar[frozenset[str]] = frozenset({"log_r"})
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class Poisson(nn.Module):
     """p(x|z) = Poisson(size · softmax(W h + b)): the decoder says shares, the library size how many counts there are to share."""
 
     counts: ClassVar[bool] = True
+    quick: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()

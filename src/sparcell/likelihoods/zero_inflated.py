@@ -55,6 +55,7 @@ class ZeroInflated(nn.Module):
     """Negative binomial with mean size · softmax(W h + b), of which a share sigmoid(V h + c) is dropped."""
 
     counts: ClassVar[bool] = True
+    quick: ClassVar[frozenset[str]] = frozenset({"log_r"})
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
