@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 
 import anndata
@@ -394,6 +395,23 @@ def test_a_run_in_a_process_of_its_own_gives_what_it_gives_here(data, tmp_path, 
         found["code_nk"], worker.measured(Job(cells=ground.cells, **given), "pca")["code_nk"], atol=1e-4
     )
     assert not shop.folder.exists()
+
+
+def test_a_process_that_is_ended_is_told_as_such(data, monkeypatch, tmp_path, alone):
+    with worker.Workshop(split.prepare(data, CONFIG).cells, silent=True) as shop:
+        order = {"runner": "pca", "settings": {"n_components": 5}, "seed": 0, "n_samples": 3}
+        (shop.folder / worker.ORDER).write_text(json.dumps(order), encoding="utf-8")
+        monkeypatch.setattr(worker, "measured", lambda *_: (_ for _ in ()).throw(SystemExit))
+        monkeypatch.setattr(worker.logging, "basicConfig", lambda **_: None)
+        with warnings.catch_warnings():
+            assert worker.main(shop.folder) == 143
+            monkeypatch.setattr(worker, "measured", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert worker.main(shop.folder) == 130
+        assert not (shop.folder / worker.RESULT).exists()
+        killed = worker.subprocess.CompletedProcess([], -9)
+        monkeypatch.setattr(worker.subprocess, "run", lambda *_, **__: killed)
+        with pytest.raises(TrainingError, match=r"ended from outside \(status -9\)"):
+            shop.run_apart(order)
 
 
 def test_time_and_memory_are_those_of_training_alone(monkeypatch):
