@@ -133,7 +133,7 @@ class TrainConfig:
     tolerance: Annotated[
         float,
         "How far above the lowest the loss of the held-out cells may lie, as a share: the latest such weights are kept; 0 keeps the best.",
-    ] = 0.0
+    ] = by_kind(0.0, 0.01)
     patience: Annotated[
         int,
         "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",

@@ -68,6 +68,7 @@ class Judge:
 
     def score(self, run: Run, seed: int) -> Run:
         """Map, cluster and score the codes of a run."""
+        log.info("its map and scores")
         code_nk = run.arrays["code_nk"]
         arrays = mapped(self.scene, code_nk, seed)[0]
         del arrays["code_nk"]
