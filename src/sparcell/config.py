@@ -222,7 +222,8 @@ class StudyConfig:
     )
     presets: Annotated[
         tuple[str, ...],
-        "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code).",
+        "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code), "
+        "counts (raw counts of the variable genes).",
     ] = ("seed", "hvg")
     seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
     counts_layer: Annotated[

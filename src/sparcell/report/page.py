@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 PRESETS = {
     "seed": ("Preset seed", "the networks and settings of the published study (as run: see Settings)"),
     "hvg": ("Preset hvg", "the setting on variable genes"),
+    "counts": (
+        "Preset counts",
+        "raw counts of the variable genes, negative binomial: the recommended setting for counts",
+    ),
     "baseline": ("Baselines", "nothing trained; mapped, clustered and scored in the same way"),
 }
 
