@@ -73,6 +73,7 @@ OUT_OF_RANGE = {
     },
 }
 UNBOUNDED = {
+    "translate",
     "device",
     "layer",
     "genes",

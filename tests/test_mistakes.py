@@ -191,4 +191,4 @@ def test_one_cluster_is_told_in_words_of_the_shell(data, tmp_path):
         pytest.warns(UserWarning, match="all are used"),
         pytest.raises(InputError, match=r"form one cluster.*--labels-key"),
     ):
-        study_module.run(tmp_path / "few.h5ad", tmp_path / "s", CONFIG)
+        study_module.run(tmp_path / "few.h5ad", tmp_path / "s", CONFIG, changes={"batch_size": 2})

@@ -213,18 +213,30 @@ def test_early_stopping_stops_overfitting_early_and_returns_the_best_epoch(kind)
 
 @pytest.mark.parametrize(
     ("n_steps", "expected"),
-    [(1, 400), (2, 400), (3, 400), (4, 300), (11, 109), (24, 50), (120, 10), (5000, 10)],
+    [
+        (1, 400),
+        (2, 400),
+        (3, 400),
+        (4, 300),
+        (11, 109),
+        (24, 50),
+        (120, 20),
+        (1000, 20),
+        (5000, 4),
+        (50_000, 1),
+    ],
 )
 def test_epochs_chosen_by_the_data_make_about_1200_steps(n_steps, expected):
+    """At least 20 epochs and at most 400, but no more than 20,000 steps, or one epoch."""
     assert Plan.of(TrainConfig(epochs="auto"), n_steps, 1.0).n_epochs == expected
     assert Plan.of(TrainConfig(epochs=7), n_steps, 1.0).n_epochs == 7
 
 
 def test_the_number_of_epochs_follows_from_the_cells_that_train(adata, monkeypatch):
     """150 of 300 cells in steps of 10 are 15 steps an epoch."""
-    monkeypatch.setattr(trainer, "AUTO_STEPS", 180)
+    monkeypatch.setattr(trainer, "AUTO_STEPS", 450)
     model = fit(KIND, adata, settings={"epochs": "auto", "batch_size": 10, "held_out": 0.5})
-    assert len(model.history) == 12
+    assert len(model.history) == 30
     assert model.settings.epochs == "auto"
 
 

@@ -137,26 +137,22 @@ def run(
     TrainingError
         Where not a single run came to its end.
     """
-    started = time.perf_counter()
-    config = config or BenchmarkConfig()
-    rows = list(contenders(config, changes or {}))
+    started, config = time.perf_counter(), config or BenchmarkConfig()
     folder = check_folder(Path(out), resume)
-    fit, skipped = ready(rows, batches=config.batch_key is not None)
+    fit, skipped = ready(list(contenders(config, changes or {})), batches=config.batch_key is not None)
     ground = split.prepare(data, config)
-    digest = ground.digest
     check_fits(fit, ground, config)
-    check_same_data(folder, digest)
+    check_same_data(folder, ground.digest)
     scib = installed(integration.PACKAGE)
-    if not scib:
-        skipped.append(Skipped("scIB's measures", not_installed(integration.PACKAGE, "benchmark")))
+    skipped += [] if scib else [Skipped("scIB's measures", not_installed(integration.PACKAGE, "benchmark"))]
     for entry in skipped:
         log.warning("skipped: %s (%s)", entry.title, entry.reason)
     judge = Judge.of(ground, config.perplexity, scib=scib, silent=silent)
     with Workshop(ground.cells, silent=silent) as shop:
-        outcomes, failed = run_all(fit, Bench(folder, ground, digest, config, judge, shop))
+        outcomes, failed = run_all(fit, Bench(folder, ground, ground.digest, config, judge, shop))
     if not outcomes:
         raise TrainingError(f"no run came to its end; the first: {failed[0].title}, {failed[0].reason}")
-    record = outcome.provenance(command, ground, digest, config, time.perf_counter() - started)
+    record = outcome.provenance(command, ground, ground.digest, config, time.perf_counter() - started)
     standings = outcome.collect(ground, outcomes, [*skipped, *failed], record)
     outcome.write(standings, ground.cells, folder)
     return standings
