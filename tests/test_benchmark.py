@@ -242,6 +242,22 @@ def test_scib_gets_codes_types_and_batches_and_is_not_scaled(data, tmp_path, her
     assert call.progress_bar is False
 
 
+def test_where_scib_s_library_fails_the_other_scores_stand(data, tmp_path, here, monkeypatch):
+    fake_scib(monkeypatch)
+
+    def fail(*_):
+        raise ValueError("singular")
+
+    monkeypatch.setattr("sparcell.integration.scib", fail)
+    for resume in (False, True):
+        standings = run(data, tmp_path / "b", replace(BASELINES, baselines=("pca",)), resume=resume)
+        assert standings.scores["map_nmi"].notna().all()
+        assert standings.scores["total"].isna().all()
+        assert [(entry.title, entry.reason) for entry in standings.skipped] == [
+            ("scIB's measures of PCA, seed 0", "ValueError: singular")
+        ]
+
+
 def test_without_batches_only_biology_is_scored(data, tmp_path, here, monkeypatch):
     (calls, _) = fake_scib(monkeypatch), fake_harmony(monkeypatch)
     standings = run(data, tmp_path / "b", replace(CONFIG, batch_key=None, models=("none",), peers=("none",)))

@@ -19,6 +19,7 @@ SHORTER = {
     "study": "--epochs 1 --n-top-genes 300 --models beta-vsc --presets hvg --perplexity 20 --batch-size 64",
     "fit": "--epochs 1 --batch-size 64",
     "embed": "",
+    "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --peers none",
 }
 
 
@@ -43,16 +44,18 @@ def test_the_readme_opens_with_the_two_commands_of_the_makefile():
 
 def test_the_commands_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small.counts(200).write_h5ad(tmp_path / "counts.h5ad")
+    adata = small.counts(200)
+    adata.obs["cell_type"], adata.obs["donor"] = ["b", "t"] * 100, ["x"] * 90 + ["y"] * 110
+    adata.write_h5ad(tmp_path / "counts.h5ad")
     commands = lines("sparcell")
-    assert [shlex.split(line)[1] for line in commands] == ["study", "fit", "embed"]
+    assert [shlex.split(line)[1] for line in commands] == ["study", "fit", "embed", "benchmark"]
     for line in commands:
         words = shlex.split(f"{line} {SHORTER[shlex.split(line)[1]]} --quiet")
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, line
-    assert {"results", "coded.h5ad", "my-model", "embedded.h5ad"} <= {
+    assert {"results", "coded.h5ad", "my-model", "embedded.h5ad", "benchmark"} <= {
         entry.name for entry in tmp_path.iterdir()
     }
 

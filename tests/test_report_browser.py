@@ -9,6 +9,7 @@ import pytest
 
 from results_fixture import bare_results, full_results
 from sparcell import report
+from standings_fixture import bare_standings, full_standings
 
 CHROMIUM = os.environ.get("SPARCELL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -47,6 +48,8 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("report")
     report.write(full_results(n=300), made / "full.html")
     report.write(bare_results(), made / "bare.html")
+    report.write_standings(full_standings(n=300), made / "benchmark.html")
+    report.write_standings(bare_standings(), made / "benchmark-bare.html")
     return made
 
 
@@ -89,7 +92,13 @@ class Visit:
         assert self.requests == [], "the report must not ask the network for anything"
 
 
-@pytest.mark.parametrize(("name", "width"), [("full", 1280), ("full", 390), ("bare", 390)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *(("full", 1280), ("full", 390), ("bare", 390)),
+        *(("benchmark", 1280), ("benchmark", 390), ("benchmark-bare", 390)),
+    ],
+)
 def test_page_renders_whole_offline_and_fits(browser, folder, tmp_path, name, width):
     visit = Visit(browser, folder / f"{name}.html", width)
     visit.read_through()
@@ -131,6 +140,19 @@ def test_the_3d_map_is_there_and_turns(browser, folder):
         "JSON.stringify(document.querySelector('#space .chart')._fullLayout.scene._scene.getCamera().eye)"
     )
     assert before != after
+    visit.close()
+
+
+def test_a_benchmark_s_tabs_and_sorting_work_by_clicks(browser, folder):
+    visit = Visit(browser, folder / "benchmark.html", 1280)
+    page = visit.page
+    visit.read_through()
+    page.click("#maps [data-row='harmony']")
+    page.wait_for_function("document.querySelector('#maps [data-chart=batches]').dataset.drawn === 'harmony'")
+    page.click("#scores [data-panel='scores-likelihood']")
+    lines = "[...document.querySelectorAll('#scores-likelihood tr.line')].map((l) => l.children[1].textContent.slice(0, 6))"
+    page.locator("#scores-likelihood thead th").nth(1).locator("button").click()
+    assert page.evaluate(lines) == ["−1,202", "−1,210", "–", "–"]
     visit.close()
 
 

@@ -138,6 +138,17 @@ def test_one_seed_claims_nothing():
     assert "one seed" in spread.sentences[0]
 
 
+def test_a_busy_machine_is_told():
+    standings = planted(
+        train_seconds={"beta-vsc": [20, 20], "scvi-10x1": [90, 110], "pca": [9, 9]},
+        cpu_seconds={"beta-vsc": [19, 19], "scvi-10x1": [50, 50], "pca": [1, 1]},
+    )
+    said = next(passage.sentences for passage in limits(standings) if passage.heading == "Time and memory")
+    assert "for scVI, 10 latents, 1 layer (2.0 times): other work kept the machine busy" in said[1]
+    calm = next(passage for passage in limits(full_standings(n=60)) if passage.heading == "Time and memory")
+    assert len(calm.sentences) == 1
+
+
 def test_what_cannot_be_compared_is_said():
     headings = {passage.heading: " ".join(passage.sentences) for passage in limits(full_standings(n=60))}
     assert "PCA and Harmony explain no counts by a probability, and have none." in headings["Likelihood"]

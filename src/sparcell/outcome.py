@@ -106,13 +106,18 @@ def collect(
     ]
     first = {one.contender.name: one for one in reversed(by_row)}
     notes = {name: str(first[name].run.arrays["note"]) for name in order}
+    unscored = [
+        Skipped(f"scIB's measures of {one.contender.title}, seed {one.seed}", str(trouble))
+        for one in by_row
+        if (trouble := one.scored.arrays.get("scib_trouble", ""))
+    ]
     return Standings(
         title=ground.title,
         labels=ground.labels,
         batches=ground.batches,
         rows=tuple(as_row(first[name]) for name in order),
         scores=pd.DataFrame(lines, columns=["method", "seed", "epochs", *MEASURES]),
-        skipped=tuple(skipped),
+        skipped=(*skipped, *unscored),
         notes={name: note for name, note in notes.items() if note},
         provenance=record,
     )

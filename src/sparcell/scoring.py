@@ -72,19 +72,24 @@ class Judge:
         code_nk = run.arrays["code_nk"]
         arrays = mapped(self.scene, code_nk, seed)[0]
         del arrays["code_nk"]
-        found = self._scib(code_nk) if self.scib else {}
+        found, trouble = self._scib(code_nk) if self.scib else ({}, "")
         arrays |= {
+            "scib_trouble": np.array(trouble),
             "scib_names": np.array(list(found), dtype=np.str_),
             "scib_values": np.array([*found.values()]),
         }
         return Run(arrays)
 
-    def _scib(self, code_nk: Floats) -> dict[str, float]:
+    def _scib(self, code_nk: Floats) -> tuple[dict[str, float], str]:
+        """Give scIB's measures; where its library fails on these codes none of them, and why: the other scores stand."""
         known_n = ~pd.isna(self.ground.labels)
         labels_n = np.asarray(self.ground.labels[known_n], dtype=np.str_)
         batches = self.ground.batches
         batches_n = None if batches is None else np.asarray(batches[known_n], dtype=np.str_)
-        return integration.scib(code_nk[known_n], labels_n, batches_n, self.before_nd[known_n])
+        try:
+            return integration.scib(code_nk[known_n], labels_n, batches_n, self.before_nd[known_n]), ""
+        except Exception as error:  # whatever the library raises
+            return {}, f"{type(error).__name__}: {error}"
 
 
 SPACES = {"map": PRIMARY_SPACE, "code": "latent"}

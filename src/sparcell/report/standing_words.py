@@ -26,6 +26,9 @@ LEADING = {
 }
 """Heading → measures whose leader is told."""
 
+BUSY = 1.3
+"""From this ratio of clock to processor time on, a training is said to have waited for other work."""
+
 COSTS = {measure.key for measure in COST.measures}
 
 COMPARED = (
@@ -113,10 +116,7 @@ def limits(standings: Standings) -> list[Passage]:
             "Every score of biology takes the labels for true. Labels that come from clusters of principal components, or of an earlier "
             "integration of the same cells, favour the method they came from.",
         )),
-        Passage("Time and memory", (
-            "Measured on this machine, one run at a time in a process of its own; other work on the machine lengthens the time by the "
-            "clock. Baselines are no models: they are quick because they do less.",
-        )),
+        Passage("Time and memory", tuple(_of_time(rows, numbers))),
         Passage("Spread", (_spread(standings, numbers),)),
     ]  # fmt: skip
 
@@ -126,6 +126,24 @@ def _of_held_out(baselines: Sequence[str]) -> Iterator[str]:
     if baselines:
         verb = "has" if len(baselines) == 1 else "have"
         yield f"{listed(baselines)} {verb} no notion of held-out cells: computed on all of them, which can only help."
+
+
+def _of_time(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Measured on this machine, one run at a time in a process of its own. Baselines are no models: they are quick because they do less."
+    )
+    trained = [row for row in rows if row.preset != BASELINE]
+    shares = {
+        row.title: value_at(numbers, row.name, "train_seconds") / value_at(numbers, row.name, "cpu_seconds")
+        for row in trained
+        if value_at(numbers, row.name, "cpu_seconds") > 0
+    }
+    waited = [f"{title} ({share:.1f} times)" for title, share in shares.items() if share > BUSY]
+    if waited:
+        yield (
+            f"The clock ran longer than the processor worked for {listed(waited)}: other work kept the machine busy, or a GPU computed. "
+            "Without a GPU, compare processor times; they too grow where programs share a core."
+        )
 
 
 def _of_batches(standings: Standings) -> Iterator[Passage]:
