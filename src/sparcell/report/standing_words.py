@@ -44,7 +44,11 @@ def conclusions(standings: Standings) -> list[Passage]:
     told = [
         Passage(heading, tuple(leaders(standings.rows, numbers, keys))) for heading, keys in LEADING.items()
     ]
-    passages = [*told, Passage("sparcell and its peers", tuple(duels(standings.rows, numbers)))]
+    compared = tuple(duels(standings.rows, numbers))
+    passages = [
+        *told,
+        Passage("sparcell and its peers", (*compared, *(decided(standings) if compared else ()))),
+    ]
     return [passage for passage in passages if passage.sentences]
 
 
@@ -97,6 +101,14 @@ def duels(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
             clauses = [f"{side} {listed(items, 12)}" for side, items in sides.items() if items]
             if clauses and int(value_at(numbers, ours.name, "n_seeds")) > 1:
                 yield f"{ours.title} against {peer.title}: {'; '.join(clauses)}."
+
+
+def decided(standings: Standings) -> Iterator[str]:
+    """How long the peers were trained, which a reader of the comparison must know."""
+    notes = [(row.title, standings.notes[row.name]) for row in standings.rows if row.name in standings.notes]
+    yield from (f"{title}: {note}" for title, note in notes)
+    if notes:
+        yield "A peer that made fewer epochs than its library's own rule says might do better, or worse, with all of them."
 
 
 def limits(standings: Standings) -> list[Passage]:
