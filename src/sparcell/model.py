@@ -282,7 +282,10 @@ class Model:
             "model": self.settings.name,
             "settings": asdict(self.settings),
             "schema": asdict(self.schema),
-            "history": self.history.astype(object).where(self.history.notna(), None).to_dict(orient="list"),
+            "history": {
+                name: [None if pd.isna(value) else value for value in self.history[name].tolist()]
+                for name in self.history
+            },
             "versions": versions,
         }
 

@@ -182,7 +182,8 @@ def drawable(scores: pd.DataFrame) -> pd.DataFrame:
 def _dots(standings: Standings, keys: Sequence[str], titles: Sequence[str], *, log: bool = False) -> Figure:
     scores = drawable(standings.scores)
     numbers, styles = summary(scores), row_styles(standings.rows)
-    rows = [row for row in standings.rows if numbers.loc[row.name, list(keys)].notna().any()]
+    told = numbers[list(keys)].notna().any(axis=1)
+    rows = [row for row in standings.rows if bool(told[row.name])]
     figure = new_figure(1.9 + 3.6 * len(keys), 0.9 + 0.32 * len(rows), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
     for axes, key, title in zip(panels, keys, titles, strict=True):
