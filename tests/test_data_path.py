@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from planted import planted
-from sparcell import sampler
+from sparcell import loader, sampler
 from sparcell.config import DataConfig
 from sparcell.covariates import Covariates
 from sparcell.errors import InputError
@@ -76,13 +76,18 @@ def test_rows_come_in_the_order_asked_and_again_if_asked_twice():
     np.testing.assert_array_equal(rows.rows(np.array([2, 0, 2])).toarray(), x_ng.toarray()[[2, 0, 2]])
 
 
-def test_resident_and_streamed_batches_are_the_same():
+@pytest.mark.parametrize("share", [1.0, -1.0], ids=["sparse", "dense"])
+def test_resident_and_streamed_batches_are_the_same(share, monkeypatch):
     adata = planted()
     rows = learn(adata, layer="lognorm").rows(adata)
     known = Covariates.learn(adata.obs, "type", ["depth"]).read(adata.obs)
-    resident, streamed = Loader(rows, known, 120, CPU), Loader(rows, known, 120, CPU, dense_limit=0)
+    monkeypatch.setattr(loader, "SPARSE_SHARE", -1.0)
+    resident = Loader(rows, known, 120, CPU)
+    monkeypatch.setattr(loader, "SPARSE_SHARE", share)
+    streamed = Loader(rows, known, 120, CPU, dense_limit=0)
     assert resident.resident is not None
     assert streamed.resident is None
+    assert streamed.sparse == (share > 0)
     plan = sampler.plan(300, 64, 0, 1)
     for one, other, index in zip(resident.batches(plan), streamed.batches(plan), plan, strict=True):
         for name in ("x_ng", "size_n1", "batch_nb", "covariates_nc"):
@@ -94,7 +99,7 @@ def test_resident_and_streamed_batches_are_the_same():
 
 
 def test_cells_are_held_dense_up_to_the_limit_only():
-    rows = MemoryRows(sparse.csr_matrix((10, 5), dtype=np.float32))
+    rows = MemoryRows(sparse.csr_matrix(np.ones((10, 5), dtype=np.float32)))
     known = Covariates().average(10)
     assert Loader(rows, known, 5, CPU, dense_limit=200).resident is not None
     assert Loader(rows, known, 5, CPU, dense_limit=199).resident is None

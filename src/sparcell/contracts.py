@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
@@ -22,17 +23,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class SparseRows:
+    """Cells as compressed sparse rows, on the CPU: what the kernels read."""
+
+    matrix: csr_matrix
+    """float32, (n, g); each value once, none of them 0."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+
+    def dense(self) -> Tensor:
+        """The cells as a dense matrix, (n, g)."""
+        return torch.from_numpy(self.matrix.toarray())
+
+
+@dataclass(frozen=True)
 class Batch:
     """The cells of one step, on the device of the network."""
 
-    x_ng: Tensor
-    """What the likelihood explains: counts, or log-normalised expression."""
+    x: Tensor | SparseRows
+    """What the likelihood explains: counts, or log-normalised expression, (n, g)."""
     size_n1: Tensor
     """Library size: total counts over the model's genes, at least 1."""
     batch_nb: Tensor
     """Which batch a cell is of, one-hot, or the batches' shares for an average one; b = 0 where the model knows no batches."""
     covariates_nc: Tensor
     """Further covariates: one-hot categories, standardised numbers; c = 0 where there are none."""
+
+    @cached_property
+    def x_ng(self) -> Tensor:
+        """The same as a dense matrix, made when first asked for."""
+        return self.x.dense() if isinstance(self.x, SparseRows) else self.x
+
+    @property
+    def sparse(self) -> SparseRows | None:
+        """The same as sparse rows, where it is held so."""
+        return self.x if isinstance(self.x, SparseRows) else None
 
     @property
     def known_nc(self) -> Tensor:

@@ -89,9 +89,13 @@ class Course:
         """Go back to what `tensors` copied; the step size stays as it is now."""
         self.network.load_state_dict(_below(tensors, "network"))
         state: dict[int, dict[str, Tensor]] = {}
+        weights = [weight for group in self.adam.param_groups for weight in group["params"]]
         for name, value in _below(tensors, "adam").items():
             number, part = name.split(".")
-            state.setdefault(int(number), {})[part] = value.clone()
+            weight = weights[int(number)]
+            # fused Adam takes memory for granted that is laid out as the weight is
+            laid = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value.clone()
+            state.setdefault(int(number), {})[part] = laid.detach()
         self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
         self.generator.set_state(tensors["generator"])
 

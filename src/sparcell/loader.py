@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sparcell import sampler
-from sparcell.contracts import Batch
+from sparcell.contracts import Batch, SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 DENSE_LIMIT = 2**31
 """Bytes up to which all cells are held dense on the device, so that a batch is one gather."""
+SPARSE_SHARE, LOOKED_AT = 0.3, 256
+"""On the CPU cells stay sparse rows if at most this share of the values of the first cells is not 0."""
 
 
 class Loader:
-    """Batches of `rows`, dense on `device`: from one resident matrix where it fits, else made dense batch by batch."""
+    """Batches of `rows` on `device`: on the CPU as sparse rows, unless most values are not 0; else dense.
+
+    Dense ones come from one resident matrix where it fits, else are made batch by batch.
+    """
 
     def __init__(
         self, rows: Rows, known: Known, n_genes: int, device: torch.device, dense_limit: int = DENSE_LIMIT
@@ -36,24 +41,31 @@ class Loader:
         self.device = device
         self.batch_nb = torch.from_numpy(known.batch_nb).to(device)
         self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
+        first = rows.rows(np.arange(min(len(rows), LOOKED_AT)))
+        self.sparse = device.type == "cpu" and first.nnz <= SPARSE_SHARE * first.shape[0] * first.shape[1]
         self.resident: tuple[Tensor, Tensor] | None = None
-        if len(rows) * n_genes * 4 <= dense_limit:
+        if not self.sparse and len(rows) * n_genes * 4 <= dense_limit:
             self.resident = self._dense(np.arange(len(rows)))
 
-    def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
         x_ng = self.rows.rows(index)
         size_n1 = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)), 1.0).astype(np.float32)
-        return torch.from_numpy(x_ng.toarray()).to(self.device), torch.from_numpy(size_n1).to(self.device)
+        return SparseRows(x_ng), torch.from_numpy(size_n1)
+
+    def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        cells, size_n1 = self._read(index)
+        return cells.dense().to(self.device), size_n1.to(self.device)
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
         """Yield the batches of a plan."""
         for index in plan:
             chosen = torch.from_numpy(index).to(self.device)
-            if self.resident is None:
-                x_ng, size_n1 = self._dense(index)
+            x: Tensor | SparseRows
+            if self.resident is not None:
+                x, size_n1 = (values[chosen] for values in self.resident)
             else:
-                x_ng, size_n1 = (values[chosen] for values in self.resident)
-            yield Batch(x_ng, size_n1, self.batch_nb[chosen], self.covariates_nc[chosen])
+                x, size_n1 = self._read(index) if self.sparse else self._dense(index)
+            yield Batch(x, size_n1, self.batch_nb[chosen], self.covariates_nc[chosen])
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ class Model:
         names = () if category is None else category.names
         if category is None or batch not in (*names, "average"):
             raise InputError(f"no batch {batch!r} in the model; {did_you_mean(batch, [*names, 'average'])}")
-        rows = category.read(pd.DataFrame({category.key: [batch] * len(cells.x_ng)}), "average")
+        rows = category.read(pd.DataFrame({category.key: [batch] * len(cells.size_n1)}), "average")
         return replace(cells, batch_nb=torch.from_numpy(rows).to(self.device))
 
     def _nll(self, z_nk: torch.Tensor, batch: Batch) -> torch.Tensor:

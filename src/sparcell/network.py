@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from sparcell.contracts import Output
+from sparcell import kernels
+from sparcell.contracts import Output, SparseRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,12 +57,34 @@ class Layers(nn.Module):
             self.layers.append(nn.Sequential(*parts))
         self.dropout = config.dropout if linear_first else 0.0
 
-    def forward(self, x_nh: Tensor, known_nc: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that reads the input."""
+        return cast("nn.Linear", cast("nn.Sequential", self.layers[0])[0])
+
+    def forward(
+        self, x: Tensor | SparseRows, known_nc: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Pass through all layers; units are left out only in training, by draws of `generator`."""
-        for layer in self.layers:
-            x_nh = layer(torch.cat([x_nh, known_nc], dim=1) if known_nc.shape[1] else x_nh)
-            x_nh = drop(x_nh, self.dropout, generator if self.training else None)
-        return x_nh
+        for layer in cast("Iterable[nn.Sequential]", self.layers):
+            if isinstance(x, SparseRows):
+                given = layer[1:](through(cast("nn.Linear", layer[0]), x, known_nc))
+            else:
+                given = layer(torch.cat([x, known_nc], dim=1) if known_nc.shape[1] else x)
+            x = drop(given, self.dropout, generator if self.training else None)
+        return cast("Tensor", x)
+
+
+def through(layer: nn.Linear, cells: SparseRows, known_nc: Tensor) -> Tensor:
+    """Pass sparse cells, and what is known of them, through a linear layer."""
+    n_genes = cells.shape[1]
+    out_nh = kernels.sparse_linear(cells, layer.weight[:, :n_genes], layer.bias)
+    return out_nh + known_nc @ layer.weight[:, n_genes:].t() if known_nc.shape[1] else out_nh
+
+
+def lay_gene_major(layer: nn.Linear) -> None:
+    """Lay out the weights so that those of one input lie side by side, as sparse cells need them; the values stay the same."""
+    layer.weight.data = layer.weight.data.t().contiguous().t()
 
 
 def branch(n_features: int, n_hidden: int, n_out: int) -> nn.Sequential:
@@ -82,6 +106,7 @@ class Network(nn.Module):
         super().__init__()
         seen = n_known if config.encode_covariates else 0
         self.encoder = Layers((n_genes, *config.encoder), config, n_known=seen, linear_first=True)
+        lay_gene_major(self.encoder.first)
         self.latent = latent
         self.decoder = Layers((config.n_latent, *config.decoder), config, n_known=n_known)
         self.likelihood = likelihood
@@ -128,16 +153,29 @@ class Network(nn.Module):
             x_ng = ((x_ng - self.input_mean) / self.input_sd).clamp(-MOST_SDS, MOST_SDS)
         return x_ng
 
+    def sparse_input(self, cells: SparseRows, size_n1: Tensor) -> SparseRows:
+        """The same, not standardised, as sparse rows: a count of 0 stays 0."""
+        if not self.likelihood.counts:
+            return cells
+        x_ng = cells.matrix.copy()
+        scale_n = (TARGET_SUM / size_n1).squeeze(1).numpy()
+        x_ng.data = np.log1p(x_ng.data * np.repeat(scale_n, np.diff(x_ng.indptr)))
+        return SparseRows(x_ng)
+
     def posterior(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> Posterior:
         """q(z|x) of the cells of a batch. In training `generator` draws the dropout; `progress` is the share of the warm-up done."""
-        x_ng = self.input(batch)
         drawn = generator if self.training else None
-        if drawn is not None and self.translate and batch.batch_nb.shape[1] > 1:
-            x_ng, batch = self.translated(x_ng, batch, drawn, progress)
-        x_ng = drop(x_ng, self.input_dropout, drawn)
-        return self.latent(self.encoder(x_ng, self._seen(batch), drawn), progress)
+        moved = drawn is not None and self.translate and batch.batch_nb.shape[1] > 1
+        if batch.sparse is not None and not (moved or self.standardise or (drawn and self.input_dropout)):
+            x: Tensor | SparseRows = self.sparse_input(batch.sparse, batch.size_n1)
+        else:
+            x = self.input(batch)
+            if drawn is not None and moved:
+                x, batch = self.translated(x, batch, drawn, progress)
+            x = drop(x, self.input_dropout, drawn)
+        return self.latent(self.encoder(x, self._seen(batch), drawn), progress)
 
     @torch.no_grad()
     def translated(
@@ -154,9 +192,7 @@ class Network(nn.Module):
         drawn_n = torch.randint(n_batches, (len(x_ng),), generator=generator, device=x_ng.device)
         moved = replace(batch, batch_nb=one_hot(drawn_n, n_batches).to(batch.batch_nb))
         there, here = (
-            self.input(
-                replace(cells, x_ng=self.likelihood.distribution(self.decode(z_nk, cells), cells).mean)
-            )
+            self.input(replace(cells, x=self.likelihood.distribution(self.decode(z_nk, cells), cells).mean))
             for cells in (moved, batch)
         )
         return x_ng + there - here, moved

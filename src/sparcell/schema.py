@@ -132,9 +132,10 @@ class Schema:
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
         """Return the cells in the model's units, (n, g), float32."""
         x_ng = sparse.csr_matrix(read_layer(adata, self.layer)[0], dtype=np.float32, copy=True)
+        x_ng.sum_duplicates()
         if self.counts:  # some have been through a logarithm and back
             np.rint(x_ng.data, out=x_ng.data)
-            x_ng.eliminate_zeros()
+        x_ng.eliminate_zeros()
         if self.normalise:  # over all genes of the data, also those the model does not use
             totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
             x_ng = sparse.csr_matrix(sparse.diags_array(TARGET_SUM / totals) @ x_ng, dtype=np.float32)

@@ -108,19 +108,21 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
     exact = torch.float32 if generator.device.type == "mps" else torch.float64  # mps has no float64
     sums, n_cells = torch.zeros(4, dtype=exact, device=generator.device), 0
     last = min(first + SEGMENT, plan.n_steps)
+    rounded = plan.config.precision == "bfloat16"
     network.train()
     for number, batch in enumerate(feed.batches(course.epoch + 1, first, last), first):
         step = course.epoch * plan.n_steps + number
         progress = plan.progress(step)
         output = network(batch, generator, progress)
-        loss = negative_elbo(output, network.likelihood, batch, plan.beta * progress)
+        with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
+            loss = negative_elbo(output, network.likelihood, batch, plan.beta * progress)
         adam.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         if plan.config.clip > 0:
             torch.nn.utils.clip_grad_norm_(network.parameters(), plan.config.clip)
         course.set_rate(plan.rate(step))
         adam.step()
-        size = batch.x_ng.shape[0]
+        size = len(batch.size_n1)
         n_cells += size
         terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
         sums += size * torch.stack([*terms, torch.full_like(terms[0], plan.beta * progress)])
@@ -136,6 +138,6 @@ def loss_of_held_out(course: Course, feed: Feed, plan: Plan) -> float | None:
     total, n_cells = 0.0, 0
     for batch in feed.held_out():
         loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
-        size = batch.x_ng.shape[0]
+        size = len(batch.size_n1)
         total, n_cells = total + size * loss.total.item(), n_cells + size
     return total / n_cells if n_cells else None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from sparcell import kernels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -67,8 +69,11 @@ class Gaussian(nn.Module):
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
-        squares_n: Tensor = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
-        n_genes = batch.x_ng.shape[1]
+        if batch.sparse is not None:
+            squares_n = kernels.squared_distance(h_nh, self.head, batch.sparse)
+        else:
+            squares_n = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
+        n_genes = self.head.out_features
         if self.fixed is not None:
             return squares_n / (2 * self.fixed) + 0.5 * n_genes * math.log(2 * math.pi * self.fixed)
         variance: Tensor = self.running

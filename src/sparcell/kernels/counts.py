@@ -1,0 +1,137 @@
+"""The head of a count likelihood together with the likelihood: the n × g logits are made once and overwritten by their slopes.
+
+The slopes by the logarithm of the mean m: of the negative binomial r (m - x) / (r + m); through the softmax they lose their sum times the
+share. They are taken in the forward pass, where all that they need is at hand. Suffixes: n cells, g genes, h hidden units, b batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd import Function
+
+from sparcell.kernels import loops, team
+from sparcell.kernels.products import product, rounded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from sparcell.contracts import SparseRows
+
+CELLS = 32
+"""Cells of a block."""
+
+
+class _Given:
+    """What the cells are, for the loops."""
+
+    def __init__(
+        self, cells: SparseRows, size_n1: Tensor, group_n: Tensor | None, dtype: torch.dtype
+    ) -> None:
+        self.n_cells, self.n_genes = cells.shape
+        self.group_n = np.zeros(self.n_cells, np.int64) if group_n is None else group_n.numpy()
+        self.cells = (cells.matrix.indptr, cells.matrix.indices, cells.matrix.data)
+        self.size_n = size_n1.squeeze(1).to(dtype).numpy()
+
+    def weighed(self, weight_n: Tensor) -> tuple[NDArray[Any], ...]:
+        return (*self.cells, self.size_n, self.group_n, weight_n.numpy())
+
+
+class _Nll(Function):
+    """-log p(x|z) of each cell from the decoder's last hidden layer, one or two heads and the logarithms of the dispersions."""
+
+    @staticmethod
+    def forward(ctx: Any, given: _Given, h_nh: Tensor, log_r_bg: Tensor, *heads: Tensor) -> Tensor:
+        ctx.given, ctx.bfloat16 = given, rounded()
+        ones_n = torch.ones(given.n_cells, dtype=h_nh.dtype)
+        nll_n, ctx.slopes, ctx.sums = _evaluate(given, ctx.bfloat16, ones_n, h_nh, log_r_bg, heads)
+        ctx.save_for_backward(h_nh, log_r_bg, *heads)
+        return nll_n
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        weight_n, (h_nh, log_r_bg, *heads) = upstream[0], ctx.saved_tensors
+        if bool((weight_n == weight_n[0]).all()):
+            slopes, sums, common = ctx.slopes, ctx.sums, weight_n[0]
+        else:  # rare: the slopes of the biases were summed over cells of equal weight
+            _, slopes, sums = _evaluate(ctx.given, ctx.bfloat16, weight_n, h_nh, log_r_bg, heads)
+            common = torch.ones((), dtype=h_nh.dtype)
+        h_slope_nh, found = torch.zeros_like(h_nh), []
+        scaled_nh = common * h_nh
+        for slope_ng, sum_g, weight_gh in zip(slopes, sums, heads[::2], strict=False):
+            h_slope_nh += product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
+            found += [product(scaled_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), common * sum_g]
+        return None, common * h_slope_nh, common * sums[-1], *found
+
+
+def _evaluate(
+    given: _Given, bfloat16: bool, weight_n: Tensor, h_nh: Tensor, log_r_bg: Tensor, heads: tuple[Tensor, ...]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """-log p of each cell, the weighed slopes in the logits of each head, and their sums: each bias, log r."""
+    logits = [
+        product(h_nh, weight_gh, bias_g, bfloat16=bfloat16)
+        for weight_gh, bias_g in zip(heads[::2], heads[1::2], strict=True)
+    ]
+    largest_n = logits[0].amax(dim=1).numpy()
+    nll_n = torch.empty(given.n_cells, dtype=h_nh.dtype)
+    dispersion = (log_r_bg.detach().numpy(), log_r_bg.detach().exp().numpy())
+    n_blocks = -(-given.n_cells // CELLS)
+    sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*heads[1::2], log_r_bg)]
+    cells, arrays, whole = (
+        given.weighed(weight_n),
+        tuple(logit_ng.numpy() for logit_ng in logits),
+        nll_n.numpy(),
+    )
+
+    def work(first: int, last: int) -> None:
+        own = tuple(part[first // CELLS].numpy() for part in sums)
+        if len(arrays) == 1:
+            loops.negative_binomial((first, last), arrays[0], largest_n, dispersion, cells, whole, own)
+        else:
+            loops.zero_inflated((first, last), arrays, largest_n, dispersion, cells, whole, own)
+
+    team.over(given.n_cells, CELLS, work)
+    return nll_n, logits, [part.sum(dim=0) for part in sums]
+
+
+def head(n_hidden: int, n_genes: int) -> torch.nn.Linear:
+    """Make a linear layer whose weights lie hidden unit by hidden unit, as the products of its backward pass leave their slopes."""
+    made = torch.nn.Linear(n_hidden, n_genes)
+    made.weight.data = made.weight.data.t().contiguous().t()
+    return made
+
+
+def group_of(batch_nb: Tensor) -> Tensor | None:
+    """Number of the batch of each cell, (n,); None where a cell is of no single one."""
+    most_n, group_n = batch_nb.max(dim=1)
+    return group_n if bool((most_n == 1).all()) else None
+
+
+def negative_binomial(
+    h_nh: Tensor,
+    head: torch.nn.Linear,
+    log_r_bg: Tensor,
+    cells: SparseRows,
+    size_n1: Tensor,
+    group_n: Tensor | None = None,
+) -> Tensor:
+    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); `group_n` picks the row of log r."""
+    given = _Given(cells, size_n1, group_n, h_nh.dtype)
+    return _Nll.apply(given, h_nh, log_r_bg, head.weight, head.bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def zero_inflated(
+    h_nh: Tensor,
+    heads: tuple[torch.nn.Linear, torch.nn.Linear],
+    log_r_bg: Tensor,
+    cells: SparseRows,
+    size_n1: Tensor,
+    group_n: Tensor | None = None,
+) -> Tensor:
+    """The same where sigmoid(V h + c) of the counts are dropped, (n,); `heads` are to the mean and to the drop."""
+    given = _Given(cells, size_n1, group_n, h_nh.dtype)
+    parts = (part for head in heads for part in (head.weight, head.bias))
+    return _Nll.apply(given, h_nh, log_r_bg, *parts)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,56 @@
+"""A linear layer over sparse cells.
+
+Suffixes: n cells, g genes, h hidden units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import Function
+
+from sparcell.kernels import loops, team
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparcell.contracts import SparseRows
+
+CELLS, GENES = 32, 1024
+"""Rows of a block."""
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
+        ctx.cells, ctx.n_hidden = cells, weight_gh.shape[1]
+        return rows_times(cells, weight_gh)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
+        return None, columns_times(ctx.cells, slopes[0])
+
+
+def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tensor:
+    """x Wᵀ + b, (n, h), from the values that are not 0. Fast where a gene's weights lie side by side: W is the view of a (g, h) matrix."""
+    out_nh: Tensor = _Linear.apply(cells, weight_hg.t())  # type: ignore[no-untyped-call]
+    return out_nh + bias_h
+
+
+def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
+    """x W, (n, h), without gradients."""
+    x_ng = cells.matrix
+    out_nh = torch.empty((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
+    given = (x_ng.indptr, x_ng.indices, x_ng.data, weight_gh.detach().numpy(), out_nh.numpy())
+    team.over(len(out_nh), CELLS, lambda first, last: loops.rows_times(first, last, *given))
+    return out_nh
+
+
+def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
+    """xᵀ y, (g, h), without gradients: gene by gene, so that no two threads add to the same row."""
+    by_gene = cells.matrix.tocsc()
+    out_gh = torch.empty((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
+    given = (by_gene.indptr, by_gene.indices, by_gene.data, slope_nh.contiguous().numpy(), out_gh.numpy())
+    team.over(len(out_gh), GENES, lambda first, last: loops.rows_times(first, last, *given))
+    return out_gh

@@ -1,0 +1,359 @@
+"""The loops themselves, compiled: one cell after another, all of its genes.
+
+Each loop without conditions over the genes becomes vector instructions; what needs a gamma function is done at the counts above 0 only.
+For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the
+last place; for float64 they are the C library's. NaN stays NaN. All in one file, because what is kept on disk is renewed when the file of
+a loop changes, not when that of a function it calls does. Suffixes: n cells, g genes, h hidden units, b batches; `sum_` is summed over
+the cells first … last - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+f = np.float32
+
+FAST = {"reassoc", "contract", "nsz"}
+"""Sums may be taken in any order, so that they can be vectors; NaN and infinity keep their meaning."""
+
+LOG2E = f(1.4426950408889634)
+ROUND, ROUND_BITS = f(12582912.0), np.int32(0x4B400000)
+"""1.5 · 2²³: adding it rounds to a whole number, which then stands in the lowest bits."""
+LOWEST = f(-87.0)
+"""Below it exp is taken as exp(-87) = 1.6e-38: smaller numbers have no full precision."""
+ONE_BITS, ROOT_HALF_BITS, MANTISSA = np.int32(0x3F800000), np.int32(0x3F3504F3), np.int32(0x007FFFFF)
+LN2_HIGH, LN2_LOW = f(0.693359375), f(-2.12194440e-4)
+ENOUGH = 8.0
+"""From here on Stirling's series is used; its error is below 1e-11."""
+MOST_FACTORS = 16.0
+LOG_FACTORIALS = np.array([math.lgamma(x + 1) for x in range(256)])
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Compile when first called, without the interpreter's lock; keep the result on disk where there is a place for it."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written
+            return njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorate
+
+
+def _bits_of(context: Any, x: Any) -> Any:
+    """Give the bits of a float32 as an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return builder.bitcast(given[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate
+
+
+def _float_of(context: Any, x: Any) -> Any:
+    """Give the float32 that has these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return builder.bitcast(given[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+_bits: Any = intrinsic(_bits_of)
+_float: Any = intrinsic(_float_of)
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def _exp32(x: Any) -> Any:
+    x = LOWEST if x < LOWEST else x
+    rounded = x * LOG2E + ROUND
+    whole = f(_bits(rounded) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
+    y = x - whole * LN2_HIGH - whole * LN2_LOW
+    p = f(1.9875691500e-4)
+    p = p * y + f(1.3981999507e-3)
+    p = p * y + f(8.3334519073e-3)
+    p = p * y + f(4.1665795894e-2)
+    p = p * y + f(1.6666665459e-1)
+    p = p * y + f(5.0000001201e-1)
+    p = p * y * y + y + f(1)
+    return p * _float(((_bits(rounded) - ROUND_BITS) << np.int32(23)) + ONE_BITS)
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def _log1p32(x: Any) -> Any:
+    above = _bits(f(1) + x) + (ONE_BITS - ROOT_HALF_BITS)
+    exponent = (above >> np.int32(23)) - np.int32(127)
+    reduced = _float((above & MANTISSA) + ROOT_HALF_BITS) - f(1)
+    # near 0 the sum 1 + x would have lost the digits of x; NaN has bits like any other
+    y = x if exponent == 0 or x != x else reduced
+    p = f(7.0376836292e-2)
+    p = p * y - f(1.1514610310e-1)
+    p = p * y + f(1.1676998740e-1)
+    p = p * y - f(1.2420140846e-1)
+    p = p * y + f(1.4249322787e-1)
+    p = p * y - f(1.6668057665e-1)
+    p = p * y + f(2.0000714765e-1)
+    p = p * y - f(2.4999993993e-1)
+    p = p * y + f(3.3333331174e-1)
+    square, k = y * y, f(exponent)
+    return (y + (y * square * p - f(0.5) * square + k * LN2_LOW)) + k * LN2_HIGH
+
+
+def exp(x: Any) -> Any:
+    """e to the x, for x up to 0."""
+    raise NotImplementedError  # pragma: no cover
+
+
+def log1p(x: Any) -> Any:
+    """log(1 + x) for x above -1."""
+    raise NotImplementedError  # pragma: no cover
+
+
+@overload(exp)
+def _exp(x: Any) -> Any:
+    chosen = _exp32 if x == types.float32 else math.exp
+
+    def exp(x: Any) -> Any:
+        return chosen(x)
+
+    return exp
+
+
+@overload(log1p)
+def _log1p(x: Any) -> Any:
+    chosen = _log1p32 if x == types.float32 else math.log1p
+
+    def log1p(x: Any) -> Any:
+        return chosen(x)
+
+    return log1p
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def _stirling(z: Any) -> Any:
+    """log Gamma and its derivative, for z of at least ENOUGH (Abramowitz & Stegun 6.1.41, 6.3.18)."""
+    log_z, i, square = math.log(z), 1 / z, 1 / (z * z)
+    series = i * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    slope = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return (z - 0.5) * log_z - z + 0.918938533204672742 + series, log_z - 0.5 * i - slope
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def gamma_ratio(x: Any, r: Any) -> Any:
+    """log Gamma(x + r) - log Gamma(r) and its derivative by r, for x and r above 0 in float64.
+
+    For a small whole x it is log of r (r+1) … (r+x-1), exactly.
+    """
+    product, slope = 1.0, 0.0
+    if x <= MOST_FACTORS and x == math.floor(x):
+        for i in range(int(x)):
+            product *= r + i
+            slope += 1 / (r + i)
+        return math.log(product), slope
+    y, z, high_product = r, x + r, 1.0
+    while y < ENOUGH:  # Gamma(y + 1) = y Gamma(y)
+        product *= y
+        slope += 1 / y
+        y += 1
+    while z < ENOUGH:
+        high_product *= z
+        slope -= 1 / z
+        z += 1
+    high, high_slope = _stirling(z)
+    low, low_slope = _stirling(y)
+    return high - low + math.log(product / high_product), high_slope - low_slope + slope
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def log_factorial(x: Any) -> Any:
+    """log x!, for x of at least 0."""
+    if x < 256.0 and x == math.floor(x):
+        return LOG_FACTORIALS[int(x)]
+    return math.lgamma(x + 1)
+
+
+@compiled(fastmath=FAST)
+def rows_times(first: Any, last: Any, start: Any, column: Any, value: Any, weight: Any, out_nh: Any) -> None:
+    """Sparse rows times a dense matrix: out[n] = Σ value · weight[column]."""
+    for n in range(first, last):
+        row = out_nh[n]
+        row[:] = 0
+        for i in range(start[n], start[n + 1]):
+            other, x = weight[column[i]], value[i]
+            for h in range(row.shape[0]):
+                row[h] += x * other[h]
+
+
+@compiled(fastmath=FAST)
+def subtract(first: Any, last: Any, start: Any, column: Any, value: Any, out_ng: Any) -> None:
+    """Take sparse rows off a dense matrix."""
+    for n in range(first, last):
+        for i in range(start[n], start[n + 1]):
+            out_ng[n, column[i]] -= value[i]
+
+
+@compiled(fastmath=FAST)
+def _shares(logit_g: Any, largest: Any) -> Any:
+    """Replace logits by their exponentials over that of the largest, and return their sum."""
+    total = logit_g.dtype.type(0)
+    for g in range(logit_g.shape[0]):
+        e = exp(logit_g[g] - largest)
+        logit_g[g] = e
+        total += e
+    return total
+
+
+@compiled(fastmath=FAST)
+def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any, sum_bias_g: Any) -> None:
+    """Overwrite exponentials by the slope of the loss in the logits, from its slope in the logarithms of the means."""
+    for g in range(share_g.shape[0]):
+        v = weight * (slope_g[g] - share_g[g] * share_of_sum)
+        share_g[g] = v
+        sum_bias_g[g] += v
+
+
+@compiled(fastmath=FAST)
+def negative_binomial(
+    span: Any, logit_ng: Any, largest_n: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any
+) -> None:
+    """-log p of each cell; the logits are overwritten by its slope in them, times the cell's weight."""
+    first, last = span
+    log_r_bg, r_bg = dispersion
+    start, column, value, size_n, group_n, weight_n = cells
+    sum_bias_g, sum_log_r_bg = sums
+    one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
+    slope_g = np.empty(n_genes, logit_ng.dtype)
+    for n in range(first, last):
+        b, share_g, weight = group_n[n], logit_ng[n], weight_n[n]
+        log_r_g, r_g, sum_log_r_g = log_r_bg[b], r_bg[b], sum_log_r_bg[b]
+        total = _shares(share_g, largest_n[n])
+        scale = size_n[n] / total
+        slope_g[:] = 0
+        counted, slopes = 0.0, 0.0
+        for i in range(start[n], start[n + 1]):
+            g, x = column[i], one * value[i]
+            r, m = r_g[g], share_g[g] * scale
+            if x == one:  # two of three counts
+                log_ratio, slope = float(log_r_g[g]), float(one / r)
+            else:
+                log_ratio, slope = gamma_ratio(float(x), float(r))
+            of_x = x * r / (r + m)
+            counted += x * log1p(r / m) - log_ratio + log_factorial(float(x))
+            slope_g[g] -= of_x
+            slopes -= of_x
+            sum_log_r_g[g] += weight * (of_x - r * slope)
+        loss = total * 0
+        sloped = total * 0
+        for g in range(n_genes):
+            r = r_g[g]
+            m = share_g[g] * scale
+            t = m / r
+            q = one / (one + t)
+            lp = log1p(t)
+            loss += r * lp
+            slope_g[g] += m * q
+            sloped += m * q
+            sum_log_r_g[g] += weight * r * (lp - t * q)
+        nll_n[n] = loss + counted
+        _through_softmax(share_g, slope_g, (sloped + slopes) / total, weight, sum_bias_g)
+
+
+@compiled(fastmath=FAST)
+def _zeros(share_g: Any, r_g: Any, drop_g: Any, kept_g: Any, scale: Any) -> Any:
+    """-log P(0) of a cell; the logits of a drop are overwritten by the slopes in them, `kept_g` by sigmoid(s - u)."""
+    one, zero = share_g.dtype.type(1), share_g.dtype.type(0)
+    loss = zero
+    for g in range(share_g.shape[0]):
+        u = drop_g[g]
+        d = -r_g[g] * log1p(share_g[g] * scale / r_g[g]) - u
+        e, e_d = exp(-abs(u)), exp(-abs(d))
+        both = one / ((one + e) * (one + e_d))  # one division for two
+        kept = (one if d >= zero else e_d) * (one + e) * both
+        loss += log1p((e - e_d) * (one + e) * both) - (d if d > zero else zero) + (zero if u > zero else -u)
+        drop_g[g] = (one if u >= zero else e) * (one + e_d) * both - (one - kept)
+        kept_g[g] = kept
+    return loss
+
+
+@compiled(fastmath=FAST)
+def _slopes(share_g: Any, r_g: Any, kept_g: Any, scale: Any, slope_g: Any) -> Any:
+    """Add the slope of a counted zero in the logarithm of its mean."""
+    one = share_g.dtype.type(1)
+    sloped = share_g.dtype.type(0)
+    for g in range(share_g.shape[0]):
+        m = share_g[g] * scale
+        v = kept_g[g] * m / (one + m / r_g[g])
+        slope_g[g] += v
+        sloped += v
+    return sloped
+
+
+@compiled(fastmath=FAST)
+def _dispersion(share_g: Any, r_g: Any, kept_g: Any, scale: Any, weight: Any, sum_log_r_g: Any) -> None:
+    """Add the slope of a counted zero in the logarithm of r."""
+    one = share_g.dtype.type(1)
+    for g in range(share_g.shape[0]):
+        t = share_g[g] * scale / r_g[g]
+        sum_log_r_g[g] += weight * kept_g[g] * r_g[g] * (log1p(t) - t / (one + t))
+
+
+@compiled(fastmath=FAST)
+def zero_inflated(
+    span: Any, logits: Any, largest_n: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any
+) -> None:
+    """The same with zeros dropped in: logits of both heads are overwritten by the slopes in them.
+
+    With s = log P(0) = -r log(1 + m/r) of the negative binomial and u the logit of a drop, a zero has probability
+    sigmoid(u) + sigmoid(-u) e^s, and came from the negative binomial with probability sigmoid(s - u).
+    """
+    first, last = span
+    logit_ng, drop_ng = logits
+    log_r_bg, r_bg = dispersion
+    start, column, value, size_n, group_n, weight_n = cells
+    sum_bias_g, sum_drop_g, sum_log_r_bg = sums
+    one, zero, n_genes = logit_ng.dtype.type(1), logit_ng.dtype.type(0), logit_ng.shape[1]
+    scratch = np.empty((3, n_genes), logit_ng.dtype)
+    slope_g, drop_slope_g, kept_g = scratch[0], scratch[1], scratch[2]
+    for n in range(first, last):
+        b, share_g, drop_g, weight = group_n[n], logit_ng[n], drop_ng[n], weight_n[n]
+        log_r_g, r_g, sum_log_r_g = log_r_bg[b], r_bg[b], sum_log_r_bg[b]
+        total = _shares(share_g, largest_n[n])
+        scale = size_n[n] / total
+        slope_g[:] = 0
+        drop_slope_g[:] = 0
+        counted, slopes = 0.0, 0.0
+        for i in range(start[n], start[n + 1]):  # what a count above 0 changes beside a zero
+            g, x = column[i], one * value[i]
+            r, m = r_g[g], share_g[g] * scale
+            s = -r * log1p(m / r)
+            d = s - drop_g[g]
+            e_d = exp(-abs(d))
+            dropped = (e_d if d >= zero else one) / (one + e_d)
+            if x == one:  # two of three counts
+                log_ratio, slope = float(log_r_g[g]), float(one / r)
+            else:
+                log_ratio, slope = gamma_ratio(float(x), float(r))
+            of_x, of_mean = x * r / (r + m), dropped * m * r / (r + m)
+            either = (zero if d > zero else -d) + log1p(
+                e_d
+            )  # log of both ways to a zero, less that of the counted one
+            counted += either + x * log1p(r / m) - log_ratio + log_factorial(float(x))
+            slope_g[g] += of_mean - of_x
+            slopes += of_mean - of_x
+            drop_slope_g[g] += dropped
+            sum_log_r_g[g] += weight * (of_x - r * slope - dropped * s - of_mean)
+        loss = _zeros(share_g, r_g, drop_g, kept_g, scale)
+        sloped = _slopes(share_g, r_g, kept_g, scale, slope_g)
+        _dispersion(share_g, r_g, kept_g, scale, weight, sum_log_r_g)
+        for g in range(n_genes):
+            v = weight * (drop_g[g] + drop_slope_g[g])
+            drop_g[g] = v
+            sum_drop_g[g] += v
+        nll_n[n] = loss + counted
+        _through_softmax(share_g, slope_g, (sloped + slopes) / total, weight, sum_bias_g)

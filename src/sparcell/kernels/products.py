@@ -1,0 +1,34 @@
+"""Matrix products, by the fastest library there is.
+
+oneDNN comes with torch on x86 and Linux on ARM, but torch gives float32 products to MKL or OpenBLAS; on AMD processors oneDNN is more
+than twice as fast (benchmarks/speed.md). Under `torch.autocast` to bfloat16 the factors are rounded to it and the sums are float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
+
+
+def rounded() -> bool:
+    """Whether products are to be in bfloat16."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat16: bool = False) -> Tensor:
+    """a bᵀ + bias, (n, m), without gradients. Either factor may be a transposed view."""
+    if bfloat16:
+        product_nm = torch.mm(a_nk.bfloat16(), b_mk.bfloat16().t()).float()
+        return product_nm if bias_m is None else product_nm.add_(bias_m)
+    if ONEDNN and a_nk.dtype == torch.float32:
+        return torch.ops.mkldnn._linear_pointwise(a_nk, b_mk, bias_m, "none", [], "")  # type: ignore[no-any-return]
+    return linear(a_nk, b_mk, bias_m)

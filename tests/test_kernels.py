@@ -1,0 +1,233 @@
+"""The fast paths of a training step against the plain formulas, against scipy and against numerical slopes.
+
+Suffixes: n cells, g genes, h hidden units, b batches.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+from scipy import sparse, special
+
+from cells import cells, generator
+from kinds import KINDS, layer_of, settings_of
+from planted import planted
+from sparcell import loader
+from sparcell.config import LikelihoodConfig
+from sparcell.contracts import Batch, SparseRows
+from sparcell.kernels import loops, sparse_linear, squared_distance, team
+from sparcell.kernels.squares import pays
+from sparcell.likelihoods import LIKELIHOODS
+
+N, G, H = 40, 30, 5
+FAST = [("gaussian", "gene"), ("nb", "gene"), ("zinb", "gene"), ("nb", "gene-batch"), ("zinb", "gene-batch")]
+
+
+@njit(fastmath=loops.FAST, error_model="numpy")
+def each(function, x):
+    found = np.empty_like(x)
+    for i in range(len(x)):
+        found[i] = function(x[i])
+    return found
+
+
+@njit
+def exp(x):
+    return loops.exp(x)
+
+
+@njit
+def log1p(x):
+    return loops.log1p(x)
+
+
+def test_exp_and_log1p_are_right_to_three_units_in_the_last_place():
+    draw = np.random.default_rng(0)
+    x = -np.abs(draw.normal(0, 25, 200_000)).clip(0, 86.9).astype(np.float32)
+    np.testing.assert_allclose(each(exp, x), np.exp(x.astype(np.float64)), rtol=3 * 2**-24)
+    t = np.exp(draw.uniform(-60, 60, 200_000)).astype(np.float32)
+    t = np.concatenate([t, -draw.uniform(0, 0.9, 1000).astype(np.float32)])
+    np.testing.assert_allclose(each(log1p, t), np.log1p(t.astype(np.float64)), rtol=6 * 2**-24)
+    assert each(exp, np.float32([-200, -np.inf, 0]))[:2].max() < 2e-38
+    for function in (exp, log1p):
+        assert np.isnan(each(function, np.float32([np.nan, 0.5, -0.5] * 20))[::3]).all()
+
+
+@pytest.mark.parametrize("x", [1.0, 2.0, 16.0, 17.0, 0.5, 2.5, 300.0, 1e5])
+@pytest.mark.parametrize("r", [1e-4, 0.3, 7.9, 8.0, 250.0, 2e4])
+def test_ratios_of_gamma_functions_are_scipy_s(x, r):
+    found = loops.gamma_ratio(x, r)
+    np.testing.assert_allclose(found[0], special.gammaln(x + r) - special.gammaln(r), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found[1], special.digamma(x + r) - special.digamma(r), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(loops.log_factorial(x), special.gammaln(x + 1), rtol=1e-13, atol=1e-13)
+
+
+def drawn(seed=0, high=0):
+    """Counts of which many are 0, some cells empty, `high` counts in the first entry."""
+    draw = np.random.default_rng(seed)
+    x_ng = draw.poisson(draw.gamma(0.4, 2.0, (N, G))).astype(np.float32)
+    x_ng[3], x_ng[0, 0] = 0, high
+    return x_ng
+
+
+def batches(x_ng, n_batches=0, dtype=torch.float64):
+    """The same cells twice: as sparse rows, and dense."""
+    dense = torch.from_numpy(x_ng).to(dtype)
+    batch_nb = torch.eye(max(n_batches, 1), dtype=dtype)[torch.arange(len(x_ng)) % max(n_batches, 1)]
+    plain = cells(dense, batch_nb[:, :n_batches])
+    return Batch(
+        SparseRows(sparse.csr_matrix(x_ng)), plain.size_n1, plain.batch_nb, plain.covariates_nc
+    ), plain
+
+
+def made(name, dispersion="gene", dtype=torch.float64):
+    """A likelihood with random weights and two batches, and a hidden layer to go with it."""
+    config = LikelihoodConfig(likelihood=name, dispersion=dispersion, variance=0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        likelihood = LIKELIHOODS[name](H, G, 2, config).to(dtype)
+        for weight in likelihood.parameters():
+            torch.nn.init.normal_(weight)
+    return likelihood, torch.randn((N, H), generator=generator(), dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("high", [0, 30, 100_000])
+@pytest.mark.parametrize(("name", "dispersion"), FAST)
+def test_sparse_cells_have_the_likelihood_and_slopes_of_dense_ones(name, dispersion, high, even):
+    likelihood, h_nh = made(name, dispersion)
+    weight_n = torch.ones(N, dtype=torch.float64) if even else torch.rand(N, generator=generator()).double()
+    found = []
+    for batch in batches(drawn(high=high), 2):
+        nll_n = likelihood.nll(h_nh, batch)
+        found.append(
+            (nll_n, *torch.autograd.grad((weight_n * nll_n).sum(), [h_nh, *likelihood.parameters()]))
+        )
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "dispersion"), FAST)
+def test_in_single_precision_too(name, dispersion):
+    likelihood, h_nh = made(name, dispersion, torch.float32)
+    found = []
+    for batch in batches(drawn(high=50), 2, torch.float32):
+        nll_n = likelihood.nll(h_nh, batch)
+        found.append((nll_n, *torch.autograd.grad(nll_n.mean(), [h_nh, *likelihood.parameters()])))
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=2e-5, atol=2e-5 * float(plain.detach().abs().max()))
+
+
+@pytest.mark.parametrize(("name", "dispersion"), FAST)
+def test_slopes_are_those_found_numerically(name, dispersion):
+    likelihood, h_nh = made(name, dispersion)
+    batch = batches(drawn()[:6], 2)[0]
+    names = [name for name, _ in likelihood.named_parameters()]
+
+    def nll(h_nh, *weights):
+        return torch.func.functional_call(
+            Nll(likelihood),
+            {f"likelihood.{n}": w for n, w in zip(names, weights, strict=True)},
+            (h_nh, batch),
+        )
+
+    assert torch.autograd.gradcheck(nll, (h_nh[:6], *likelihood.parameters()))
+
+
+class Nll(torch.nn.Module):
+    def __init__(self, likelihood):
+        super().__init__()
+        self.likelihood = likelihood
+
+    def forward(self, h_nh, batch):
+        return self.likelihood.nll(h_nh, batch)
+
+
+@pytest.mark.parametrize("n_hidden", [4, 100])
+def test_squared_distance_either_way_is_the_plain_one(n_hidden):
+    assert pays(N, 4)
+    assert not pays(N, 100)
+    x_ng = drawn()
+    head = torch.nn.Linear(n_hidden, G, dtype=torch.float64)
+    h_nh = torch.randn((N, n_hidden), generator=generator(), dtype=torch.float64, requires_grad=True)
+    weights = [h_nh, *head.parameters()]
+    fast_n = squared_distance(h_nh, head, SparseRows(sparse.csr_matrix(x_ng)))
+    plain_n = (head(h_nh) - torch.from_numpy(x_ng)).square().sum(dim=1)
+    torch.testing.assert_close(fast_n, plain_n, rtol=1e-10, atol=1e-10)
+    weight_n = torch.rand(N, generator=generator()).double()
+    for fast, plain in zip(
+        *(torch.autograd.grad((weight_n * n).sum(), weights) for n in (fast_n, plain_n)), strict=True
+    ):
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_linear_layer_over_sparse_cells_is_the_dense_one(dtype):
+    x_ng, layer = drawn(), torch.nn.Linear(G, H, dtype=dtype)
+    fast_nh = sparse_linear(SparseRows(sparse.csr_matrix(x_ng)), layer.weight, layer.bias)
+    plain_nh = layer(torch.from_numpy(x_ng).to(dtype))
+    torch.testing.assert_close(fast_nh, plain_nh)
+    slope_nh = torch.randn((N, H), generator=generator(), dtype=dtype)
+    for fast, plain in zip(
+        *(torch.autograd.grad(out, layer.parameters(), slope_nh) for out in (fast_nh, plain_nh)), strict=True
+    ):
+        torch.testing.assert_close(fast, plain)
+
+
+@pytest.mark.parametrize("name", ["nb", "zinb", "gaussian"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(name, bad):
+    likelihood, h_nh = made(name, dtype=torch.float32)
+    with torch.no_grad():
+        h_nh[5, 0] = bad
+    nll_n = likelihood.nll(h_nh, batches(drawn(), 2, torch.float32)[0])
+    assert not nll_n[5].isfinite()
+    assert not torch.autograd.grad(nll_n.mean(), h_nh)[0].isfinite().all()
+    if name != "gaussian":  # the expanded square mixes cells in its slopes only
+        assert nll_n[:5].isfinite().all()
+
+
+def test_blocks_are_the_same_with_any_number_of_threads(monkeypatch):
+    """So are the sums over blocks, to the bit."""
+    likelihood, h_nh = made("nb", dtype=torch.float32)
+    batch, found = batches(np.tile(drawn(), (5, 1)), 2, torch.float32)[0], []
+    for n in (1, 2, 7):
+        monkeypatch.setattr(team, "n_threads", lambda n=n: n)
+        nll_n = likelihood.nll(h_nh.repeat(5, 1), batch)
+        found.append((nll_n, *torch.autograd.grad(nll_n.mean(), likelihood.parameters())))
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_a_team_does_each_block_once_and_passes_errors_on(monkeypatch):
+    monkeypatch.setattr(team, "n_threads", lambda: 4)
+    done, lock = [], threading.Lock()
+
+    def work(first, last):
+        with lock:
+            done.extend(range(first, last))
+
+    team.over(103, 10, work)
+    assert sorted(done) == list(range(103))
+
+    def fail(first, last):
+        raise ValueError("from a block")
+
+    with pytest.raises(ValueError, match="from a block"):
+        team.over(20, 10, fail)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypatch):
+    curves = []
+    for share in (1.0, -1.0):
+        monkeypatch.setattr(loader, "SPARSE_SHARE", share)
+        settings = settings_of(kind, epochs=20, patience=0)
+        model = settings.fit(planted(), layer=layer_of(kind), silent=True)
+        curves.append(model.history["loss"].to_numpy())
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    assert np.abs(curves[0] - curves[1]).max() > 0 or kind[1] == "poisson"  # two paths, not one
