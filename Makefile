@@ -1,11 +1,12 @@
-# Two commands: `make study` runs the whole comparison on PBMC3k, `make test` checks everything.
+# Two commands: `make study` runs the whole comparison on PBMC3k, `make test` checks everything. `make bench` times training beside
+# scvi-tools, which gets an environment of its own.
 # Needs python3 (3.11 to 3.13) and make; all else goes into .venv, pinned by constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= study
 
-.PHONY: study test lint clean
+.PHONY: study test bench clean
 
 study: .venv/installed
 	$(BIN)/sparcell study --out $(STUDY) --resume
@@ -15,6 +16,14 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench: .venv/installed .venv-peer/installed
+	$(BIN)/python benchmarks/speed.py --peer .venv-peer/bin/python --out benchmarks/speed-here.md
+
+.venv-peer/installed: Makefile
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet torch==2.13.0 scvi-tools==1.4.2 'pandas<3'
+	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,4 +35,4 @@ test: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-peer

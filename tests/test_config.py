@@ -45,6 +45,7 @@ OUT_OF_RANGE = {
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
         "weight_decay": [-0.1, NAN, INF],
         "schedule": ["linear", None],
+        "precision": ["float64", None],
         "held_out": [-0.1, 1.0, NAN],
         "tolerance": [-0.1, 1.0, NAN],
         "patience": [-1, 2.5],

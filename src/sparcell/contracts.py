@@ -16,7 +16,7 @@ from torch import nn
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csc_matrix, csr_matrix
     from torch import Tensor
 
     from sparcell.config import LikelihoodConfig
@@ -33,6 +33,11 @@ class SparseRows:
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
         return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+
+    @cached_property
+    def by_gene(self) -> csc_matrix:
+        """The same column by column, made when first asked for."""
+        return self.matrix.tocsc()
 
     def dense(self) -> Tensor:
         """The cells as a dense matrix, (n, g)."""

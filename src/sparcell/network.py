@@ -10,7 +10,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
@@ -157,10 +156,7 @@ class Network(nn.Module):
         """The same, not standardised, as sparse rows: a count of 0 stays 0."""
         if not self.likelihood.counts:
             return cells
-        x_ng = cells.matrix.copy()
-        scale_n = (TARGET_SUM / size_n1).squeeze(1).numpy()
-        x_ng.data = np.log1p(x_ng.data * np.repeat(scale_n, np.diff(x_ng.indptr)))
-        return SparseRows(x_ng)
+        return kernels.log_scaled(cells, (TARGET_SUM / size_n1).squeeze(1))
 
     def posterior(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0

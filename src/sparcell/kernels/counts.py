@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.autograd import Function
 
-from sparcell.kernels import loops, team
+from sparcell.kernels import count_loops, team
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
+TABLED = 16
+"""Counts below this are looked up; with several batches, of which each has a table, fewer."""
 
 
 class _Given:
-    """What the cells are, for the loops."""
+    """What the cells are, for the count_loops."""
 
     def __init__(
         self, cells: SparseRows, size_n1: Tensor, group_n: Tensor | None, dtype: torch.dtype
@@ -77,7 +79,7 @@ def _evaluate(
     ]
     largest_n = logits[0].amax(dim=1).numpy()
     nll_n = torch.empty(given.n_cells, dtype=h_nh.dtype)
-    dispersion = (log_r_bg.detach().numpy(), log_r_bg.detach().exp().numpy())
+    dispersion = tabled(log_r_bg.detach())
     n_blocks = -(-given.n_cells // CELLS)
     sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*heads[1::2], log_r_bg)]
     cells, arrays, whole = (
@@ -89,12 +91,22 @@ def _evaluate(
     def work(first: int, last: int) -> None:
         own = tuple(part[first // CELLS].numpy() for part in sums)
         if len(arrays) == 1:
-            loops.negative_binomial((first, last), arrays[0], largest_n, dispersion, cells, whole, own)
+            count_loops.negative_binomial((first, last), arrays[0], largest_n, dispersion, cells, whole, own)
         else:
-            loops.zero_inflated((first, last), arrays, largest_n, dispersion, cells, whole, own)
+            count_loops.zero_inflated((first, last), arrays, largest_n, dispersion, cells, whole, own)
 
     team.over(given.n_cells, CELLS, work)
     return nll_n, logits, [part.sum(dim=0) for part in sums]
+
+
+def tabled(log_r_bg: Tensor) -> tuple[NDArray[Any], ...]:
+    """r, and for small counts what the negative binomial needs of it: `count_loops.ways`."""
+    r_bg, log_r = log_r_bg.exp().numpy(), log_r_bg.numpy()
+    n_batches, n_genes = r_bg.shape
+    ways_bkg, slope_bkg = np.empty((2, n_batches, max(2, TABLED // n_batches), n_genes), r_bg.dtype)
+    for b in range(n_batches):
+        count_loops.table_ways(log_r[b], r_bg[b], ways_bkg[b], slope_bkg[b])
+    return r_bg, ways_bkg, slope_bkg
 
 
 def head(n_hidden: int, n_genes: int) -> torch.nn.Linear:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch.autograd import Function
 
-from sparcell.kernels import loops, team
+from sparcell.kernels import sparse_loops, team
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,16 +43,28 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
 def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
     """x W, (n, h), without gradients."""
     x_ng = cells.matrix
-    out_nh = torch.empty((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
+    out_nh = torch.zeros((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
     given = (x_ng.indptr, x_ng.indices, x_ng.data, weight_gh.detach().numpy(), out_nh.numpy())
-    team.over(len(out_nh), CELLS, lambda first, last: loops.rows_times(first, last, *given))
+    team.over(len(out_nh), CELLS, lambda first, last: sparse_loops.add_rows_times(first, last, *given))
     return out_nh
 
 
-def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
-    """xᵀ y, (g, h), without gradients: gene by gene, so that no two threads add to the same row."""
-    by_gene = cells.matrix.tocsc()
-    out_gh = torch.empty((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
-    given = (by_gene.indptr, by_gene.indices, by_gene.data, slope_nh.contiguous().numpy(), out_gh.numpy())
-    team.over(len(out_gh), GENES, lambda first, last: loops.rows_times(first, last, *given))
+def log_scaled(cells: SparseRows, scale_n: Tensor) -> SparseRows:
+    """log(1 + scale · x), each cell with its scale, at least 0."""
+    x_ng = cells.matrix
+    value = np.log1p(x_ng.data * np.repeat(scale_n.numpy(), np.diff(x_ng.indptr)))
+    return type(cells)(sparse.csr_matrix((value, x_ng.indices, x_ng.indptr), shape=x_ng.shape, copy=False))
+
+
+def columns_times(cells: SparseRows, slope_nh: Tensor, onto_gh: Tensor | None = None) -> Tensor:
+    """xᵀ y, (g, h), without gradients, added to `onto_gh` in place where given.
+
+    Gene by gene, so that no two threads add to the same row.
+    """
+    x_gn = cells.by_gene
+    out_gh = onto_gh
+    if out_gh is None:
+        out_gh = torch.zeros((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
+    given = (x_gn.indptr, x_gn.indices, x_gn.data, slope_nh.contiguous().numpy(), out_gh.numpy())
+    team.over(len(out_gh), GENES, lambda first, last: sparse_loops.add_rows_times(first, last, *given))
     return out_gh

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch.autograd import Function
 
-from sparcell.kernels import loops, team
+from sparcell.kernels import sparse_loops, team
 from sparcell.kernels.linear import CELLS, columns_times, rows_times
 from sparcell.kernels.products import product, rounded
 
@@ -36,11 +35,11 @@ class _SquaredDistance(Function):
         gram_hh = product(weight_gh.t(), weight_gh.t())
         pull_h, pulled_nh = weight_gh.t() @ bias_g, rows_times(cells, weight_gh)
         half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
-        x_bias_n = torch.from_numpy(cells.matrix @ bias_g.numpy())
-        x_square_n = torch.from_numpy(np.asarray(cells.matrix.multiply(cells.matrix).sum(axis=1))).squeeze(1)
+        x_ng, sums_n2 = cells.matrix, torch.empty((len(h_nh), 2), dtype=h_nh.dtype)
+        sparse_loops.row_sums(x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), sums_n2.numpy())
         ctx.cells = cells
         ctx.save_for_backward(h_nh, weight_gh, bias_g, half_nh)
-        constant_n = bias_g.square().sum() - 2 * x_bias_n + x_square_n
+        constant_n = bias_g.square().sum() - 2 * sums_n2[:, 0] + sums_n2[:, 1]
         return (h_nh * (half_nh + pull_h - pulled_nh)).sum(dim=1) + constant_n
 
     @staticmethod
@@ -48,11 +47,11 @@ class _SquaredDistance(Function):
         twice_n1 = 2 * upstream[0][:, None]
         h_nh, weight_gh, bias_g, half_nh = ctx.saved_tensors
         weighed_nh = twice_n1 * h_nh
-        # one sparse product for both: the column of weights gives the slope in the bias
-        pulled = columns_times(ctx.cells, torch.cat([weighed_nh, twice_n1], dim=1))
-        weight_slope_gh = product(weight_gh, product(weighed_nh.t(), h_nh.t()))
-        weight_slope_gh.addr_(bias_g, weighed_nh.sum(dim=0)).sub_(pulled[:, :-1])
-        bias_slope_g = weight_gh @ weighed_nh.sum(dim=0) + bias_g * twice_n1.sum() - pulled[:, -1]
+        weighed_h = weighed_nh.sum(dim=0)
+        weight_slope_gh = product(weight_gh, product(weighed_nh.t(), h_nh.t())).addr_(bias_g, weighed_h)
+        columns_times(ctx.cells, -weighed_nh, weight_slope_gh)
+        pulled_g = torch.from_numpy(ctx.cells.by_gene.T @ twice_n1.squeeze(1).numpy())
+        bias_slope_g = weight_gh @ weighed_h + bias_g * twice_n1.sum() - pulled_g
         return None, twice_n1 * half_nh, weight_slope_gh, bias_slope_g
 
 
@@ -65,7 +64,7 @@ class _PlainSquaredDistance(Function):
         residual_ng = product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
         x_ng = cells.matrix
         given = (x_ng.indptr, x_ng.indices, x_ng.data, residual_ng.numpy())
-        team.over(len(h_nh), CELLS, lambda first, last: loops.subtract(first, last, *given))
+        team.over(len(h_nh), CELLS, lambda first, last: sparse_loops.subtract(first, last, *given))
         ctx.save_for_backward(h_nh, weight_gh, residual_ng)
         square_n: Tensor = torch.linalg.vector_norm(residual_ng, dim=1).square()
         return square_n

@@ -1,26 +1,24 @@
-"""The loops themselves, compiled: one cell after another, all of its genes.
+"""Negative binomials, plain and zero-inflated, compiled: one cell after another, all of its genes.
 
-Each loop without conditions over the genes becomes vector instructions; what needs a gamma function is done at the counts above 0 only.
+Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
 For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the
-last place; for float64 they are the C library's. NaN stays NaN. All in one file, because what is kept on disk is renewed when the file of
-a loop changes, not when that of a function it calls does. Suffixes: n cells, g genes, h hidden units, b batches; `sum_` is summed over
-the cells first … last - 1.
+last place; for float64 they are the C library's. NaN stays NaN. They stand here and not in a file of their own, because what is kept on
+disk is renewed when the file of a loop changes, not when that of a function it calls does. Suffixes: n cells, g genes, b batches, k counts;
+`sum_` is summed over the cells first … last - 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-f = np.float32
+from sparcell.kernels.jit import FAST, compiled
 
-FAST = {"reassoc", "contract", "nsz"}
-"""Sums may be taken in any order, so that they can be vectors; NaN and infinity keep their meaning."""
+f = np.float32
 
 LOG2E = f(1.4426950408889634)
 ROUND, ROUND_BITS = f(12582912.0), np.int32(0x4B400000)
@@ -33,18 +31,6 @@ ENOUGH = 8.0
 """From here on Stirling's series is used; its error is below 1e-11."""
 MOST_FACTORS = 16.0
 LOG_FACTORIALS = np.array([math.lgamma(x + 1) for x in range(256)])
-
-
-def compiled(**options: Any) -> Callable[[Any], Any]:
-    """Compile when first called, without the interpreter's lock; keep the result on disk where there is a place for it."""
-
-    def decorate(function: Any) -> Any:
-        try:
-            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            return njit(nogil=True, error_model="numpy", **options)(function)
-
-    return decorate
 
 
 def _bits_of(context: Any, x: Any) -> Any:
@@ -178,24 +164,29 @@ def log_factorial(x: Any) -> Any:
     return math.lgamma(x + 1)
 
 
-@compiled(fastmath=FAST)
-def rows_times(first: Any, last: Any, start: Any, column: Any, value: Any, weight: Any, out_nh: Any) -> None:
-    """Sparse rows times a dense matrix: out[n] = Σ value · weight[column]."""
-    for n in range(first, last):
-        row = out_nh[n]
-        row[:] = 0
-        for i in range(start[n], start[n + 1]):
-            other, x = weight[column[i]], value[i]
-            for h in range(row.shape[0]):
-                row[h] += x * other[h]
+@njit(nogil=True, error_model="numpy", fastmath=False)
+def ways(x: Any, r: Any) -> Any:
+    """log Gamma(x + r) - log Gamma(r) - log x!, and its derivative by r."""
+    log_ratio, slope = gamma_ratio(x, r)
+    return log_ratio - log_factorial(x), slope
 
 
 @compiled(fastmath=FAST)
-def subtract(first: Any, last: Any, start: Any, column: Any, value: Any, out_ng: Any) -> None:
-    """Take sparse rows off a dense matrix."""
-    for n in range(first, last):
-        for i in range(start[n], start[n + 1]):
-            out_ng[n, column[i]] -= value[i]
+def table_ways(log_r_g: Any, r_g: Any, ways_kg: Any, slope_kg: Any) -> None:
+    """Fill in `ways` of the counts 0, 1, 2, …: most counts are small, and a gene has one r for all of its cells."""
+    ways_kg[0, :] = 0
+    slope_kg[0, :] = 0
+    one = r_g.dtype.type(1)
+    for k in range(1, ways_kg.shape[0]):
+        above, constant = r_g.dtype.type(k - 1), r_g.dtype.type(math.log(k))
+        ways_g, fewer_g, slope_g, less_g = ways_kg[k], ways_kg[k - 1], slope_kg[k], slope_kg[k - 1]
+        for g in range(r_g.shape[0]):
+            slope_g[g] = less_g[g] + one / (r_g[g] + above)
+        if k == 1:  # 1 + (r - 1) would lose the digits of a small r
+            ways_g[:] = log_r_g
+        else:
+            for g in range(r_g.shape[0]):
+                ways_g[g] = fewer_g[g] + log1p(r_g[g] + above - one) - constant
 
 
 @compiled(fastmath=FAST)
@@ -219,35 +210,52 @@ def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any,
 
 
 @compiled(fastmath=FAST)
+def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x: Any) -> Any:
+    """Σ x log(1 + r/m) over a cell's counts above 0; `of_x` becomes x r / (r + m), the count's part of the slope in log m."""
+    one, n_counts = share_g.dtype.type(1), column.shape[0]
+    ratio = np.empty(n_counts, share_g.dtype)
+    for i in range(n_counts):  # gathered first: what follows is then a vector loop
+        ratio[i] = r_g[column[i]] / (share_g[column[i]] * scale)
+    loss = share_g.dtype.type(0)
+    for i in range(n_counts):
+        x = one * value[i]
+        loss += x * log1p(ratio[i])
+        of_x[i] = x * ratio[i] / (one + ratio[i])
+    return loss
+
+
+@compiled(fastmath=FAST)
 def negative_binomial(
     span: Any, logit_ng: Any, largest_n: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any
 ) -> None:
     """-log p of each cell; the logits are overwritten by its slope in them, times the cell's weight."""
     first, last = span
-    log_r_bg, r_bg = dispersion
+    r_bg, ways_bkg, slope_bkg = dispersion
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_log_r_bg = sums
     one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
-    slope_g = np.empty(n_genes, logit_ng.dtype)
+    slope_g, of_x = np.empty(n_genes, logit_ng.dtype), np.empty(n_genes, logit_ng.dtype)
     for n in range(first, last):
         b, share_g, weight = group_n[n], logit_ng[n], weight_n[n]
-        log_r_g, r_g, sum_log_r_g = log_r_bg[b], r_bg[b], sum_log_r_bg[b]
+        r_g, ways_kg, slope_kg, sum_log_r_g = r_bg[b], ways_bkg[b], slope_bkg[b], sum_log_r_bg[b]
+        n_tabled = ways_kg.shape[0]
         total = _shares(share_g, largest_n[n])
         scale = size_n[n] / total
         slope_g[:] = 0
-        counted, slopes = 0.0, 0.0
-        for i in range(start[n], start[n + 1]):
-            g, x = column[i], one * value[i]
-            r, m = r_g[g], share_g[g] * scale
-            if x == one:  # two of three counts
-                log_ratio, slope = float(log_r_g[g]), float(one / r)
+        slopes = 0.0
+        counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
+        counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
+        for i in range(counts[0].shape[0]):
+            g, x = counts[0][i], counts[1][i]
+            k = int(x)
+            if k < n_tabled and k == x:
+                log_ways, slope = ways_kg[k, g], slope_kg[k, g]
             else:
-                log_ratio, slope = gamma_ratio(float(x), float(r))
-            of_x = x * r / (r + m)
-            counted += x * log1p(r / m) - log_ratio + log_factorial(float(x))
-            slope_g[g] -= of_x
-            slopes -= of_x
-            sum_log_r_g[g] += weight * (of_x - r * slope)
+                log_ways, slope = ways(float(x), float(r_g[g]))
+            counted -= log_ways
+            slope_g[g] -= of_x[i]
+            slopes -= of_x[i]
+            sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
         loss = total * 0
         sloped = total * 0
         for g in range(n_genes):
@@ -262,6 +270,25 @@ def negative_binomial(
             sum_log_r_g[g] += weight * r * (lp - t * q)
         nll_n[n] = loss + counted
         _through_softmax(share_g, slope_g, (sloped + slopes) / total, weight, sum_bias_g)
+
+
+@compiled(fastmath=FAST)
+def _either_way(column: Any, share_g: Any, r_g: Any, drop_g: Any, scale: Any) -> Any:
+    """Σ log(e^u + e^s) - s over the genes of a cell's counts above 0: what they would cost more if they were zeros."""
+    zero, n_counts = share_g.dtype.type(0), column.shape[0]
+    gathered = np.empty((2, n_counts), share_g.dtype)
+    log_zero, logit = gathered[0], gathered[1]
+    for i in range(n_counts):
+        log_zero[i], logit[i] = share_g[column[i]] * scale / r_g[column[i]], drop_g[column[i]]
+    for i in range(n_counts):
+        log_zero[i] = log1p(log_zero[i])
+    for i in range(n_counts):
+        log_zero[i] *= -r_g[column[i]]
+    loss = zero
+    for i in range(n_counts):
+        d = log_zero[i] - logit[i]
+        loss += (zero if d > zero else -d) + log1p(exp(-abs(d)))
+    return loss
 
 
 @compiled(fastmath=FAST)
@@ -314,45 +341,41 @@ def zero_inflated(
     """
     first, last = span
     logit_ng, drop_ng = logits
-    log_r_bg, r_bg = dispersion
+    r_bg, ways_bkg, slope_bkg = dispersion
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_drop_g, sum_log_r_bg = sums
-    one, zero, n_genes = logit_ng.dtype.type(1), logit_ng.dtype.type(0), logit_ng.shape[1]
+    one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
     scratch = np.empty((3, n_genes), logit_ng.dtype)
-    slope_g, drop_slope_g, kept_g = scratch[0], scratch[1], scratch[2]
+    slope_g, of_x, kept_g = scratch[0], scratch[1], scratch[2]
     for n in range(first, last):
         b, share_g, drop_g, weight = group_n[n], logit_ng[n], drop_ng[n], weight_n[n]
-        log_r_g, r_g, sum_log_r_g = log_r_bg[b], r_bg[b], sum_log_r_bg[b]
+        r_g, ways_kg, slope_kg, sum_log_r_g = r_bg[b], ways_bkg[b], slope_bkg[b], sum_log_r_bg[b]
+        n_tabled = ways_kg.shape[0]
         total = _shares(share_g, largest_n[n])
         scale = size_n[n] / total
         slope_g[:] = 0
-        drop_slope_g[:] = 0
-        counted, slopes = 0.0, 0.0
-        for i in range(start[n], start[n + 1]):  # what a count above 0 changes beside a zero
-            g, x = column[i], one * value[i]
-            r, m = r_g[g], share_g[g] * scale
-            s = -r * log1p(m / r)
-            d = s - drop_g[g]
-            e_d = exp(-abs(d))
-            dropped = (e_d if d >= zero else one) / (one + e_d)
-            if x == one:  # two of three counts
-                log_ratio, slope = float(log_r_g[g]), float(one / r)
-            else:
-                log_ratio, slope = gamma_ratio(float(x), float(r))
-            of_x, of_mean = x * r / (r + m), dropped * m * r / (r + m)
-            either = (zero if d > zero else -d) + log1p(
-                e_d
-            )  # log of both ways to a zero, less that of the counted one
-            counted += either + x * log1p(r / m) - log_ratio + log_factorial(float(x))
-            slope_g[g] += of_mean - of_x
-            slopes += of_mean - of_x
-            drop_slope_g[g] += dropped
-            sum_log_r_g[g] += weight * (of_x - r * slope - dropped * s - of_mean)
+        counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
+        counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
+        counted += _either_way(counts[0], share_g, r_g, drop_g, scale)
         loss = _zeros(share_g, r_g, drop_g, kept_g, scale)
+        slopes = 0.0
+        for i in range(counts[0].shape[0]):  # a count above 0 was not dropped
+            g, x = counts[0][i], counts[1][i]
+            k = int(x)
+            if k < n_tabled and k == x:
+                log_ways, slope = ways_kg[k, g], slope_kg[k, g]
+            else:
+                log_ways, slope = ways(float(x), float(r_g[g]))
+            counted -= log_ways
+            slope_g[g] -= of_x[i]
+            slopes -= of_x[i]
+            sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
+            drop_g[g] += one - kept_g[g]
+            kept_g[g] = one
         sloped = _slopes(share_g, r_g, kept_g, scale, slope_g)
         _dispersion(share_g, r_g, kept_g, scale, weight, sum_log_r_g)
         for g in range(n_genes):
-            v = weight * (drop_g[g] + drop_slope_g[g])
+            v = weight * drop_g[g]
             drop_g[g] = v
             sum_drop_g[g] += v
         nll_n[n] = loss + counted

@@ -1,0 +1,252 @@
+"""How long training takes, beside scvi-tools in its own environment: `make bench`.
+
+    python benchmarks/speed.py --peer PYTHON [--rounds 5] [--cases NAME …] [--out FILE.md]
+
+Each case trains the same network on the same cells, ours and the peer's by turns, each time in a new process; what counts is the median
+epoch of a run (the first one left out: it holds the compilation), and of these the median over the rounds. The arithmetic limit is the
+time of a step's dense matrix products alone, by torch and by the faster library that sparcell uses, measured in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+THREADS = os.cpu_count() or 1
+EPOCHS = 6
+HERE = Path(__file__)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The network of scvi-tools' defaults, 128 hidden units and 10 latents, over a likelihood."""
+
+    likelihood: str
+    n_genes: int
+    batch_size: int
+    precision: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.likelihood}-{self.n_genes}-{self.batch_size}-{self.precision}"
+
+
+CASES = [
+    Case("nb", 13714, 256, "float32", "1/8"),
+    Case("nb", 13714, 256, "bfloat16", "1/12"),
+    Case("zinb", 13714, 256, "float32", "1/8"),
+    Case("zinb", 13714, 256, "bfloat16", "1/12"),
+    Case("nb", 2000, 128, "float32", "1/5"),
+    Case("nb", 2000, 256, "float32", "1/5"),
+]
+
+
+def cells(n_genes: int) -> Any:
+    """Counts of the 2,638 cells of PBMC3k that pass quality control, on all 13,714 genes or on the most variable ones."""
+    import sparcell as sp
+
+    adata = sp.datasets.pbmc3k()
+    sp.pp.seurat(adata)
+    kept = adata if n_genes >= adata.n_vars else adata[:, adata.var["highly_variable"]]
+    counts = kept.copy()
+    counts.X = kept.layers["counts"].copy()
+    return counts
+
+
+def ours(path: str, case: Case) -> dict[str, Any]:
+    """Train in this process and tell the epochs' seconds."""
+    import sparcell as sp
+
+    adata = sp.io.read(path)
+    import torch
+
+    torch.set_num_threads(THREADS)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = sp.BetaVAE(
+        likelihood=case.likelihood,
+        n_latent=10,
+        encoder=(128,),
+        decoder=(128,),
+        batch_size=case.batch_size,
+        held_out=0.0,
+        patience=0,
+        epochs=EPOCHS,
+        precision=case.precision,
+    ).fit(adata, silent=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": model.history["seconds"].tolist(),
+        "peak_mb": peak / 1024,
+        "more_mb": (peak - before) / 1024,
+        "limit": limit(case),
+    }
+
+
+def limit(case: Case) -> dict[str, float]:
+    """Seconds of the dense products of a step: two for the encoder, three for each head."""
+    import torch
+
+    from sparcell.kernels.products import product
+
+    n, g, h = case.batch_size, case.n_genes, 128
+    x_ng, weight_gh, h_nh = torch.rand(n, g), torch.rand(g, h), torch.rand(n, h)
+    logit_ng = torch.rand(n, g)
+    n_heads = 2 if case.likelihood == "zinb" else 1
+    found = {}
+    for name, by in (("torch", lambda a, b: torch.mm(a, b.t())), ("onednn", product)):
+        seconds = [
+            fastest(lambda by=by: by(x_ng, weight_gh.t())),
+            fastest(lambda by=by: by(h_nh.t(), x_ng.t())),
+            n_heads * fastest(lambda by=by: by(h_nh, weight_gh)),
+            n_heads * fastest(lambda by=by: by(logit_ng, weight_gh.t())),
+            n_heads * fastest(lambda by=by: by(h_nh.t(), logit_ng.t())),
+        ]
+        found[name] = sum(seconds)
+    return found
+
+
+def fastest(work: Callable[[], Any]) -> float:
+    """Median of fifteen."""
+    taken = []
+    for _ in range(16):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:])
+
+
+def peer(path: str, case: Case) -> dict[str, Any]:
+    """Train scvi-tools' SCVI in this process and tell the epochs' seconds."""
+    import logging
+    import warnings
+
+    import anndata
+    import lightning.pytorch as lightning
+    import scvi
+    import torch
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(THREADS)
+    seconds: list[float] = []
+
+    class Clock(lightning.Callback):  # type: ignore[misc]
+        start = 0.0
+
+        def on_train_epoch_start(self, *given: Any) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_epoch_end(self, *given: Any) -> None:
+            seconds.append(time.perf_counter() - self.start)
+
+    adata = anndata.read_h5ad(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scvi.model.SCVI.setup_anndata(adata)
+    model = scvi.model.SCVI(adata, n_hidden=128, n_latent=10, n_layers=1, gene_likelihood=case.likelihood)
+    model.train(
+        max_epochs=EPOCHS,
+        batch_size=case.batch_size,
+        train_size=1.0,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        logger=False,
+        callbacks=[Clock()],
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "peak_mb": peak / 1024, "more_mb": (peak - before) / 1024}
+
+
+def spawned(python: str, role: str, path: Path, case: Case) -> dict[str, Any]:
+    """Run one training in a new process."""
+    command = [python, str(HERE), role, str(path), case.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result["epoch"] = statistics.median(result["seconds"][1:])
+    return result
+
+
+def row(case: Case, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
+    """One line of the table."""
+    own, other = ([run["epoch"] for run in runs] for runs in (mine, theirs))
+    steps = -(-2638 // case.batch_size)
+    limits = {name: statistics.median(run["limit"][name] for run in mine) for name in ("torch", "onednn")}
+    step = statistics.median(own) / steps
+    cells = [
+        case.name,
+        spread(own),
+        spread(other),
+        f"1/{statistics.median(other) / statistics.median(own):.1f}",
+        case.target,
+        f"{step * 1e3:.1f}",
+        f"{step / limits['torch']:.2f}",
+        f"{step / limits['onednn']:.2f}",
+        f"{statistics.median(run['more_mb'] for run in mine):.0f}",
+        f"{statistics.median(run['more_mb'] for run in theirs):.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def spread(seconds: list[float]) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
+
+
+HEAD = (
+    "| case | sparcell, s an epoch | scvi-tools, s an epoch | ratio | target | ms a step | × products by torch.mm | × by oneDNN | "
+    "MB beyond the data | peer's |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Parse the command line; a process of its own for each training."""
+    if sys.argv[1:2] in (["ours"], ["peer"]):
+        case = next(case for case in CASES if case.name == sys.argv[3])
+        print(json.dumps((ours if sys.argv[1] == "ours" else peer)(sys.argv[2], case)))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peer", required=True, help="python of the environment that has scvi-tools")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    lines = [
+        f"{datetime.date.today()}, {platform.machine()}, {THREADS} cores, Python {platform.python_version()}",
+        "",
+        HEAD,
+    ]
+    print("\n".join(lines))
+    with tempfile.TemporaryDirectory() as folder:
+        for case in (case for case in CASES if case.name in given.cases):
+            path = Path(folder) / f"{case.n_genes}.h5ad"
+            if not path.exists():
+                cells(case.n_genes).write_h5ad(path)
+            mine, theirs = [], []
+            for _ in range(given.rounds):
+                mine.append(spawned(sys.executable, "ours", path, case))
+                theirs.append(spawned(given.peer, "peer", path, case))
+            lines.append(row(case, mine, theirs))
+            print(lines[-1], flush=True)
+    if given.out:
+        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""How loops are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+FAST = {"reassoc", "contract", "nsz"}
+"""Sums may be taken in any order, so that they can be vectors; NaN and infinity keep their meaning."""
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Compile when first called, without the interpreter's lock; keep the result on disk where there is a place for it."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written
+            return njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorate
