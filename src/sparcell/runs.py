@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io as bytes_io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -116,19 +117,25 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
         silent=scene.silent,
     )
     train_seconds = time.perf_counter() - started
-    codes = model.codes(adata)
-    arrays, embedding = mapped(scene, codes.mean_nk, row.estimator.seed)
+    codes, seed = model.codes(adata), row.estimator.seed
+    with ThreadPoolExecutor(
+        1
+    ) as beside:  # neither map keeps all cores busy; the maps are the same to the bit
+        deep = (
+            beside.submit(embed.tsne, codes.mean_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
+            if whole
+            else None
+        )
+        arrays, embedding = mapped(scene, codes.mean_nk, seed)
     arrays |= {name: model.history[name].to_numpy() for name in HISTORY}
     arrays |= {"train_seconds": np.array(train_seconds), "live_k": codes.live_k}
     if row.estimator.generative:
         arrays["kl_k"] = codes.kl_k
     if codes.gamma_nk is not None:
         arrays["gamma_nk"] = codes.gamma_nk
-    if whole:
-        arrays["tsne3d_n3"] = np.asarray(
-            embed.tsne(codes.mean_nk, n_components=3, perplexity=scene.perplexity, seed=row.estimator.seed)
-        )
-        arrays |= _generated(scene, model, embedding, codes.mean_nk, row.estimator.seed)
+    if deep is not None:
+        arrays["tsne3d_n3"] = np.asarray(deep.result())
+        arrays |= _generated(scene, model, embedding, codes.mean_nk, seed)
     return Run(arrays), model
 
 
