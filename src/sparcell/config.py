@@ -51,6 +51,11 @@ class NetworkConfig:
     decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = by_kind(
         (16, 32, 128), (128,)
     )
+    effects: Annotated[
+        Literal["free", "additive", "nonnegative"],
+        "How latents reach the genes: free (the decoder's layers), additive (each latent has effects of its own on the genes, and they add "
+        "up) or nonnegative (additive, and no effect is below 0). The last two have no decoder layers.",
+    ] = "free"
     norm: Annotated[Literal["none", "layer"], "Normalisation of each hidden layer, before its ReLU."] = (
         by_kind("none", "layer")
     )
@@ -80,6 +85,7 @@ class NetworkConfig:
                 holds = isinstance(widths, list | tuple) and len(widths) > 0
                 holds = holds and all(is_whole(width, 1) for width in widths)
                 require(holds, name, widths, "one or more widths of at least 1")
+        require_choice(NetworkConfig, "effects", self.effects)
         require_choice(NetworkConfig, "norm", self.norm)
         require_number("input_dropout", self.input_dropout, above=0, below=1, or_equal=True)
         require_number("dropout", self.dropout, above=0, below=1, or_equal=True)
