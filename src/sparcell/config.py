@@ -144,9 +144,14 @@ class TrainConfig:
         int,
         "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",
     ] = by_kind(0, 50)
-    warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
-        by_kind(0.0, 0.3)
-    )
+    warmup: Annotated[
+        float, "Share of the run during which the weight of the KL goes from its start to beta."
+    ] = by_kind(0.0, 0.3)
+    warmup_start: Annotated[
+        float,
+        "Weight of the KL when the warm-up begins, in units of beta: 0 lets it grow; above 1 it falls, so that latents which say the same "
+        "as others do not last.",
+    ] = 0.0
     clip: Annotated[float, "Longest gradient of a step; a longer one is shortened to it. 0 for no limit."] = (
         by_kind(0.0, 5.0)
     )
@@ -165,6 +170,7 @@ class TrainConfig:
         require_number("tolerance", self.tolerance, above=0, below=1, or_equal=True)
         require_whole("patience", self.patience, 0)
         require_number("warmup", self.warmup, above=0, below=1, or_equal=True)
+        require_number("warmup_start", self.warmup_start, above=0, or_equal=True)
         require_number("clip", self.clip, above=0, or_equal=True)
         require_whole("seed", self.seed, 0)
 
