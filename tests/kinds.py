@@ -18,7 +18,7 @@ VARIANTS = {
 """Settings that change how a model is built, by the third word of a kind."""
 KINDS = [(model, likelihood) for model in MODELS for likelihood in LIKELIHOODS]
 KINDS += [("beta-vsc", likelihood, "readable") for likelihood in LIKELIHOODS]
-KINDS += [("beta-vae", "nb", "additive"), ("autoencoder", "gaussian", "additive")]
+KINDS += [("beta-vae", "nb", "additive")]
 EXPRESSION = [kind for kind in KINDS if not LIKELIHOODS[kind[1]].counts]
 COUNTED = [kind for kind in KINDS if LIKELIHOODS[kind[1]].counts]
 ONE_OF_EACH = [(model, likelihood) for model in MODELS for likelihood in ("gaussian", "nb")]
