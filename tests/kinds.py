@@ -1,4 +1,4 @@
-"""All models over all likelihoods, with settings that train quickly, and what each kind reads of the planted cells."""
+"""All models over all likelihoods, some built another way, with settings that train quickly, and what each kind reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from planted import COUNTS, QUICK
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 
+VARIANTS = {
+    "readable": {"effects": "nonnegative", "slab": "positive", "components": 1},
+    "additive": {"effects": "additive"},
+}
+"""Settings that change how a model is built, by the third word of a kind."""
 KINDS = [(model, likelihood) for model in MODELS for likelihood in LIKELIHOODS]
+KINDS += [("beta-vsc", likelihood, "readable") for likelihood in LIKELIHOODS]
+KINDS += [("beta-vae", "nb", "additive")]
 EXPRESSION = [kind for kind in KINDS if not LIKELIHOODS[kind[1]].counts]
 COUNTED = [kind for kind in KINDS if LIKELIHOODS[kind[1]].counts]
 ONE_OF_EACH = [(model, likelihood) for model in MODELS for likelihood in ("gaussian", "nb")]
@@ -46,9 +53,12 @@ def with_matrix(kind, adata, x_ng):
 
 def settings_of(kind, **changes):
     """Settings that train quickly, of a model over a likelihood."""
-    model, likelihood = kind
+    model, likelihood, *variant = kind
     quick = COUNTS if explains_counts(kind) else QUICK
-    wanted = {**quick, "seed": 1, "likelihood": likelihood, **changes}
+    wanted = {**quick, "seed": 1, "likelihood": likelihood}
+    for name in variant:
+        wanted |= VARIANTS[name]
+    wanted |= changes
     accepted = {field.name for field in fields(MODELS[model])}
     return MODELS[model](**{name: value for name, value in wanted.items() if name in accepted})
 

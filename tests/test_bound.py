@@ -22,6 +22,7 @@ from sparcell.likelihoods import Gaussian
 from sparcell.model import Model
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
+from sparcell.models.beta_vsc import SLABS
 from sparcell.objective import negative_elbo
 from sparcell.schema import Schema
 
@@ -39,8 +40,19 @@ CASES = {
     "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "variance": 0.3, **ONE}, 4),
     "beta-vsc, two latents": ("beta-vsc", {"n_latent": 2, "alpha": 0.6, **ONE}, 4),
     "beta-vsc, counts": ("beta-vsc", {"n_latent": 2, "likelihood": "nb", **ONE}, 4),
+    "beta-vsc, positive": ("beta-vsc", {"n_latent": 1, "variance": 0.6, "slab": "positive", **ONE}, 4),
+    "beta-vsc, readable": (
+        "beta-vsc",
+        {"n_latent": 2, "likelihood": "nb", "slab": "positive", "effects": "nonnegative", **ONE},
+        4,
+    ),
 }
 MIXED = {
+    "beta-vsc, three components, positive": (
+        "beta-vsc",
+        {"n_latent": 1, "variance": 2.0, "slab": "positive", **ONE, "components": 3},
+        4,
+    ),
     "beta-vsc, three components": ("beta-vsc", {"n_latent": 1, "variance": 2.0, **ONE, "components": 3}, 4),
     "beta-vsc, three components, counts": (
         "beta-vsc",
@@ -108,7 +120,10 @@ class Truth:
 
 
 def truth(network, x_g, *, n_nodes=801, reach=14.0):
-    """Sum over a grid of codes; a latent with spikes has one node more, the spike at 0, which weighs by itself."""
+    """Sum over a grid of codes; a latent with spikes has one node more, the spike at 0, which weighs by itself.
+
+    The grid of a positive slab is that of its Gaussian, which the code is one to one with.
+    """
     with torch.no_grad():
         posterior = network.posterior(copies(x_g, 1))
     grid = np.linspace(-reach, reach, n_nodes)
@@ -122,8 +137,9 @@ def truth(network, x_g, *, n_nodes=801, reach=14.0):
         priors = [(0.0, [(0.0, 1.0, None)] * n_latent)]
     else:
         gamma_k, mu_k = posterior.gamma[0].numpy(), posterior.mu[0].numpy()
-        nodes, weights = np.append(grid, 0.0), np.append(np.full(n_nodes, step), 1.0)
         prior = posterior.prior
+        values = np.logaddexp(0, grid) if prior.slab is SLABS["positive"] else grid
+        nodes, weights = np.append(values, 0.0), np.append(np.full(n_nodes, step), 1.0)
         priors = [
             (log_weight, list(zip(mu, np.exp(log_sigma), special.expit(logit), strict=True)))
             for log_weight, mu, log_sigma, logit in zip(
@@ -218,7 +234,14 @@ def fitted(case, n_cells):
     return model, ad.AnnData(values), truth(network, x_g.astype(np.float32).astype(float))
 
 
-BOUNDED = ["beta-vae, two latents", "beta-vae, counts", "beta-vsc, two latents", "beta-vsc, counts", *MIXED]
+BOUNDED = [
+    "beta-vae, two latents",
+    "beta-vae, counts",
+    "beta-vsc, two latents",
+    "beta-vsc, counts",
+    "beta-vsc, readable",
+    *MIXED,
+]
 
 
 @pytest.mark.parametrize("case", BOUNDED)

@@ -30,6 +30,7 @@ OUT_OF_RANGE = {
         "branch": [-1, 1.5],
         "encoder": [(), (0,), (128, -1), 128, "128", None],
         "decoder": [(), (16, 0), 16],
+        "effects": ["linear", None],
         "norm": ["batch", None],
         "dropout": [-0.1, 1.0, NAN, "0.1"],
         "input_dropout": [-0.1, 1.0, NAN],
@@ -50,6 +51,7 @@ OUT_OF_RANGE = {
         "tolerance": [-0.1, 1.0, NAN],
         "patience": [-1, 2.5],
         "warmup": [-0.1, 1.0, NAN],
+        "warmup_start": [-0.1, NAN, INF],
         "clip": [-1.0, NAN, INF],
         "seed": [-1, 2**70],
     },
@@ -69,6 +71,7 @@ OUT_OF_RANGE = {
         "beta": [-0.1, NAN, INF, "2"],
         "alpha": [0.0, 1.0, -0.5, NAN, "learnt"],
         "components": [0, 1.5],
+        "slab": ["gamma", None],
         "gate": ["concrete", None],
         "temperature": [0.0, -1.0, NAN],
     },
@@ -217,6 +220,7 @@ def test_the_defaults_for_expression_are_the_seed_s():
         assert found == SEED
     assert MODELS["beta-vsc"](likelihood="gaussian").gate == "straight-through"
     assert MODELS["beta-vsc"](likelihood="gaussian").components == 1
+    assert MODELS["beta-vsc"](likelihood="gaussian").slab == "normal"
 
 
 SEED = {
@@ -224,6 +228,7 @@ SEED = {
     "encoder": (128, 32),
     "branch": 16,
     "decoder": (16, 32, 128),
+    "effects": "free",
     "norm": "none",
     "standardise": False,
     "input_dropout": 0.0,
@@ -237,6 +242,7 @@ SEED = {
     "tolerance": 0.0,
     "patience": 0,
     "warmup": 0.0,
+    "warmup_start": 0.0,
     "clip": 0.0,
     "variance": 0.5,
 }

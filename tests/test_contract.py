@@ -291,7 +291,8 @@ def test_gamma_is_given_by_models_with_spikes_and_by_no_other(kind, model, adata
     gamma_nk = model.gamma(adata)
     assert ((gamma_nk >= 0) & (gamma_nk <= 1)).all()
     np.testing.assert_array_equal(gamma_nk, posterior.gamma.numpy())
-    np.testing.assert_allclose(codes.mean_nk, gamma_nk * posterior.mu.numpy(), rtol=1e-6)
+    slab = posterior.prior.slab.mean(posterior.mu, posterior.log_sigma.exp())
+    np.testing.assert_allclose(codes.mean_nk, gamma_nk * slab.numpy(), rtol=1e-5)
 
 
 def test_codes_report_the_kl_of_each_latent(model, adata):

@@ -243,12 +243,14 @@ def test_the_number_of_epochs_follows_from_the_cells_that_train(adata, monkeypat
 # Warm-up and step size
 
 
+@pytest.mark.parametrize("start", [0.0, 1.5])
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.5, 0.99])
-def test_the_weight_of_the_kl_grows_linearly_to_beta(adata, warmup):
+def test_the_weight_of_the_kl_goes_linearly_from_its_start_to_beta(adata, warmup, start):
     """10 epochs of 5 steps; the last step has fewer cells, and counts for less."""
-    model = fit(("beta-vsc", "nb"), adata, settings={"epochs": 10, "warmup": warmup, "beta": 3.0})
+    settings = {"epochs": 10, "warmup": warmup, "warmup_start": start, "beta": 3.0}
+    model = fit(("beta-vsc", "nb"), adata, settings=settings)
     n_warmup = int(warmup * 50)
-    share = np.minimum(1, np.arange(50) / n_warmup) if n_warmup else np.ones(50)
+    share = start + (1 - start) * (np.minimum(1, np.arange(50) / n_warmup) if n_warmup else np.ones(50))
     sizes = np.array([64, 64, 64, 64, 44])
     expected = 3.0 * (share.reshape(10, 5) * sizes).sum(axis=1) / 300
     np.testing.assert_allclose(model.history["kl_weight"], expected, rtol=1e-6)

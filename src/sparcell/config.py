@@ -51,6 +51,11 @@ class NetworkConfig:
     decoder: Annotated[tuple[int, ...], "Widths of the decoder's layers, each with a ReLU."] = by_kind(
         (16, 32, 128), (128,)
     )
+    effects: Annotated[
+        Literal["free", "additive", "nonnegative"],
+        "How latents reach the genes: free (the decoder's layers), additive (each latent has effects of its own on the genes, and they add "
+        "up) or nonnegative (additive, and no effect is below 0). The last two have no decoder layers.",
+    ] = "free"
     norm: Annotated[Literal["none", "layer"], "Normalisation of each hidden layer, before its ReLU."] = (
         by_kind("none", "layer")
     )
@@ -80,6 +85,7 @@ class NetworkConfig:
                 holds = isinstance(widths, list | tuple) and len(widths) > 0
                 holds = holds and all(is_whole(width, 1) for width in widths)
                 require(holds, name, widths, "one or more widths of at least 1")
+        require_choice(NetworkConfig, "effects", self.effects)
         require_choice(NetworkConfig, "norm", self.norm)
         require_number("input_dropout", self.input_dropout, above=0, below=1, or_equal=True)
         require_number("dropout", self.dropout, above=0, below=1, or_equal=True)
@@ -138,9 +144,14 @@ class TrainConfig:
         int,
         "Epochs with a loss above that on the held-out cells after which training stops, with the weights kept; 0 trains to the end.",
     ] = by_kind(0, 50)
-    warmup: Annotated[float, "Share of the run during which the weight of the KL grows from 0 to beta."] = (
-        by_kind(0.0, 0.3)
-    )
+    warmup: Annotated[
+        float, "Share of the run during which the weight of the KL goes from its start to beta."
+    ] = by_kind(0.0, 0.3)
+    warmup_start: Annotated[
+        float,
+        "Weight of the KL when the warm-up begins, in units of beta: 0 lets it grow; above 1 it falls, so that latents which say the same "
+        "as others do not last.",
+    ] = 0.0
     clip: Annotated[float, "Longest gradient of a step; a longer one is shortened to it. 0 for no limit."] = (
         by_kind(0.0, 5.0)
     )
@@ -164,6 +175,7 @@ class TrainConfig:
         require_number("tolerance", self.tolerance, above=0, below=1, or_equal=True)
         require_whole("patience", self.patience, 0)
         require_number("warmup", self.warmup, above=0, below=1, or_equal=True)
+        require_number("warmup_start", self.warmup_start, above=0, or_equal=True)
         require_number("clip", self.clip, above=0, or_equal=True)
         require_whole("seed", self.seed, 0)
 

@@ -17,7 +17,7 @@ from sparcell.errors import InputError
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.loader import Feed, Loader
 from sparcell.model import Model
-from sparcell.network import Network
+from sparcell.network import EFFECTS, Network
 from sparcell.schema import Schema, read_layer
 from sparcell.trainer import Diverged, Plan, train
 
@@ -71,7 +71,8 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
     def network(self, n_genes: int, n_batches: int = 0, n_others: int = 0) -> Network:
         """Build the network, its weights drawn from `seed`, for so many genes, batches and columns of further covariates."""
         with runtime.seeded(self.seed):
-            likelihood = LIKELIHOODS[self.likelihood](self.decoder[-1] + n_batches, n_genes, n_batches, self)
+            n_hidden = EFFECTS[self.effects].n_hidden(self, n_others) + n_batches
+            likelihood = LIKELIHOODS[self.likelihood](n_hidden, n_genes, n_batches, self)
             latent = self.latent(self.encoder[-1])
             return Network(n_genes, n_batches + n_others, self, latent, likelihood)
 

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from sparcell import kernels
 from sparcell.contracts import Output, SparseRows
+from sparcell.effects import Additive, NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,26 @@ def lay_gene_major(layer: nn.Linear) -> None:
     layer.weight.data = layer.weight.data.t().contiguous().t()
 
 
+class Free(Additive):
+    """Hidden layers between the code and the head, told all that is known: any function of the code, whose latents may act together."""
+
+    def n_hidden(self, config: NetworkConfig, n_others: int) -> int:
+        """Give the width of the last layer."""
+        return config.decoder[-1]
+
+    def decoder(self, config: NetworkConfig, n_known: int) -> nn.Module:
+        """Build the layers."""
+        return Layers((config.n_latent, *config.decoder), config, n_known=n_known)
+
+    def told(self, batch: Batch) -> Tensor:
+        """Tell each layer the batch too."""
+        return batch.known_nc
+
+
+EFFECTS: dict[str, Additive] = {"free": Free(), "additive": Additive(), "nonnegative": NonNegative()}
+"""How latents reach the genes, by the setting's name."""
+
+
 def branch(n_features: int, n_hidden: int, n_out: int) -> nn.Sequential:
     """From the shared encoder to one quantity of the code: a ReLU layer (none with n_hidden 0) and a linear one."""
     if n_hidden == 0:
@@ -107,7 +128,9 @@ class Network(nn.Module):
         self.encoder = Layers((n_genes, *config.encoder), config, n_known=seen, linear_first=True)
         lay_gene_major(self.encoder.first)
         self.latent = latent
-        self.decoder = Layers((config.n_latent, *config.decoder), config, n_known=n_known)
+        self.effects = EFFECTS[config.effects]
+        self.decoder = self.effects.decoder(config, n_known)
+        self.effects.prepare(likelihood.head, config)
         self.likelihood = likelihood
         self.encode_covariates = config.encode_covariates
         self.input_dropout = config.input_dropout
@@ -135,7 +158,8 @@ class Network(nn.Module):
         share_bg = torch.log((total_bg + 1) / (total_bg + 1).sum(dim=1, keepdim=True))
         head, n_batches = self.likelihood.head, len(share_bg) - 1
         head.bias.copy_(share_bg[0])
-        head.weight[:, head.in_features - n_batches :] = (share_bg[1:] - share_bg[0]).T.to(head.weight)
+        weight_gh = self.effects.trained(head)
+        weight_gh[:, head.in_features - n_batches :] = (share_bg[1:] - share_bg[0]).T.to(weight_gh)
         if self.standardise:
             mean_g = sum_g / n_cells
             self.input_mean.copy_(mean_g)
@@ -197,8 +221,11 @@ class Network(nn.Module):
         return batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]
 
     def decode(self, z_nk: Tensor, batch: Batch) -> Tensor:
-        """Last hidden layer of the decoder for cells with the covariates of `batch`, and their batch, (n, h + b)."""
-        h_nh: Tensor = self.decoder(z_nk, batch.known_nc)
+        """Last hidden layer of the decoder for cells with the covariates of `batch`, and their batch, (n, h + b).
+
+        Where effects add up there is no hidden layer: the code and the further covariates stand in its place.
+        """
+        h_nh: Tensor = self.decoder(z_nk, self.effects.told(batch))
         return torch.cat([h_nh, batch.batch_nb], dim=1) if batch.batch_nb.shape[1] else h_nh
 
     def forward(self, batch: Batch, generator: torch.Generator, progress: float = 1.0) -> Output:

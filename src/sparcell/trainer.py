@@ -58,6 +58,11 @@ class Plan:
         """Share of the warm-up that is behind."""
         return warmed(step, self.n_warmup)
 
+    def weight(self, step: int) -> float:
+        """Weight of the KL: from its start to beta in the warm-up, then beta."""
+        start = self.config.warmup_start
+        return self.beta * (start + (1 - start) * self.progress(step))
+
     def rate(self, step: int) -> float:
         """Share of the step size."""
         return RATES[self.config.schedule](step, self.n_epochs * self.n_steps)
@@ -112,10 +117,10 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
     network.train()
     for number, batch in enumerate(feed.batches(course.epoch + 1, first, last), first):
         step = course.epoch * plan.n_steps + number
-        progress = plan.progress(step)
-        output = network(batch, generator, progress)
+        weight = plan.weight(step)
+        output = network(batch, generator, plan.progress(step))
         with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
-            loss = negative_elbo(output, network.likelihood, batch, plan.beta * progress)
+            loss = negative_elbo(output, network.likelihood, batch, weight)
         adam.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         if plan.config.clip > 0:
@@ -125,7 +130,7 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
         size = len(batch.size_n1)
         n_cells += size
         terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
-        sums += size * torch.stack([*terms, torch.full_like(terms[0], plan.beta * progress)])
+        sums += size * torch.stack([*terms, torch.full_like(terms[0], weight)])
     network.eval()
     return sums, n_cells
 

@@ -1,7 +1,8 @@
 """The beta-VSC, variational sparse coding: each latent is off, or a Gaussian slab.
 
 q(z|x) = gamma · N(mu, sigma²) + (1 - gamma) · δ₀ against the prior alpha · N(0, 1) + (1 - alpha) · δ₀, independent over latents, or a
-learned mixture of such (Tonolini, Jensen & Murray-Smith, UAI 2019). Suffixes: n cells, k latents, u components of the prior.
+learned mixture of such (Tonolini, Jensen & Murray-Smith, UAI 2019). A positive slab is softplus of such a Gaussian, in posterior and
+prior alike. Suffixes: n cells, k latents, u components of the prior, q nodes of a quadrature.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from sparcell.config import by_kind, require_choice, require_number, require_whole
 from sparcell.estimator import Estimator
@@ -82,9 +84,58 @@ GATES: dict[str, Gate] = {
 }
 
 
+class Slab:
+    """A latent that is on is the Gaussian v itself, of either sign."""
+
+    start: float | None = None
+    """log sigma of the posterior when training begins; None leaves it to the initial weights."""
+
+    def value(self, v: Tensor) -> Tensor:
+        """z of v: one to one, so that the KL between two slabs is that between their Gaussians."""
+        return v
+
+    def gaussian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """v of z, and log |dz/dv| there."""
+        return z, torch.zeros_like(z)
+
+    def mean(self, mu: Tensor, sigma: Tensor) -> Tensor:
+        """E z for v ~ N(mu, sigma²)."""
+        return mu
+
+
+class PositiveSlab(Slab):
+    """z = softplus(v): above 0, and for large v as spread out as v is."""
+
+    start = -1.0
+    """A narrow posterior tells the decoder something from the first step; a wide one would drown what small effects there are."""
+    n_nodes = 32
+
+    def value(self, v: Tensor) -> Tensor:
+        """Give log(1 + exp v), but never 0, which would read as off."""
+        return softplus(v).clamp_min(torch.finfo(v.dtype).tiny)
+
+    def gaussian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """v = log(exp z - 1) and log |dz/dv| = log sigmoid(v)."""
+        positive = z.clamp_min(torch.finfo(z.dtype).tiny)
+        v = positive + torch.log(-torch.expm1(-positive))
+        return v, logsigmoid(v)
+
+    def mean(self, mu: Tensor, sigma: Tensor) -> Tensor:
+        """Gauss-Hermite quadrature of the integral, which has no closed form."""
+        node_q, weight_q = np.polynomial.hermite_e.hermegauss(self.n_nodes)
+        total = torch.zeros_like(mu)
+        for node, weight in zip(node_q.tolist(), (weight_q / weight_q.sum()).tolist(), strict=True):
+            total = total + weight * softplus(mu + node * sigma)
+        return total
+
+
+NORMAL = Slab()
+SLABS: dict[str, Slab] = {"normal": NORMAL, "positive": PositiveSlab()}
+
+
 @dataclass(frozen=True)
 class Prior:
-    """Σ_u weight_u Π_k [ alpha_uk · N(mu_uk, sigma_uk²) + (1 - alpha_uk) · δ₀ ]: one component, or several that were learned."""
+    """Σ_u weight_u Π_k [ alpha_uk · slab(mu_uk, sigma_uk²) + (1 - alpha_uk) · δ₀ ]: one component, or several that were learned."""
 
     mu: Tensor
     """(u, k)."""
@@ -93,11 +144,13 @@ class Prior:
     """Of alpha."""
     log_weight: Tensor
     """(u,); the weights add up to 1."""
+    slab: Slab = NORMAL
+    """What mu and sigma are parameters of, here and in the posterior."""
 
     def log_density(self, z_nk: Tensor) -> Tensor:
         """log p(z), (n,), with respect to a point mass at 0 plus length in each latent."""
         z_n1k = z_nk[:, None]
-        by_latent = _log_spike_slab(z_n1k, self.mu, self.log_sigma, self.logit)
+        by_latent = _log_spike_slab(z_n1k, self.slab, self.mu, self.log_sigma, self.logit)
         return torch.logsumexp(self.log_weight + by_latent.sum(dim=2), dim=1)
 
     def sample(self, n_cells: int, generator: torch.Generator) -> Tensor:
@@ -107,7 +160,8 @@ class Prior:
             values[components] for values in (self.mu, self.log_sigma, self.logit.sigmoid())
         )
         on = torch.rand(mu.shape, generator=generator, device=mu.device) < alpha
-        return on * (mu + log_sigma.exp() * torch.randn(mu.shape, generator=generator, device=mu.device))
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        return on * self.slab.value(mu + log_sigma.exp() * noise)
 
 
 @dataclass(frozen=True)
@@ -127,23 +181,25 @@ class SpikeSlab:
 
     @property
     def mean(self) -> Tensor:
-        """E z = gamma · mu, (n, k)."""
-        return self.gamma * self.mu
+        """E z, gamma times the slab's mean, (n, k)."""
+        return self.gamma * self.prior.slab.mean(self.mu, self.log_sigma.exp())
 
     def rsample(self, generator: torch.Generator) -> Tensor:
         """Draw a gate times a slab, with gradients: zero where the gate is."""
         gate = self.draw_gate(self.logit, generator)
         noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device)
-        return gate * (self.mu + self.log_sigma.exp() * noise)
+        return gate * self.prior.slab.value(self.mu + self.log_sigma.exp() * noise)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw z from q itself: exactly zero where the latent is off."""
         uniform = torch.rand(self.mu.shape, generator=generator, device=self.mu.device)
         noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device)
-        return (uniform < self.gamma) * (self.mu + self.log_sigma.exp() * noise)
+        return (uniform < self.gamma) * self.prior.slab.value(self.mu + self.log_sigma.exp() * noise)
 
     def kl(self) -> Tensor:
         """KL to the prior, (n, k): gamma · KL(slab ‖ slab of the prior) + KL(Bernoulli(gamma) ‖ Bernoulli(alpha)).
+
+        Posterior and prior have slabs of one kind, one to one with Gaussians, so the KL of their Gaussians is that of the slabs.
 
         With several components each cell has weights w_u, the best ones there are, w_u ∝ weight_u · exp(-KL_u): the sum over latents is
         then Σ_u w_u KL_u + KL(w ‖ weight) = -log Σ_u weight_u exp(-KL_u), at least the KL to the mixture, so that the bound stays a bound.
@@ -168,14 +224,15 @@ class SpikeSlab:
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
         """log q(z|x) - log p(z), (n,), both with respect to a point mass at 0 plus length in each latent."""
-        log_q = _log_spike_slab(z_nk, self.mu, self.log_sigma, self.logit).sum(dim=1)
+        log_q = _log_spike_slab(z_nk, self.prior.slab, self.mu, self.log_sigma, self.logit).sum(dim=1)
         return log_q - self.prior.log_density(z_nk)
 
 
-def _log_spike_slab(z: Tensor, mu: Tensor, log_sigma: Tensor, logit: Tensor) -> Tensor:
-    scaled = (z - mu) * (-log_sigma).exp()
-    slab = -0.5 * scaled.square() - log_sigma - 0.5 * math.log(2 * math.pi)
-    return torch.where(z == 0, logsigmoid(-logit), logsigmoid(logit) + slab)
+def _log_spike_slab(z: Tensor, slab: Slab, mu: Tensor, log_sigma: Tensor, logit: Tensor) -> Tensor:
+    v, log_slope = slab.gaussian(z)
+    scaled = (v - mu) * (-log_sigma).exp()
+    on = -0.5 * scaled.square() - log_sigma - 0.5 * math.log(2 * math.pi) - log_slope
+    return torch.where(z == 0, logsigmoid(-logit), logsigmoid(logit) + on)
 
 
 class SpikeSlabLatent(nn.Module):
@@ -196,6 +253,9 @@ class SpikeSlabLatent(nn.Module):
         start = 0.0 if learned else math.log(float(settings.alpha)) - math.log1p(-float(settings.alpha))
         shape = (settings.components, settings.n_latent)
         several = settings.components > 1
+        self.slab = SLABS[settings.slab]
+        if self.slab.start is not None:
+            nn.init.constant_(list(self.log_sigma.parameters())[-1], self.slab.start)
         if several:
             nn.init.constant_(list(self.logit.parameters())[-1], START_LOGIT)
         mixed = {
@@ -216,7 +276,7 @@ class SpikeSlabLatent(nn.Module):
     def believed(self) -> Prior:
         """The prior as it stands."""
         weight_u = torch.log_softmax(self.prior_weight, dim=0)
-        return Prior(self.prior_mu, self.prior_log_sigma, self.prior_logit, weight_u)
+        return Prior(self.prior_mu, self.prior_log_sigma, self.prior_logit, weight_u, self.slab)
 
     def forward(self, features_nh: Tensor, progress: float = 1.0) -> SpikeSlab:
         """Encode the features as spikes and slabs.
@@ -256,6 +316,10 @@ class BetaVSC(Estimator):
         int,
         "Components of the prior: 1 for spike and N(0, 1) slab; more are learned, as the original paper's pseudo-inputs are.",
     ] = by_kind(1, 50)
+    slab: Annotated[
+        Literal["normal", "positive"],
+        "Value of a latent that is on: normal, of either sign, or positive, softplus of a normal one.",
+    ] = "normal"
     gate: Annotated[
         Literal["straight-through", "hard-concrete", "steep-sigmoid"],
         "How a latent is switched in training: straight-through (exactly 0 or 1), hard-concrete (0 to 1, exact zeros) or the original "
@@ -276,6 +340,7 @@ class BetaVSC(Estimator):
         require_number("alpha", self.alpha, above=0, below=1, or_word="learned")
         require_whole("components", self.components, 1)
         require_number("temperature", self.temperature, above=0)
+        require_choice(BetaVSC, "slab", self.slab)
         require_choice(BetaVSC, "gate", self.gate)
 
     @property

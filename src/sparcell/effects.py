@@ -1,0 +1,89 @@
+"""Latents whose effects add up: no hidden layer stands between the code and the head.
+
+Of cell n and gene g the head then gives  bias_g + Σ_k z_nk W_gk + Σ_c covariate_nc W_gc + Σ_b batch_nb W_gb,  for counts the logarithm
+of a share up to a constant a cell: each latent raises or lowers the logarithm of each gene by an amount of its own, whatever the other
+latents do. Suffixes: n cells, g genes, k latents, h inputs of the head, b batches, c covariates.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparcell.config import NetworkConfig
+    from sparcell.contracts import Batch
+
+START, SPREAD = 0.01, 0.003
+"""Mean and standard deviation of effects that must not be negative when training begins: so small that latents differ by what they
+learn and not by how they began."""
+
+
+class Beside(nn.Module):
+    """A decoder without weights: the code, and beside it what is known of the cells."""
+
+    def forward(self, z_nk: Tensor, known_nc: Tensor) -> Tensor:
+        """Join the two, (n, k + c)."""
+        return torch.cat([z_nk, known_nc], dim=1)
+
+
+class NotNegative(nn.Module):
+    """|v| of the first `n_latent` columns of a weight, the others as they are.
+
+    Unlike exp or softplus it reaches 0, and unlike a cut at 0 its slope is ±1 on either side, so that an effect which fell to 0 can rise.
+    """
+
+    def __init__(self, n_latent: int) -> None:
+        super().__init__()
+        self.n_latent = n_latent
+
+    def forward(self, trained_gh: Tensor) -> Tensor:
+        """Give the weight that the head uses."""
+        return torch.cat([trained_gh[:, : self.n_latent].abs(), trained_gh[:, self.n_latent :]], dim=1)
+
+    def right_inverse(self, weight_gh: Tensor) -> Tensor:
+        """Give what is trained, from a weight."""
+        return weight_gh
+
+
+class Additive:
+    """Each latent adds to the head's output; effects of either sign."""
+
+    def n_hidden(self, config: NetworkConfig, n_others: int) -> int:
+        """Count what the head reads besides the batch."""
+        return config.n_latent + n_others
+
+    def decoder(self, config: NetworkConfig, n_known: int) -> nn.Module:
+        """Build what stands between the code and the head."""
+        return Beside()
+
+    def told(self, batch: Batch) -> Tensor:
+        """Choose what the decoder is told of the cells besides their code, (n, c); the batch joins behind it."""
+        return batch.covariates_nc
+
+    def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
+        """Make the head one of this kind."""
+
+    def trained(self, head: nn.Linear) -> Tensor:
+        """Return the parameter behind the head's weight, (g, h)."""
+        return head.weight
+
+
+class NonNegative(Additive):
+    """Each latent adds to the head's output, and none of its effects is negative; covariates and batches are free."""
+
+    def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
+        """Begin with small effects, and keep them at 0 or above."""
+        with torch.no_grad():
+            effects_gk = head.weight[:, : config.n_latent]
+            effects_gk.normal_(START, SPREAD).abs_()
+        parametrize.register_parametrization(head, "weight", NotNegative(config.n_latent))
+
+    def trained(self, head: nn.Linear) -> Tensor:
+        """Return the parameter behind the head's weight, (g, h)."""
+        return head.get_parameter("parametrizations.weight.original")
