@@ -278,6 +278,31 @@ def test_key_added_renames_what_annotate_writes(model, adata):
     assert not [key for key in [*noted.obsm, *noted.uns] if model.settings.name in key]
 
 
+def test_programs_are_tables_and_what_is_written_is_documented(kind, model, adata):
+    noted, name, codes = adata.copy(), model.settings.name, model.codes(adata)
+    found = model.programs(noted, labels_key="type", n_top=5)
+    assert found.summary["latent"].isin(np.flatnonzero(codes.live_k)).all()
+    assert len(found.summary) >= 1
+    assert found.summary["label"].isin(adata.obs["type"].cat.categories).all()
+    numbers = found.summary[["share_on", "label_share", "label_auc", "explained"]].to_numpy(dtype=float)
+    assert ((numbers[:, :3] >= 0) & (numbers[:, :3] <= 1)).all()
+    assert np.isfinite(numbers).all()
+    assert (found.summary["label_auc"] > 0.8).any()
+    assert found.genes.groupby(["program", "direction"]).size().max() <= 5
+    assert (found.genes["mean_on"] > 0).all()
+    effect_gk = noted.varm[f"{name}_effects"]
+    assert effect_gk.shape == (adata.n_vars, model.settings.n_latent)
+    assert np.isfinite(effect_gk).all()
+    assert (effect_gk[:, ~codes.live_k] == 0).all()
+    again = model.programs(noted.copy(), labels_key="type", n_top=5)
+    pd.testing.assert_frame_equal(again.summary, found.summary, check_exact=True)
+    pd.testing.assert_frame_equal(again.genes, found.genes, check_exact=True)
+    for table in ("summary", "genes"):
+        pd.testing.assert_frame_equal(noted.uns[f"{name}_programs"][table], getattr(found, table))
+    del noted.varm[f"{name}_effects"], noted.uns[f"{name}_programs"]
+    assert_unchanged(noted, adata)
+
+
 def test_gamma_is_given_by_models_with_spikes_and_by_no_other(kind, model, adata):
     codes = model.codes(adata)
     x_ng = matrix_of(kind, adata)

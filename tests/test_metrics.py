@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
 
 from sparcell import embed
-from sparcell.metrics import LIVE_VARIANCE, clustering_scores, live_latents
+from sparcell.metrics import LIVE_VARIANCE, clustering_scores, expected_live, live_latents
 
 SEED = Path(__file__).parents[2] / "shared" / "seed"
 PRINTED = {
@@ -123,3 +124,40 @@ def test_a_latent_is_live_when_its_code_varies_by_more_than_the_threshold():
 
 def test_an_offset_alone_is_not_live():
     assert not live_latents(np.full((10, 2), 3.0, dtype=np.float32)).any()
+
+
+def linear_loss(value_g, n_latent, beta, variance):
+    """Lowest loss of a linear beta-VAE whose latents are the first principal components, and their weights: found by descent.
+
+    Of one component with eigenvalue v, weight w, code slope a and posterior variance s: E (x - w z)² = v (1 - w a)² + w² s.
+    """
+
+    def loss(free):
+        weight, slope, log_s = np.split(free[: 3 * n_latent], 3)
+        lost = value_g.copy()
+        lost[:n_latent] = lost[:n_latent] * (1 - weight * slope) ** 2 + weight**2 * np.exp(log_s)
+        noise = lost.mean() if variance is None else variance
+        kl = 0.5 * (slope**2 * value_g[:n_latent] + np.exp(log_s) - 1 - log_s).sum()
+        return lost.sum() / (2 * noise) + len(value_g) / 2 * np.log(noise) + beta * kl
+
+    starts = [
+        np.concatenate([np.full(n_latent, w), np.full(n_latent, 0.5), np.full(n_latent, -2.0)])
+        for w in (0.3, 1.0)
+    ]
+    best = min(
+        (minimize(loss, start, method="L-BFGS-B", options={"maxiter": 5000}) for start in starts),
+        key=lambda found: found.fun,
+    )
+    return best.fun, best.x[:n_latent]
+
+
+@pytest.mark.parametrize(
+    ("beta", "variance", "expected"),
+    [(2.0, 0.5, 3), (1.0, 0.5, 4), (4.0, 0.5, 2), (2.0, None, 3), (1.0, None, 5), (4.0, None, 2)],
+)
+def test_the_number_of_live_latents_is_that_of_the_linear_model_s_optimum(beta, variance, expected):
+    value_g = np.concatenate([[8.0, 3.0, 1.4, 0.7, 0.31], np.full(15, 0.3)])
+    found = expected_live(value_g[::-1], 5, beta=beta, variance=variance)
+    weight_k = linear_loss(value_g, 5, beta, variance)[1]
+    assert found == (np.abs(weight_k) > 0.05).sum()
+    assert found == expected

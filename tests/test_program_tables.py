@@ -243,9 +243,9 @@ def test_auc_is_the_share_of_pairs_in_order():
     assert auc(shifted, np.arange(8000) >= 4000) == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.01)
 
 
-def loud(adata, **changes):
+def loud(adata):
     """A model whose encoder spreads the cells, so that latents are live."""
-    return made(adata, **changes)
+    return made(adata)
 
 
 def test_genes_that_the_model_does_not_know_have_no_effect_and_names_survive_a_file(adata, tmp_path):

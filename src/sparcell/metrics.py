@@ -53,3 +53,39 @@ def auc(values: ArrayLike, chosen: ArrayLike) -> float:
         return float("nan")
     ranks = rankdata(values)[chosen_n].sum(dtype=np.float64)
     return float((ranks - n_chosen * (n_chosen + 1) / 2) / (n_chosen * n_others))
+
+
+def expected_live(eigenvalues: ArrayLike, n_latent: int, *, beta: float, variance: float | None) -> int:
+    """Predict, before training, how many latents of a linear beta-VAE with Gaussian expression will live.
+
+    At the optimum of its bound latents are principal components, and one lives if its eigenvalue is above beta · variance (Lucas, Tucker,
+    Grosse & Norouzi 2019). Deeper networks, counts and spikes are not covered: the number is then no more than a guide.
+
+    Parameters
+    ----------
+    eigenvalues
+        Of the covariance matrix of the data in the model's units, all of them, zeros too, (g,); any order.
+    n_latent
+        Latents that there are.
+    beta
+        Weight of the KL.
+    variance
+        Of the decoder; None for "analytic", which is best for the latents that live: with m of them, (sum of the other eigenvalues) /
+        (g - beta · m). Of the m that hold, that with the lowest loss counts.
+    """
+    value_g = np.sort(np.asarray(eigenvalues, dtype=np.float64))[::-1]
+    if variance is not None:
+        return int(min(n_latent, (value_g > beta * variance).sum()))
+    best, lowest = 0, np.inf
+    for n_live in range(min(n_latent, len(value_g)) + 1):
+        rest, genes_left = value_g[n_live:].sum(), len(value_g) - beta * n_live
+        if rest <= 0 or genes_left <= 0:
+            break
+        noise = beta * rest / genes_left
+        if (value_g[:n_live] <= noise).any():
+            continue
+        kl = 0.5 * np.log(value_g[:n_live] / noise).sum()
+        loss = 0.5 * len(value_g) * np.log(noise / beta) + beta * kl
+        if loss < lowest:
+            best, lowest = n_live, loss
+    return best
