@@ -5,6 +5,8 @@ Suffixes: n cells, g genes, k latents, p programs and their directions.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from sparcell.codes import Codes
 from sparcell.config import DataConfig
 from sparcell.errors import InputError
 from sparcell.loader import Loader
-from sparcell.metrics import auc
+from sparcell.metrics import label_aucs
 from sparcell.model import Model
 from sparcell.models import MODELS
 from sparcell.schema import Schema
@@ -233,23 +235,34 @@ def test_the_tables_say_what_was_found(named):
     assert programs.tables(found, "m", ["A", "B", "C", "D"], 9, None).labels is None
 
 
-def test_auc_is_the_share_of_pairs_in_order():
+def test_a_program_that_is_on_in_all_cells_has_the_label_where_its_code_is_largest(named):
+    types, found = named
+    everywhere = replace(
+        found,
+        on_np=np.ones((N_CELLS, 2), dtype=bool),
+        amount_np=np.where(types == "type 1", 2.0, 1.0)[:, None] * [1.0, -1.0] + [0.0, 3.0],
+    )
+    summary = programs.tables(everywhere, "m", list("ABCD"), 2, types).summary
+    assert summary["label"].tolist() == ["type 1", "type 0"]
+    assert summary["label_auc"].tolist() == summary["label_share"].tolist() == [1.0, 1.0]
+
+
+def test_label_aucs_are_the_shares_of_pairs_in_order():
     rng = np.random.default_rng(0)
-    values, chosen = rng.integers(0, 5, 40), rng.uniform(size=40) < 0.4
-    pairs = [(one > two) + 0.5 * (one == two) for one in values[chosen] for two in values[~chosen]]
-    assert auc(values, chosen) == pytest.approx(np.mean(pairs))
-    assert np.isnan(auc(values, np.zeros(40)))
+    values, labels = rng.integers(0, 5, 40), rng.integers(0, 3, 40)
+    for label, found in enumerate(label_aucs(values, labels)):
+        own, others = values[labels == label], values[labels != label]
+        assert found == pytest.approx(
+            np.mean([(one > two) + 0.5 * (one == two) for one in own for two in others])
+        )
     shifted = np.concatenate([rng.normal(size=4000), rng.normal(1, 1, 4000)])
-    assert auc(shifted, np.arange(8000) >= 4000) == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.01)
-
-
-def loud(adata):
-    """A model whose encoder spreads the cells, so that latents are live."""
-    return made(adata)
+    found = label_aucs(shifted, np.arange(8000) // 4000)
+    np.testing.assert_allclose(found[1], norm.cdf(1 / np.sqrt(2)), atol=0.01)
+    np.testing.assert_allclose(found.sum(), 1)
 
 
 def test_genes_that_the_model_does_not_know_have_no_effect_and_names_survive_a_file(adata, tmp_path):
-    model = loud(adata)
+    model = made(adata)
     wide = two_batches(N_CELLS, n_affected=10)[:, ::-1].copy()
     narrow = wide[:, adata.var_names].copy()
     of_wide = model.programs(wide, labels_key="type")
@@ -271,7 +284,7 @@ def test_genes_that_the_model_does_not_know_have_no_effect_and_names_survive_a_f
 
 
 def test_unseen_batches_are_refused_or_average(adata):
-    model, strange = loud(adata), adata.copy()
+    model, strange = made(adata), adata.copy()
     strange.obs["batch"] = "c"
     with pytest.raises(InputError, match="which the model has not seen"):
         model.programs(strange)
@@ -286,7 +299,7 @@ def test_no_live_latent_gives_empty_tables_and_says_so(adata):
             parameter.zero_()
     with pytest.warns(UserWarning, match="no latent is live and on in these 30 cells"):
         found = model.programs(adata, labels_key="type")
-    full = loud(adata).programs(adata.copy(), labels_key="type")
+    full = made(adata).programs(adata.copy(), labels_key="type")
     assert len(found.summary) == len(found.genes) == 0
     assert list(found.summary) == list(full.summary)
     assert list(found.genes) == list(full.genes)
@@ -305,14 +318,14 @@ def test_no_live_latent_gives_empty_tables_and_says_so(adata):
 )
 def test_bad_arguments_are_named_and_nothing_is_written(adata, keywords, message):
     with pytest.raises(InputError, match=message):
-        loud(adata).programs(adata, **keywords)
+        made(adata).programs(adata, **keywords)
     assert not adata.varm
     assert not [key for key in adata.uns if "programs" in key]
 
 
 def test_missing_genes_are_named(adata):
     with pytest.raises(InputError, match="1 of the model's 40 genes are not in the data"):
-        loud(adata).programs(adata[:, 1:].copy())
+        made(adata).programs(adata[:, 1:].copy())
 
 
 def test_planted_types_are_programs_with_their_own_markers():

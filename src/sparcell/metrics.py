@@ -40,19 +40,25 @@ def live_latents(code_nk: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.asarray(code_nk.var(axis=0) > LIVE_VARIANCE)
 
 
-def auc(values: ArrayLike, chosen: ArrayLike) -> float:
-    """Probability that a value among the chosen is above one among the others, ties counted half (area under the ROC curve).
+def label_aucs(values: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:
+    """Probability that a value of each label is above one of the other labels, ties counted half: areas under ROC curves.
 
-    Both (n,), `chosen` true or false; nan where either group is empty.
+    Parameters
+    ----------
+    values
+        One number a cell, (n,).
+    label
+        Its label as a number from 0, (n,): two labels or more, each of them occurs.
+
+    Returns
+    -------
+    One area a label, (c,).
     """
     from scipy.stats import rankdata
 
-    chosen_n = np.asarray(chosen, dtype=bool)
-    n_chosen, n_others = int(chosen_n.sum()), int((~chosen_n).sum())
-    if n_chosen == 0 or n_others == 0:
-        return float("nan")
-    ranks = rankdata(values)[chosen_n].sum(dtype=np.float64)
-    return float((ranks - n_chosen * (n_chosen + 1) / 2) / (n_chosen * n_others))
+    size_c = np.bincount(label).astype(np.float64)
+    rank_c = np.bincount(label, weights=rankdata(values))
+    return np.asarray((rank_c - size_c * (size_c + 1) / 2) / (size_c * (size_c.sum() - size_c)))
 
 
 def expected_live(eigenvalues: ArrayLike, n_latent: int, *, beta: float, variance: float | None) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sparcell.metrics import auc
+from sparcell.metrics import label_aucs
 from sparcell.sampler import drawn
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Programs:
     activity, mean distance of the code from 0 where on; nll_rise, by how much -log p(x|z) rises when the latent is set to 0, in nats a
     cell (mean over all cells; those with the code on this side count); explained, this as a share of the rise when all latents are set
     to 0 (shares need not add up to 1; missing where the code as a whole does not help); genes, the first ones. With labels: label, the
-    one with the largest share of its cells on; label_share, that share; label_auc, the probability that the code of one of its cells is
-    further on this side than that of a cell with another label."""
+    one whose cells stand out most; label_auc, by what: the probability that the code of one of its cells is further on this side than that
+    of a cell with another label; label_share, the share of its cells in which the program is on."""
     genes: pd.DataFrame
     """One row a program, direction and gene that it raises, largest effect first: program, direction, rank from 1, gene, effect,
     mean_on and mean_off, expected expression with the program as it is and switched off (counts at the cells' own library sizes, or
@@ -255,13 +255,14 @@ def _label_shares(on_np: NDArray[np.bool_], labels: pd.Categorical, columns: pd.
 def _with_label(
     summary: pd.DataFrame, shares: pd.DataFrame, found: Found, labels: pd.Categorical
 ) -> pd.DataFrame:
-    """Add the label in which each program is on most often, of equal ones the first."""
-    top_p, known_n = np.argmax(shares.to_numpy(), axis=1), labels.codes >= 0
-    aucs = [
-        auc(found.amount_np[known_n, place], labels.codes[known_n] == top) for place, top in enumerate(top_p)
-    ]
+    """Add the label whose cells stand out most by each program, of equal ones the first."""
+    known_n, programs = labels.codes >= 0, range(len(shares))
+    auc_pc = np.zeros(shares.shape)
+    for place in programs:
+        auc_pc[place] = label_aucs(found.amount_np[known_n, place], labels.codes[known_n])
+    top_p = auc_pc.argmax(axis=1)
     return summary.assign(
         label=_texts(shares.columns[top_p]),
-        label_share=shares.to_numpy()[np.arange(len(top_p)), top_p],
-        label_auc=np.array(aucs, dtype=np.float64),
+        label_share=shares.to_numpy()[programs, top_p],
+        label_auc=auc_pc[programs, top_p],
     )
