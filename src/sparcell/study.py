@@ -106,17 +106,17 @@ def run(
     prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
     check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
+    fingerprint = partial(Task.fingerprint, prepared=prepared, config=config)
     made: dict[tuple[str, int], Run] = {}
     try:
-        for task, run in run_tasks(tasks, scene, folder, lambda task: task.fingerprint(prepared, config)):
+        for task, run in run_tasks(tasks, scene, folder, fingerprint):
             made[task.name, task.seed] = run
         seconds = time.perf_counter() - started
         record = outputs.provenance(command, prepared.title, prepared.digest, config, seconds)
         results = collect(prepared, tasks, made, record)
         outputs.write(results, prepared.adata, folder)
     except KeyboardInterrupt:
-        prints = [task.fingerprint(prepared, config) for task in tasks]
-        kept = [Run.from_file(stored_in(folder, task), p) for task, p in zip(tasks, prints, strict=True)]
+        kept = [Run.from_file(stored_in(folder, task), fingerprint(task)) for task in tasks]
         saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}; "
         saved += "the same command with --resume goes on from there."
         raise KeyboardInterrupt(saved) from None
