@@ -107,19 +107,16 @@ def run(
     check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
     fingerprint = partial(Task.fingerprint, prepared=prepared, config=config)
-    made: dict[tuple[str, int], Run] = {}
     try:
-        for task, run in run_tasks(tasks, scene, folder, fingerprint):
-            made[task.name, task.seed] = run
-        seconds = time.perf_counter() - started
-        record = outputs.provenance(command, prepared.title, prepared.digest, config, seconds)
+        made = {(task.name, task.seed): run for task, run in run_tasks(tasks, scene, folder, fingerprint)}
+        spent = time.perf_counter() - started
+        record = outputs.provenance(command, prepared.title, prepared.digest, config, spent)
         results = collect(prepared, tasks, made, record)
         outputs.write(results, prepared.adata, folder)
     except KeyboardInterrupt:
         kept = [Run.from_file(stored_in(folder, task), fingerprint(task)) for task in tasks]
-        saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}; "
-        saved += "the same command with --resume goes on from there."
-        raise KeyboardInterrupt(saved) from None
+        saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}"
+        raise KeyboardInterrupt(f"{saved}; the same command with --resume goes on from there.") from None
     return results
 
 
