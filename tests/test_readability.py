@@ -74,6 +74,13 @@ def test_smi_is_that_of_scikit_learn(seed, n_bins):
     np.testing.assert_allclose(found, binned(code_nk, labels, n_bins), atol=1e-12)
 
 
+def test_a_value_on_the_border_of_two_bins_falls_into_the_upper_one_as_in_scikit_learn():
+    code_nk, labels = np.arange(11.0)[:, None], np.array(list("aabababbaab"))
+    np.testing.assert_allclose(
+        scaled_mutual_information(code_nk, labels, 5), binned(code_nk, labels, 5), atol=1e-12
+    )
+
+
 def test_smi_in_plain_numbers():
     """Two bins of four cells: the first holds 2 cells of 'a' and 2 of 'b', the second 4 of 'b'."""
     code_nk = np.array([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0])[:, None]
