@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparcell import datasets, embed, io, metrics, pl, pp, report, study
+    from sparcell import datasets, embed, io, metrics, pl, pp, readability, report, study
     from sparcell.config import StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
     from sparcell.model import Model
@@ -36,6 +36,7 @@ __all__ = [
     "metrics",
     "pl",
     "pp",
+    "readability",
     "report",
     "study",
 ]
