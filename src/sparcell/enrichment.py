@@ -78,7 +78,7 @@ def enrich(
     """
     if least_overlap < 1:
         raise InputError(f"least_overlap={least_overlap}; expected 1 or more shared genes.")
-    return _test(checked_names(genes, "genes"), _cut(sets, background, least_overlap), least_overlap)
+    return _test(genes, "genes", _cut(sets, background, least_overlap), least_overlap)
 
 
 def name_programs(
@@ -116,13 +116,9 @@ def name_programs(
     cut = _cut(sets, background, LEAST_OVERLAP)
     rows = []
     for program, ranked in ranked_genes.items():
-        if isinstance(ranked, str):
-            checked_names(ranked, f"program {program!r}")  # raises
-        table = (
-            _test(checked_names(ranked[:n_top], f"program {program!r}"), cut, LEAST_OVERLAP)
-            if len(ranked)
-            else None
-        )
+        what = f"program {program!r}"
+        top = ranked if isinstance(ranked, str) else ranked[:n_top]
+        table = _test(top, what, cut, LEAST_OVERLAP) if len(ranked) else None
         if table is None or table.empty or not table["fdr"].iloc[0] <= most_fdr:
             rows.append(("", np.nan, 0, 0, np.nan, ()))
         else:
@@ -214,13 +210,13 @@ def _cut(sets: GeneSets, background: Collection[str], least: int) -> _Cut:
     )
 
 
-def _test(genes: Sequence[str], cut: _Cut, least_overlap: int) -> pd.DataFrame:
-    """Test distinct genes in all sets of a cut; columns and order as `enrich` says."""
-    drawn = list(dict.fromkeys(genes))
+def _test(genes: Sequence[str], what: str, cut: _Cut, least_overlap: int) -> pd.DataFrame:
+    """Test genes in all sets of a cut; columns and order as `enrich` says, `what` begins the messages."""
+    drawn = list(dict.fromkeys(checked_names(genes, what)))
     strange = [gene for gene in drawn if gene not in cut.column]
     if strange:
         raise InputError(
-            f"{len(strange)} of {len(drawn)} genes are not in the background: {few(strange)}; the background "
+            f"{what}: {len(strange)} of {len(drawn)} are not in the background: {few(strange)}; the background "
             f"names {_looks(cut.column)}. Expected as background all genes that could have been found, those "
             "that the model saw."
         )
