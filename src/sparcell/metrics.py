@@ -38,3 +38,18 @@ def clustering_scores(labels: ArrayLike, partition: ArrayLike) -> dict[str, floa
 def live_latents(code_nk: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell which latents carry anything, (k,): variance of the code over cells above LIVE_VARIANCE."""
     return np.asarray(code_nk.var(axis=0) > LIVE_VARIANCE)
+
+
+def auc(values: ArrayLike, chosen: ArrayLike) -> float:
+    """Probability that a value among the chosen is above one among the others, ties counted half (area under the ROC curve).
+
+    Both (n,), `chosen` true or false; nan where either group is empty.
+    """
+    from scipy.stats import rankdata
+
+    chosen_n = np.asarray(chosen, dtype=bool)
+    n_chosen, n_others = int(chosen_n.sum()), int((~chosen_n).sum())
+    if n_chosen == 0 or n_others == 0:
+        return float("nan")
+    ranks = rankdata(values)[chosen_n].sum(dtype=np.float64)
+    return float((ranks - n_chosen * (n_chosen + 1) / 2) / (n_chosen * n_others))

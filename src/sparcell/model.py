@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -19,11 +19,14 @@ from scipy import sparse
 
 import sparcell
 from sparcell import checkpoint, io, runtime, sampler
+from sparcell.codes import Codes
+from sparcell.config import require_whole
 from sparcell.contracts import Batch, Epoch
 from sparcell.covariates import Covariates
 from sparcell.errors import InputError, did_you_mean
+from sparcell.labels import labels_from_obs
 from sparcell.loader import Loader
-from sparcell.metrics import live_latents
+from sparcell.programs import Programs, Reader, find, tables
 from sparcell.schema import Schema
 
 if TYPE_CHECKING:
@@ -62,30 +65,8 @@ class Settings(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Codes:
-    """The codes of some cells."""
-
-    mean_nk: Floats
-    """Posterior means."""
-    kl_nk: Floats
-    """KL to the prior in nats."""
-    gamma_nk: Floats | None
-    """Posterior probability that a latent is on; None for a model without spikes."""
-
-    @property
-    def kl_k(self) -> NDArray[np.float64]:
-        """Mean KL of each latent over the cells, in nats."""
-        return np.asarray(self.kl_nk.mean(axis=0, dtype=np.float64))
-
-    @property
-    def live_k(self) -> NDArray[np.bool_]:
-        """Which latents vary over the cells."""
-        return live_latents(self.mean_nk)
-
-
 class Model:
-    """A fitted model. Its methods leave the data they are given as it is, but for `annotate`."""
+    """A fitted model. Its methods leave the data they are given as it is, but for `annotate` and `programs`."""
 
     def __init__(self, settings: Settings, schema: Schema, network: Network, history: list[Epoch]) -> None:
         self.settings = settings
@@ -162,6 +143,34 @@ class Model:
             for name, value in asdict(self.settings).items()
         }
         adata.uns[key] = {"settings": settings, "kl": codes.kl_k, "live": codes.live_k}
+
+    def programs(
+        self,
+        adata: AnnData,
+        *,
+        labels_key: str | None = None,
+        n_top: int = 50,
+        key_added: str | None = None,
+        seed: int = 0,
+        unseen: Unseen = "error",
+    ) -> Programs:
+        """Read each live latent as a gene program: the cells it is on in, the genes it raises there and what it explains (see `Programs`).
+
+        `labels_key` is a column of obs, to tell in which cell types a program is on; `n_top` genes are listed; `seed` draws the cells.
+        Writes ``varm["<key>_effects"]`` (log2-fold changes for a rise of each latent, (g, k), float32; 0 for genes the model does not
+        know and latents that are not live) and ``uns["<key>_programs"]`` (tables summary and genes); <key> as for `annotate`.
+        """
+        require_whole("n_top", n_top, 1)
+        labels = None if labels_key is None else labels_from_obs(adata, labels_key)
+        codes, key = self.codes(adata, unseen=unseen), key_added or self.settings.name
+        reader = Reader(self.network, self.schema, self._loader(adata, unseen), codes)
+        found = find(reader, seed)
+        programs = tables(found, key, self.schema.genes, n_top, labels)
+        effect_gk = np.zeros((adata.n_vars, codes.mean_nk.shape[1]), dtype=np.float32)
+        effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = found.by_latent(effect_gk.shape[1])
+        adata.varm[f"{key}_effects"] = effect_gk
+        adata.uns[f"{key}_programs"] = {"summary": programs.summary.copy(), "genes": programs.genes.copy()}
+        return programs
 
     def encode(self, x_ng: Floats) -> Floats:
         """Encode expression that is no measured cell, such as a generated one: posterior means, (n, k).
@@ -308,11 +317,14 @@ class Model:
         self, data: AnnData | str | Path, unseen: Unseen, *, decode: bool = True
     ) -> Iterator[tuple[Posterior, Batch]]:
         adata = io.read(data) if isinstance(data, str | Path) else data
-        covariates, needed = self.schema.covariates, decode or self.settings.encode_covariates
-        known = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
-        loader = Loader(self.schema.rows(adata), known, len(self.schema.genes), self.device, dense_limit=0)
+        loader = self._loader(adata, unseen, decode=decode)
         for batch in loader.batches(sampler.in_order(adata.n_obs, READ_BATCH)):
             yield self.network.posterior(batch), batch
+
+    def _loader(self, adata: AnnData, unseen: Unseen, *, decode: bool = True) -> Loader:
+        covariates, needed = self.schema.covariates, decode or self.settings.encode_covariates
+        known = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
+        return Loader(self.schema.rows(adata), known, len(self.schema.genes), self.device, dense_limit=0)
 
     def _batch(self, x_ng: Floats, known: Known) -> Batch:
         """Cells that do not come from a loader."""

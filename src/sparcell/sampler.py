@@ -29,3 +29,10 @@ def split(n_cells: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDA
     n_held_out = min(int(share * n_cells), n_cells - 1)
     order = np.random.default_rng([seed, 0]).permutation(n_cells)  # epochs count from 1
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def drawn(n_cells: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers of at most `most` cells, drawn without repeats, in the order of the data."""
+    if n_cells <= most:
+        return np.arange(n_cells)
+    return np.sort(np.random.default_rng(seed).choice(n_cells, most, replace=False))
