@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 THREADS = os.cpu_count() or 1
-EPOCHS = 6
+EPOCHS = 4
 HERE = Path(__file__)
 
 

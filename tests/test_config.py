@@ -262,3 +262,8 @@ def test_a_setting_that_does_not_exist_is_refused():
     for kind in MODELS.values():
         with pytest.raises(TypeError, match="n_latents"):
             kind(n_latents=3)
+
+
+def test_widths_given_as_a_list_are_the_same_setting():
+    for kind in MODELS.values():
+        assert kind(encoder=[64, 8], decoder=[8]) == kind(encoder=(64, 8), decoder=(8,))

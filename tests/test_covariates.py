@@ -383,6 +383,8 @@ def test_a_batch_the_model_has_not_seen_is_refused_or_average(either, adata):
     if either.settings.encode_covariates:
         with pytest.raises(InputError, match=message):
             either.transform(other)
+    walk = either.interpolate(other, "cell7", "cell8", n_steps=2, unseen="average")
+    np.testing.assert_allclose(walk.obsm["X_beta_vae"], either.transform(other[[7, 8]], unseen="average"))
     restored, expected = either.reconstruct(other, unseen="average"), either.reconstruct(adata)
     changed = np.flatnonzero((restored != expected).any(axis=1))
     assert list(changed) == [7]

@@ -231,6 +231,7 @@ def test_the_tables_say_what_was_found(named):
     np.testing.assert_allclose(listed["effect"], [2.0, 0.5, 3.0, 1.0])
     np.testing.assert_allclose(listed["mean_on"] - listed["mean_off"], listed["effect"])
     assert made_tables.effects.loc["B", "m_1-"] == 3.0
+    assert list(made_tables.ranked_genes.items()) == [("m_2+", ["C", "A"]), ("m_1-", ["B", "D"])]
     assert len(programs.tables(found, "m", ["A", "B", "C", "D"], 9, None).genes) == 4, "raised genes only"
     assert programs.tables(found, "m", ["A", "B", "C", "D"], 9, None).labels is None
 
@@ -304,6 +305,7 @@ def test_no_live_latent_gives_empty_tables_and_says_so(adata):
     assert list(found.summary) == list(full.summary)
     assert list(found.genes) == list(full.genes)
     assert found.effects.shape == (N_GENES, 0)
+    assert found.ranked_genes == {}
     assert (adata.varm["beta_vsc_effects"] == 0).all()
 
 

@@ -105,18 +105,18 @@ def test_the_same_seed_gives_the_same_scores_and_codes(out, data, tmp_path):
 
 
 def test_a_stopped_study_says_what_is_saved_and_goes_on(data, tmp_path, monkeypatch):
-    original = study_module.run_baseline
+    original = study_module.runs.baseline
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study_module, "run_baseline", stop)
+    monkeypatch.setattr(study_module.runs, "baseline", stop)
     with pytest.raises(KeyboardInterrupt, match=r"1 of 3 runs are saved .* --resume"):
         study_module.run(data, tmp_path / "s", ONE, changes=CHANGES, silent=True)
     assert [entry.name for entry in (tmp_path / "s" / "runs").iterdir()] == ["beta-vsc-hvg-seed0.npz"]
-    monkeypatch.setattr(study_module, "run_baseline", original)
+    monkeypatch.setattr(study_module.runs, "baseline", original)
     trained = []
-    monkeypatch.setattr(study_module, "run_model", lambda *a, **k: trained.append(a))
+    monkeypatch.setattr(study_module.runs, "trained", lambda *a, **k: trained.append(a))
     results = study_module.run(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
     assert not trained
     assert [row.name for row in results.rows] == ["beta-vsc-hvg", "pca-6", "pca-10"]
@@ -175,7 +175,7 @@ def test_several_seeds_and_partial_labels(data, tmp_path):
     ],
 )
 def test_what_cannot_work_is_refused_before_training(data, tmp_path, monkeypatch, config, changes, said):
-    monkeypatch.setattr(study_module, "run_model", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(study_module.runs, "trained", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=said):
         study_module.run(data, tmp_path / "s", config, changes=changes, silent=True)
     assert not (tmp_path / "s" / "runs").exists()
@@ -255,3 +255,19 @@ def test_a_damaged_run_is_taken_for_none(tmp_path, kept):
     assert Run.from_file(path, "same") is not None
     path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
     assert Run.from_file(path, "same") is None
+
+
+def test_a_run_is_kept_when_the_training_after_it_is_stopped(data, tmp_path, monkeypatch):
+    """It was being mapped beside that training."""
+    config = StudyConfig(n_top_genes=300, perplexity=20, models=("autoencoder", "beta-vsc"), presets=("hvg",))
+    original = study_module.runs.trained
+
+    def stop(scene, row, **given):
+        if row.model == "beta-vsc":
+            raise KeyboardInterrupt
+        return original(scene, row, **given)
+
+    monkeypatch.setattr(study_module.runs, "trained", stop)
+    with pytest.raises(KeyboardInterrupt, match="1 of 4 runs are saved"):
+        study_module.run(data, tmp_path / "s", config, changes=CHANGES, silent=True)
+    assert [entry.name for entry in (tmp_path / "s" / "runs").iterdir()] == ["autoencoder-hvg-seed0.npz"]

@@ -7,7 +7,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparcell import datasets, embed, io, metrics, pl, pp, report, study
+    from sparcell import (
+        datasets,
+        embed,
+        enrichment,
+        gene_sets,
+        io,
+        metrics,
+        pl,
+        pp,
+        readability,
+        report,
+        study,
+    )
     from sparcell.config import StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
     from sparcell.model import Model
@@ -31,11 +43,14 @@ __all__ = [
     "TrainingError",
     "datasets",
     "embed",
+    "enrichment",
+    "gene_sets",
     "io",
     "load",
     "metrics",
     "pl",
     "pp",
+    "readability",
     "report",
     "study",
 ]

@@ -85,6 +85,9 @@ class NetworkConfig:
                 holds = isinstance(widths, list | tuple) and len(widths) > 0
                 holds = holds and all(is_whole(width, 1) for width in widths)
                 require(holds, name, widths, "one or more widths of at least 1")
+                object.__setattr__(
+                    self, name, tuple(widths)
+                )  # a list, as a saved model has it, is the same setting
         require_choice(NetworkConfig, "effects", self.effects)
         require_choice(NetworkConfig, "norm", self.norm)
         require_number("input_dropout", self.input_dropout, above=0, below=1, or_equal=True)

@@ -251,7 +251,15 @@ class Model:
             z_nk = self.network.latent.prior(n_cells, generator)
         return self._decoded(z_nk, "generated", generator if noise else None)
 
-    def interpolate(self, data: AnnData | str | Path, start: str, stop: str, *, n_steps: int = 10) -> AnnData:
+    def interpolate(
+        self,
+        data: AnnData | str | Path,
+        start: str,
+        stop: str,
+        *,
+        n_steps: int = 10,
+        unseen: Unseen = "error",
+    ) -> AnnData:
         """Walk from one cell to another: codes on the straight line between their posterior means, decoded.
 
         Parameters
@@ -262,6 +270,8 @@ class Model:
             Names of the cells.
         n_steps
             Number of cells on the way, both ends included.
+        unseen
+            As for `codes`.
 
         Returns
         -------
@@ -274,7 +284,7 @@ class Model:
                 raise InputError(f"no cell {cell!r} in the data; {did_you_mean(cell, adata.obs_names)}")
         if n_steps < 2:
             raise InputError(f"n_steps is {n_steps}; expected at least 2.")
-        ends_2k = torch.from_numpy(self.transform(adata[[start, stop]])).to(self.device)
+        ends_2k = torch.from_numpy(self.transform(adata[[start, stop]], unseen=unseen)).to(self.device)
         position_s = torch.linspace(0, 1, n_steps, device=self.device)
         walk = self._decoded(torch.lerp(ends_2k[:1], ends_2k[1:], position_s[:, None]), "step", None)
         walk.obs["position"] = position_s.cpu().numpy()

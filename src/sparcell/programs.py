@@ -73,6 +73,13 @@ class Programs:
     labels: pd.DataFrame | None
     """Share of each label's cells in which a program is on: programs and directions × labels; None where no labels were given."""
 
+    @property
+    def ranked_genes(self) -> dict[str, list[str]]:
+        """The genes listed for each program and direction ("beta_vsc_3+"), in the order of `summary`: what `enrichment` reads."""
+        of = self.genes["gene"].groupby(self.genes["program"] + self.genes["direction"])
+        lists = {str(name): genes.tolist() for name, genes in of}
+        return {name: lists.get(name, []) for name in self.effects.columns}
+
 
 @dataclass(frozen=True)
 class Found:

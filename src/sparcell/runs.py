@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io as bytes_io
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from sparcell.model import Model
     from sparcell.presets import Trained
 
-FORMAT = 1
+FORMAT = 2
 """Of stored runs; raise it whenever the same settings begin to give other results, so that old runs are made anew."""
 
 N_GENERATED = 500
 N_STEPS = 12
+PLACED = ("generated_m2", "interpolated_s2")
+"""Arrays of codes that are placed on the map."""
 HISTORY = ("epoch", "loss", "nll", "kl", "seconds")
 
 
@@ -97,13 +100,16 @@ class Scene:
         return len(self.labels.categories)
 
 
-def run_baseline(scene: Scene, n_components: int, seed: int) -> Run:
+def baseline(scene: Scene, n_components: int, seed: int) -> Run:
     """Map and cluster the first principal components: no training."""
     return Run(mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
 
 
-def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
-    """Train a model, map and cluster its codes; `whole` adds what is shown for the first seed only."""
+def trained(scene: Scene, row: Trained, *, whole: bool) -> tuple[Model, Callable[[], Run]]:
+    """Train a model; what maps and clusters its codes is returned as a function, so that it can run beside the next training.
+
+    `whole` adds what is shown for the first seed only.
+    """
     adata, data = scene.adata, row.data
     started = time.perf_counter()
     model = row.estimator.fit(
@@ -117,26 +123,33 @@ def run_model(scene: Scene, row: Trained, *, whole: bool) -> tuple[Run, Model]:
         silent=scene.silent,
     )
     train_seconds = time.perf_counter() - started
-    codes, seed = model.codes(adata), row.estimator.seed
-    with ThreadPoolExecutor(
-        1
-    ) as beside:  # neither map keeps all cores busy; the maps are the same to the bit
-        deep = (
-            beside.submit(embed.tsne, codes.mean_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
-            if whole
-            else None
-        )
-        arrays, embedding = mapped(scene, codes.mean_nk, seed)
-    arrays |= {name: model.history[name].to_numpy() for name in HISTORY}
+    codes = model.codes(adata)
+    arrays = {name: model.history[name].to_numpy() for name in HISTORY}
     arrays |= {"train_seconds": np.array(train_seconds), "live_k": codes.live_k}
     if row.estimator.generative:
         arrays["kl_k"] = codes.kl_k
     if codes.gamma_nk is not None:
         arrays["gamma_nk"] = codes.gamma_nk
-    if deep is not None:
-        arrays["tsne3d_n3"] = np.asarray(deep.result())
-        arrays |= _generated(scene, model, embedding, codes.mean_nk, seed)
-    return Run(arrays), model
+    made = _generated(scene, model, codes.mean_nk, row.estimator.seed) if whole else {}
+
+    def finish() -> Run:
+        return Run(arrays | _shown(scene, codes.mean_nk, made, row.estimator.seed))
+
+    return model, finish
+
+
+def _shown(
+    scene: Scene, code_nk: NDArray[np.floating], made: dict[str, NDArray[Any]], seed: int
+) -> dict[str, NDArray[Any]]:
+    """Map and cluster codes; where cells were made, also in 3-D, with these placed on the map."""
+    if not made:
+        return mapped(scene, code_nk, seed)[0]
+    with ThreadPoolExecutor(1) as beside:  # neither map keeps all cores busy; they are the same to the bit
+        deep = beside.submit(embed.tsne, code_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
+        arrays, embedding = mapped(scene, code_nk, seed)
+    arrays |= {name: embed.place(embedding, made[name]) for name in PLACED if name in made}
+    arrays |= {name: values for name, values in made.items() if name not in PLACED}
+    return arrays | {"tsne3d_n3": np.asarray(deep.result())}
 
 
 def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
@@ -156,19 +169,15 @@ def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict
 
 
 def _generated(
-    scene: Scene, model: Model, embedding: Any, code_nk: NDArray[np.floating], seed: int
+    scene: Scene, model: Model, code_nk: NDArray[np.floating], seed: int
 ) -> dict[str, NDArray[Any]]:
-    """Decode new cells and a walk, encode them as if they had been measured, and place them on the map."""
+    """Decode new cells and a walk, and encode them as if they had been measured."""
     start, stop, names = typical_cells(scene.labels, code_nk)
     cells = scene.adata.obs_names
     walk = model.interpolate(scene.adata, cells[start], cells[stop], n_steps=N_STEPS)
-    made = {
-        "interpolated_s2": embed.place(embedding, model.encode(walk.X)),
-        "interpolated_labels": np.array(names),
-    }
+    made = {"interpolated_s2": model.encode(walk.X), "interpolated_labels": np.array(names)}
     if model.settings.generative:
-        new = model.sample(N_GENERATED, seed=seed)
-        made["generated_m2"] = embed.place(embedding, model.encode(new.X))
+        made["generated_m2"] = model.encode(model.sample(N_GENERATED, seed=seed).X)
     return made
 
 

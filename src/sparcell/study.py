@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sparcell import checkpoint, files, outputs, presets
+from sparcell import checkpoint, files, outputs, presets, runs
 from sparcell.config import DataConfig, StudyConfig
 from sparcell.embed import affordable
 from sparcell.errors import InputError, did_you_mean
 from sparcell.models import MODELS
 from sparcell.prepare import Prepared, prepare
 from sparcell.results import MEASURES, PRIMARY_SPACE, Results, Row
-from sparcell.runs import FORMAT, Run, Scene, run_baseline, run_model
+from sparcell.runs import FORMAT, Run, Scene
 from sparcell.runtime import resolve_device
 
 if TYPE_CHECKING:
@@ -104,19 +106,17 @@ def run(
     prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
     check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
-    runs: dict[tuple[str, int], Run] = {}
+    fingerprint = partial(Task.fingerprint, prepared=prepared, config=config)
     try:
-        for number, task in enumerate(tasks, 1):
-            log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
-            runs[task.name, task.seed] = run_task(task, scene, folder, task.fingerprint(prepared, config))
-        record = outputs.provenance(
-            command, prepared.title, prepared.digest, config, time.perf_counter() - started
-        )
-        results = collect(prepared, tasks, runs, record)
+        made = {(task.name, task.seed): run for task, run in run_tasks(tasks, scene, folder, fingerprint)}
+        spent = time.perf_counter() - started
+        record = outputs.provenance(command, prepared.title, prepared.digest, config, spent)
+        results = collect(prepared, tasks, made, record)
         outputs.write(results, prepared.adata, folder)
     except KeyboardInterrupt:
-        saved = f"{len(runs)} of {len(tasks)} runs are saved in {folder}; the same command with --resume goes on from there."
-        raise KeyboardInterrupt(saved) from None
+        kept = [Run.from_file(stored_in(folder, task), fingerprint(task)) for task in tasks]
+        saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}"
+        raise KeyboardInterrupt(f"{saved}; the same command with --resume goes on from there.") from None
     return results
 
 
@@ -186,28 +186,74 @@ def shared_scene(prepared: Prepared, config: StudyConfig, silent: bool) -> Scene
     return Scene(prepared.adata, prepared.labels, perplexity, silent)
 
 
-def run_task(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
-    """Make one run, or take it up where an earlier study left it; it is on disk before this returns."""
-    stored = folder / "runs" / f"{task.name}-seed{task.seed}.npz"
-    model_folder = folder / "models" / task.name
-    run = Run.from_file(stored, fingerprint)
-    first = task.seed == 0
-    if run is not None and (task.trained is None or not first or checkpoint.is_whole(model_folder)):
-        log.info("taken up from %s", stored)
+def run_tasks(
+    tasks: list[Task], scene: Scene, folder: Path, fingerprint: Callable[[Task], str]
+) -> Iterator[tuple[Task, Run]]:
+    """Make the runs, or take them up where an earlier study left them; each is on disk before it is given.
+
+    While a model trains, the one before is mapped and clustered: neither keeps all cores busy. So runs come one behind.
+    """
+    waiting: tuple[Task, Future[Run]] | None = None
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            for number, task in enumerate(tasks, 1):
+                log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
+                earlier = taken_up(task, folder, fingerprint(task))
+                if earlier is not None:
+                    yield task, earlier
+                    continue
+                finish = begin(task, scene, folder)
+                if waiting:
+                    yield stored(*waiting, folder, fingerprint(waiting[0]))
+                waiting = task, beside.submit(finish)
+            if waiting:
+                yield stored(*waiting, folder, fingerprint(waiting[0]))
+        except BaseException:  # Ctrl-C or a training that failed: what is already trained is not lost
+            if waiting:
+                stored(*waiting, folder, fingerprint(waiting[0]))
+            raise
+
+
+def stored_in(folder: Path, task: Task) -> Path:
+    """Name the file of a run."""
+    return folder / "runs" / f"{task.name}-seed{task.seed}.npz"
+
+
+def taken_up(task: Task, folder: Path, fingerprint: str) -> Run | None:
+    """Read a run that an earlier study left, if it is whole and of the same data, settings and versions."""
+    path = stored_in(folder, task)
+    run = Run.from_file(path, fingerprint)
+    if run is not None and (
+        task.trained is None or task.seed or checkpoint.is_whole(folder / "models" / task.name)
+    ):
+        log.info("taken up from %s", path)
         return run
-    if stored.exists():
-        log.warning("%s is of other data, settings or versions, or without its model: made anew", stored)
+    if path.exists():
+        log.warning("%s is of other data, settings or versions, or without its model: made anew", path)
+    return None
+
+
+def begin(task: Task, scene: Scene, folder: Path) -> Callable[[], Run]:
+    """Train a run's model and keep it, if it is of the first seed; return what makes the rest of the run."""
     if task.trained is None:
-        run = run_baseline(scene, task.n_components, task.seed)
-    else:
-        run, model = run_model(scene, task.trained, whole=first)
-        if first:
-            stored.unlink(missing_ok=True)  # an earlier run vouches for the model that is replaced here
-            model.save(model_folder)
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    with files.write_aside(stored) as aside:
+        return partial(runs.baseline, scene, task.n_components, task.seed)
+    first = task.seed == 0
+    model, finish = runs.trained(scene, task.trained, whole=first)
+    if first:
+        stored_in(folder, task).unlink(
+            missing_ok=True
+        )  # an earlier run vouches for the model that is replaced here
+        model.save(folder / "models" / task.name)
+    return finish
+
+
+def stored(task: Task, waiting: Future[Run], folder: Path, fingerprint: str) -> tuple[Task, Run]:
+    """Wait for a run and write it."""
+    run, path = waiting.result(), stored_in(folder, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.write_aside(path) as aside:
         aside.write_bytes(run.to_bytes(fingerprint))
-    return run
+    return task, run
 
 
 def collect(

@@ -113,7 +113,7 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
     exact = torch.float32 if generator.device.type == "mps" else torch.float64  # mps has no float64
     sums, n_cells = torch.zeros(4, dtype=exact, device=generator.device), 0
     last = min(first + SEGMENT, plan.n_steps)
-    rounded = plan.config.precision == "bfloat16"
+    rounded, weights = plan.config.precision == "bfloat16", list(network.parameters())
     network.train()
     for number, batch in enumerate(feed.batches(course.epoch + 1, first, last), first):
         step = course.epoch * plan.n_steps + number
@@ -124,7 +124,7 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
         adam.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         if plan.config.clip > 0:
-            shorten(list(network.parameters()), plan.config.clip)
+            shorten(weights, plan.config.clip)
         course.set_rate(plan.rate(step))
         adam.step()
         size = len(batch.size_n1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sparcell.contracts import Batch
 
 MEMORY = 0.99
-"""Share of the running variance that a step keeps."""
+"""Share of the running variance that a step keeps; the first step sets it."""
 LEAST_VARIANCE = 1e-6
 """Where the restored values are the data to the last digit, the analytic variance stays above this."""
 
@@ -60,12 +60,12 @@ class Gaussian(nn.Module):
         self.fixed = config.variance if isinstance(config.variance, float | int) else None
         self.head = nn.Linear(n_hidden, n_genes)
         if self.fixed is None:
-            self.register_buffer("running", torch.ones(()))
+            self.register_buffer("running", torch.full((), torch.nan))
 
     @property
     def variance(self) -> float:
         """Variance of every gene: the fixed one, or the running mean of the analytic one."""
-        return float(self.running) if self.fixed is None else float(self.fixed)
+        return float(self.running.nan_to_num(1.0)) if self.fixed is None else float(self.fixed)
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
@@ -76,10 +76,11 @@ class Gaussian(nn.Module):
         n_genes = self.head.out_features
         if self.fixed is not None:
             return squares_n / (2 * self.fixed) + 0.5 * n_genes * math.log(2 * math.pi * self.fixed)
-        variance: Tensor = self.running
+        variance: Tensor = self.running.nan_to_num(1.0)
         if self.training:
             variance = (squares_n.mean() / n_genes).clamp_min(LEAST_VARIANCE)
-            self.running.copy_(self.running.lerp(variance.detach().to(self.running.dtype), 1 - MEMORY))
+            now = variance.detach().to(self.running.dtype)
+            self.running.copy_(torch.where(self.running.isnan(), now, self.running.lerp(now, 1 - MEMORY)))
         return squares_n / (2 * variance) + 0.5 * n_genes * torch.log(2 * math.pi * variance)
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> GaussianDistribution:
