@@ -571,7 +571,9 @@ def test_scaled_input_is_brought_back_by_reconstruct(kind, adata):
     x_ng = adata.layers["lognorm"].toarray()
     restored = model.reconstruct(adata)
     np.testing.assert_allclose(restored.mean(axis=0), x_ng.mean(axis=0), atol=0.35)
-    least = 0.97 if len(kind) == 2 else 0.9  # effects that are never negative can only raise a gene above its mean
+    least = (
+        0.97 if len(kind) == 2 else 0.9
+    )  # effects that are never negative can only raise a gene above its mean
     means = type_means(restored, adata).ravel(), type_means(x_ng, adata).ravel()
     assert np.corrcoef(*means)[0, 1] > least
     walk = model.interpolate(adata, "cell5", "cell17", n_steps=2)
