@@ -289,7 +289,9 @@ def test_programs_are_tables_and_what_is_written_is_documented(kind, model, adat
     assert np.isfinite(numbers).all()
     assert (found.summary["label_auc"] > 0.8).any()
     assert found.genes.groupby(["program", "direction"]).size().max() <= 5
-    assert (found.genes["mean_on"] > 0).all()
+    assert np.isfinite(found.genes["mean_on"]).all()
+    if explains_counts(kind):  # a Gaussian may restore a gene below 0
+        assert (found.genes["mean_on"] > 0).all()
     effect_gk = noted.varm[f"{name}_effects"]
     assert effect_gk.shape == (adata.n_vars, model.settings.n_latent)
     assert np.isfinite(effect_gk).all()
