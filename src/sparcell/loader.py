@@ -24,20 +24,8 @@ if TYPE_CHECKING:
 
 DENSE_LIMIT = 2**31
 """Bytes up to which all cells are held dense on the device, so that a batch is one gather."""
-READ_ROWS = 4096
-"""Cells read at a time where each is needed once."""
 SPARSE_SHARE, LOOKED_AT = 0.3, 256
 """On the CPU cells stay sparse rows if at most this share of the values of the first cells is not 0."""
-
-
-def library_sizes(rows: Rows) -> NDArray[np.float32]:
-    """Total of each cell, at least 1, (n, 1)."""
-    totals = [
-        np.asarray(rows.rows(index).sum(axis=1, dtype=np.float64))
-        for index in sampler.in_order(len(rows), READ_ROWS)
-    ]
-    sizes: NDArray[np.float64] = np.maximum(np.concatenate(totals), 1.0)
-    return sizes.astype(np.float32)
 
 
 class Loader:
@@ -54,14 +42,19 @@ class Loader:
         self.batch_nb = torch.from_numpy(known.batch_nb).to(device)
         self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
         first = rows.rows(np.arange(min(len(rows), LOOKED_AT)))
-        self.size_n1 = torch.from_numpy(library_sizes(rows)).to(device)
         self.sparse = device.type == "cpu" and first.nnz <= SPARSE_SHARE * first.shape[0] * first.shape[1]
-        self.resident: Tensor | None = None
+        self.resident: tuple[Tensor, Tensor] | None = None
         if not self.sparse and len(rows) * n_genes * 4 <= dense_limit:
             self.resident = self._dense(np.arange(len(rows)))
 
-    def _dense(self, index: NDArray[np.integer]) -> Tensor:
-        return SparseRows(self.rows.rows(index)).dense().to(self.device)
+    def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
+        x_ng = self.rows.rows(index)
+        size_n1 = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)), 1.0).astype(np.float32)
+        return SparseRows(x_ng), torch.from_numpy(size_n1)
+
+    def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        cells, size_n1 = self._read(index)
+        return cells.dense().to(self.device), size_n1.to(self.device)
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
         """Yield the batches of a plan."""
@@ -69,10 +62,10 @@ class Loader:
             chosen = torch.from_numpy(index).to(self.device)
             x: Tensor | SparseRows
             if self.resident is not None:
-                x = self.resident[chosen]
+                x, size_n1 = (values[chosen] for values in self.resident)
             else:
-                x = SparseRows(self.rows.rows(index)) if self.sparse else self._dense(index)
-            yield Batch(x, self.size_n1[chosen], self.batch_nb[chosen], self.covariates_nc[chosen])
+                x, size_n1 = self._read(index) if self.sparse else self._dense(index)
+            yield Batch(x, size_n1, self.batch_nb[chosen], self.covariates_nc[chosen])
 
 
 @dataclass(frozen=True)

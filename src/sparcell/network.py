@@ -82,11 +82,6 @@ def through(layer: nn.Linear, cells: SparseRows, known_nc: Tensor) -> Tensor:
     return out_nh + known_nc @ layer.weight[:, n_genes:].t() if known_nc.shape[1] else out_nh
 
 
-def lay_gene_major(layer: nn.Linear) -> None:
-    """Lay out the weights so that those of one input lie side by side, as sparse cells need them; the values stay the same."""
-    layer.weight.data = layer.weight.data.t().contiguous().t()
-
-
 class Free(Additive):
     """Hidden layers between the code and the head, told all that is known: any function of the code, whose latents may act together."""
 
@@ -126,7 +121,7 @@ class Network(nn.Module):
         super().__init__()
         seen = n_known if config.encode_covariates else 0
         self.encoder = Layers((n_genes, *config.encoder), config, n_known=seen, linear_first=True)
-        lay_gene_major(self.encoder.first)
+        kernels.by_input(self.encoder.first)
         self.latent = latent
         self.effects = EFFECTS[config.effects]
         self.decoder = self.effects.decoder(config, n_known)

@@ -124,7 +124,7 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
         adam.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         if plan.config.clip > 0:
-            shorten(weights, plan.config.clip)
+            torch.nn.utils.clip_grad_norm_(weights, plan.config.clip)
         course.set_rate(plan.rate(step))
         adam.step()
         size = len(batch.size_n1)
@@ -133,14 +133,6 @@ def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
         sums += size * torch.stack([*terms, torch.full_like(terms[0], weight)])
     network.eval()
     return sums, n_cells
-
-
-def shorten(weights: list[torch.nn.Parameter], longest: float) -> None:
-    """Shorten a gradient that is longer than that; on the CPU, where looking costs nothing, leave a shorter one unread."""
-    slopes = [weight.grad for weight in weights if weight.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
-    if slopes[0].device.type != "cpu" or not length <= longest:
-        torch._foreach_mul_(slopes, (longest / (length + 1e-6)).clamp(max=1.0))
 
 
 @torch.no_grad()

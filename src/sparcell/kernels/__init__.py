@@ -6,16 +6,8 @@ compare with. Where its own rules do not hold (dense cells, another device), a c
 
 from __future__ import annotations
 
-from sparcell.kernels.counts import group_of, head, negative_binomial, zero_inflated
-from sparcell.kernels.linear import log_scaled, sparse_linear
+from sparcell.kernels.counts import group_of, negative_binomial
+from sparcell.kernels.linear import by_input, log_scaled, sparse_linear
 from sparcell.kernels.squares import squared_distance
 
-__all__ = [
-    "group_of",
-    "head",
-    "log_scaled",
-    "negative_binomial",
-    "sparse_linear",
-    "squared_distance",
-    "zero_inflated",
-]
+__all__ = ["by_input", "group_of", "log_scaled", "negative_binomial", "sparse_linear", "squared_distance"]

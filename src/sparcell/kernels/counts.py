@@ -109,13 +109,6 @@ def tabled(log_r_bg: Tensor) -> tuple[NDArray[Any], ...]:
     return r_bg, ways_bkg, slope_bkg
 
 
-def head(n_hidden: int, n_genes: int) -> torch.nn.Linear:
-    """Make a linear layer whose weights lie hidden unit by hidden unit, as the products of its backward pass leave their slopes."""
-    made = torch.nn.Linear(n_hidden, n_genes)
-    made.weight.data = made.weight.data.t().contiguous().t()
-    return made
-
-
 def group_of(batch_nb: Tensor) -> Tensor | None:
     """Number of the batch of each cell, (n,); None where a cell is of no single one."""
     most_n, group_n = batch_nb.max(dim=1)
@@ -124,26 +117,16 @@ def group_of(batch_nb: Tensor) -> Tensor | None:
 
 def negative_binomial(
     h_nh: Tensor,
-    head: torch.nn.Linear,
+    heads: tuple[torch.nn.Linear, ...],
     log_r_bg: Tensor,
     cells: SparseRows,
     size_n1: Tensor,
     group_n: Tensor | None = None,
 ) -> Tensor:
-    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); `group_n` picks the row of log r."""
-    given = _Given(cells, size_n1, group_n, h_nh.dtype)
-    return _Nll.apply(given, h_nh, log_r_bg, head.weight, head.bias)  # type: ignore[no-any-return, no-untyped-call]
+    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); `group_n` picks the row of log r.
 
-
-def zero_inflated(
-    h_nh: Tensor,
-    heads: tuple[torch.nn.Linear, torch.nn.Linear],
-    log_r_bg: Tensor,
-    cells: SparseRows,
-    size_n1: Tensor,
-    group_n: Tensor | None = None,
-) -> Tensor:
-    """The same where sigmoid(V h + c) of the counts are dropped, (n,); `heads` are to the mean and to the drop."""
+    A second head is to the logits of a drop: sigmoid(V h + c) of the counts are dropped to 0.
+    """
     given = _Given(cells, size_n1, group_n, h_nh.dtype)
     parts = (part for head in heads for part in (head.weight, head.bias))
     return _Nll.apply(given, h_nh, log_r_bg, *parts)  # type: ignore[no-any-return, no-untyped-call]

@@ -26,12 +26,21 @@ CELLS, GENES = 32, 1024
 class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
-        ctx.cells, ctx.n_hidden = cells, weight_gh.shape[1]
+        ctx.cells = cells
         return rows_times(cells, weight_gh)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
         return None, columns_times(ctx.cells, slopes[0])
+
+
+def by_input(layer: torch.nn.Linear) -> torch.nn.Linear:
+    """Lay out the weights so that those of one input lie side by side; the values stay the same.
+
+    So the first layer needs them for sparse cells, and the head of counts for what the products of its backward pass leave.
+    """
+    layer.weight.data = layer.weight.data.t().contiguous().t()
+    return layer
 
 
 def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class NegativeBinomial(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = kernels.head(n_hidden, n_genes)
+        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
         by_batch = config.dispersion == "gene-batch" and n_batches > 0
         self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
         self.by_batch = by_batch
@@ -71,7 +71,7 @@ class NegativeBinomial(nn.Module):
         group_n = kernels.group_of(batch.batch_nb) if self.by_batch else None
         if batch.sparse is not None and (group_n is not None or not self.by_batch):
             return kernels.negative_binomial(
-                h_nh, self.head, self.log_r, batch.sparse, batch.size_n1, group_n
+                h_nh, (self.head,), self.log_r, batch.sparse, batch.size_n1, group_n
             )
         x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
         r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r

@@ -61,8 +61,8 @@ class ZeroInflated(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = kernels.head(n_hidden, n_genes)
-        self.drop = kernels.head(n_hidden, n_genes)
+        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
+        self.drop = kernels.by_input(nn.Linear(n_hidden, n_genes))
         by_batch = config.dispersion == "gene-batch" and n_batches > 0
         self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
         self.by_batch = by_batch
@@ -71,7 +71,7 @@ class ZeroInflated(nn.Module):
         """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
         group_n = kernels.group_of(batch.batch_nb) if self.by_batch else None
         if batch.sparse is not None and (group_n is not None or not self.by_batch):
-            return kernels.zero_inflated(
+            return kernels.negative_binomial(
                 h_nh, (self.head, self.drop), self.log_r, batch.sparse, batch.size_n1, group_n
             )
         x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
