@@ -34,7 +34,7 @@ LAYERS = (
         "embed",
         "datasets",
     ),
-    ("standings", "codes"),
+    ("standings", "codes", "command_config"),
     (
         "contracts",
         "covariates",
@@ -81,6 +81,7 @@ IMPORTS_ONLY = {
     "datasets": {"errors"},
     "embed": set(),
     "config": {"errors"},
+    "command_config": {"config"},
     "runtime": {"errors"},
     "checks": {"errors"},
     "gene_sets": {"errors"},

@@ -16,7 +16,7 @@ import sparcell as sp
 from fakes import fake_harmony, fake_scib, fake_scvi, remove
 from shell import sparcell as shell
 from sparcell import benchmark, outcome, split, worker
-from sparcell.config import BenchmarkConfig
+from sparcell.command_config import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError
 from sparcell.peers import BATCH, HELD_OUT, Job
 from sparcell.standings import MEASURES

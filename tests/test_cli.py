@@ -12,8 +12,9 @@ import pytest
 import small
 from shell import sparcell
 from sparcell import cli
+from sparcell.command_config import StudyConfig
 from sparcell.commands import StudyModelOptions, StudyOptions
-from sparcell.config import StudyConfig, settings_of
+from sparcell.config import settings_of
 from sparcell.models import MODELS
 
 

@@ -9,12 +9,12 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 
 import pytest
 
+from sparcell.command_config import StudyConfig
 from sparcell.config import (
     ByKind,
     DataConfig,
     LikelihoodConfig,
     NetworkConfig,
-    StudyConfig,
     TrainConfig,
     by_kind,
     settings_of,

@@ -14,7 +14,7 @@ import sparcell as sp
 from shell import sparcell
 from sparcell import prepare
 from sparcell import study as study_module
-from sparcell.config import StudyConfig
+from sparcell.command_config import StudyConfig
 from sparcell.errors import InputError
 
 CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))

@@ -13,7 +13,7 @@ import small
 import sparcell as sp
 from sparcell import outputs, prepare
 from sparcell import study as study_module
-from sparcell.config import StudyConfig
+from sparcell.command_config import StudyConfig
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 from sparcell.results import MEASURES

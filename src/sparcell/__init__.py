@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         report,
         study,
     )
-    from sparcell.config import StudyConfig
+    from sparcell.command_config import StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
     from sparcell.model import Model
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
@@ -62,7 +62,7 @@ _HOME = {
     "InputError": "errors",
     "Model": "model",
     "SparcellError": "errors",
-    "StudyConfig": "config",
+    "StudyConfig": "command_config",
     "TrainingError": "errors",
     "load": "models",
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparcell import files, integration, outcome, presets, split
-from sparcell.config import BenchmarkConfig
+from sparcell.command_config import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError, did_you_mean
 from sparcell.models import MODELS
 from sparcell.outcome import Contender, Outcome, installed, not_installed

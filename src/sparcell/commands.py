@@ -16,7 +16,8 @@ from cyclopts import Parameter
 import sparcell
 from sparcell import checkpoint, files, io
 from sparcell.checks import matrix_kind
-from sparcell.config import BenchmarkConfig, ByKind, DataConfig, FitConfig, StudyConfig, settings_of
+from sparcell.command_config import BenchmarkConfig, FitConfig, StudyConfig
+from sparcell.config import ByKind, DataConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 from sparcell.schema import read_layer

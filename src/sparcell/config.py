@@ -9,7 +9,6 @@ import math
 import typing
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from sparcell.errors import InputError
@@ -208,129 +207,6 @@ class DataConfig:
         bool,
         "Gaussian likelihood: give each gene mean 0 and variance 1, and cut at ±10; the constants are kept with the model.",
     ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """What `sparcell fit` does around a model's own `fit`."""
-
-    out: Annotated[Path | None, 'New .h5ad: the data with the codes in obsm["X_MODEL"].'] = None
-    save: Annotated[Path | None, "Folder for the trained model, to encode other cells with later."] = None
-    resume: Annotated[
-        Path | None,
-        "Folder to note the state of the training in; the same command goes on from there if it was stopped.",
-    ] = None
-    n_top_genes: Annotated[
-        int | None,
-        "Train on so many variable genes, chosen from the raw counts (in each batch, with --batch-key); 2000 is usual. All genes, or those "
-        "of --genes, when not given.",
-    ] = None
-
-    def __post_init__(self) -> None:
-        if self.n_top_genes is not None:
-            require_whole("n_top_genes", self.n_top_genes, 50)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyConfig:
-    """What a study compares and how it scores it. The defaults are the seed study's, on the data's own cell types."""
-
-    models: Annotated[tuple[str, ...], "Models to train: autoencoder, beta-vae, beta-vsc."] = (
-        "autoencoder",
-        "beta-vae",
-        "beta-vsc",
-    )
-    presets: Annotated[
-        tuple[str, ...],
-        "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code), "
-        "counts (raw counts of the variable genes).",
-    ] = ("seed", "hvg")
-    seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
-    counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
-    ] = None
-    labels: Annotated[
-        Path | None,
-        "CSV of cell types: barcodes first, then one column of labels (or the one --labels-key names).",
-    ] = None
-    labels_key: Annotated[
-        str | None, "Column of obs (or of the --labels file) that holds the cell types."
-    ] = None
-    markers: Annotated[
-        Path | None, "CSV of markers (cell_type,gene) that names the clusters; blood markers when not given."
-    ] = None
-    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
-    n_top_genes: Annotated[int, "Number of variable genes."] = 2000
-    min_genes: Annotated[int, "Keep cells with more genes than this; 0 keeps all but empty ones."] = 200
-    max_genes: Annotated[int, "Keep cells with fewer genes than this; 0 lifts the limit."] = 2500
-    max_pct_mito: Annotated[
-        float, "Keep cells with less than this per cent of mitochondrial counts; 100 lifts the limit."
-    ] = 5.0
-
-    def __post_init__(self) -> None:
-        require(len(self.models) > 0, "models", self.models, "at least one model")
-        require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
-        require_whole("seeds", self.seeds, 1)
-        require_number("perplexity", self.perplexity, above=0)
-        require_whole("n_top_genes", self.n_top_genes, 50)
-        require_whole("min_genes", self.min_genes, 0)
-        require_whole("max_genes", self.max_genes, 0)
-        if self.max_genes:
-            require(
-                self.min_genes + 1 < self.max_genes,
-                "min_genes",
-                self.min_genes,
-                f"at least 2 fewer than max_genes, {self.max_genes}",
-            )
-        require(
-            0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, "a number above 0 and up to 100"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
-    """What a benchmark compares, and on what."""
-
-    labels_key: Annotated[
-        str | None, "Column of obs that holds the cell types, against which codes are scored."
-    ] = None
-    batch_key: Annotated[
-        str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run); without it nothing is said of batches.",
-    ] = None
-    models: Annotated[
-        tuple[str, ...],
-        "Models of sparcell to train: autoencoder, beta-vae, beta-vsc; none for none of them.",
-    ] = ("beta-vsc",)
-    baselines: Annotated[
-        tuple[str, ...], "Methods that are not trained on counts: pca, ica, harmony; none for none of them."
-    ] = ("pca", "ica", "harmony")
-    peers: Annotated[tuple[str, ...], "Other packages' models of counts: scvi; none for none of them."] = (
-        "scvi",
-    )
-    seeds: Annotated[int, "Number of seeds, 0 … N-1: each runs every method anew."] = 3
-    counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
-    ] = None
-    n_top_genes: Annotated[
-        int, "Number of variable genes, chosen in each batch; every method sees these."
-    ] = 2000
-    n_components: Annotated[int, "Number of components of PCA, ICA and Harmony."] = 30
-    peer_epochs: Annotated[
-        int | None,
-        "Epochs of the peers; when not given those of the peer's own rule, or 100 where these would take more than 10 minutes.",
-    ] = None
-    n_samples: Annotated[int, "Draws of the code for the likelihood of a held-out cell."] = 100
-    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
-
-    def __post_init__(self) -> None:
-        require_whole("seeds", self.seeds, 1)
-        require_whole("n_top_genes", self.n_top_genes, 50)
-        require_whole("n_components", self.n_components, 2)
-        if self.peer_epochs is not None:
-            require_whole("peer_epochs", self.peer_epochs, 1)
-        require_whole("n_samples", self.n_samples, 1)
-        require_number("perplexity", self.perplexity, above=0)
 
 
 def require(holds: bool, name: str, found: object, expected: str) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from sparcell.config import BenchmarkConfig
+    from sparcell.command_config import BenchmarkConfig
     from sparcell.peers import Method
     from sparcell.runs import Run
     from sparcell.split import Ground

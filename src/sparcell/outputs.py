@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from sparcell.config import StudyConfig
+    from sparcell.command_config import StudyConfig
     from sparcell.results import Results
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "openTSNE", "igraph")

@@ -22,7 +22,8 @@ from sparcell.slots import require_same_counts
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.config import DataConfig, StudyConfig
+    from sparcell.command_config import StudyConfig
+    from sparcell.config import DataConfig
     from sparcell.presets import Trained
 
 PCA_AGREEMENT = 0.9

@@ -23,7 +23,7 @@ from sparcell.prepare import with_counts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sparcell.config import BenchmarkConfig
+    from sparcell.command_config import BenchmarkConfig
 
 log = logging.getLogger("sparcell")
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparcell import checkpoint, files, outputs, presets, runs
-from sparcell.config import DataConfig, StudyConfig
+from sparcell.command_config import StudyConfig
+from sparcell.config import DataConfig
 from sparcell.embed import affordable
 from sparcell.errors import InputError, did_you_mean
 from sparcell.models import MODELS
