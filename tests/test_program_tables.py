@@ -99,10 +99,11 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
     sides = list(zip(found.latent_p.tolist(), found.sign_p.tolist(), strict=True))
     assert sorted(sides) == [(0, -1), (0, 1), (1, 1), (2, -1), (2, 1)]
     as_is_ng, nll_n = decoded(model, adata, mean_nk)
+    size_n = adata.X.toarray().sum(axis=1, dtype=float)
     sd_g = np.ones(N_GENES) if model.schema.sd is None else np.array(model.schema.sd)
     for place, (latent, sign) in enumerate(sides):
         off_ng, off_nll_n = decoded(model, adata, switched(mean_nk, latent))
-        rise, effects = 0.0, []
+        rise, effects, folds = 0.0, [], []
         rms = np.sqrt(np.mean(mean_nk[:, latent].astype(float) ** 2))
         for cell in range(N_CELLS):
             z = float(mean_nk[cell, latent])
@@ -110,37 +111,70 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
                 continue
             rise += (off_nll_n[cell] - nll_n[cell]) / N_CELLS
             if (codes.gamma_nk[cell, latent] >= 0.5) if spikes else (abs(z) >= rms):
-                pairs = zip(as_is_ng[cell], off_ng[cell], sd_g, strict=True)
+                pairs = list(zip(as_is_ng[cell], off_ng[cell], sd_g, strict=True))
                 if model.schema.counts:
-                    effects.append([np.log2(on / off) for on, off, _ in pairs])
+                    size = size_n[cell]
+                    effects.append(
+                        [np.log2((on / size * 1e4 + 1) / (off / size * 1e4 + 1)) for on, off, _ in pairs]
+                    )
+                    folds.append([np.log2(on / off) for on, off, _ in pairs])
                 else:
+                    folds.append([np.nan] * N_GENES)
                     effects.append([(on - off) * sd / np.log(2) for on, off, sd in pairs])
         assert found.on_np[:, place].sum() == len(effects)
         np.testing.assert_allclose(found.effect_pg[place], np.mean(effects, axis=0), rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(found.fold_pg[place], np.mean(folds, axis=0), rtol=1e-4, atol=2e-5)
         np.testing.assert_allclose(found.rise_p[place], rise, rtol=1e-3, atol=1e-3)
     none_n = decoded(model, adata, np.zeros_like(mean_nk))[1]
     np.testing.assert_allclose(found.whole, (none_n - nll_n).mean(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["additive", "nonnegative", "scaled"])
-def test_effects_that_add_up_are_the_head_s_weights_times_the_mean_code(adata, name):
+def test_folds_of_effects_that_add_up_are_the_head_s_weights_times_the_mean_code(adata, name):
     model, codes = made(adata, name), hand_codes()
     found = programs.find(reader_of(model, adata, codes), seed=0)
     weight_gk = model.network.likelihood.head.weight.detach().numpy()
     sd_g = np.ones(N_GENES) if model.schema.sd is None else np.array(model.schema.sd)
+    counts = model.schema.counts
     for place, latent in enumerate(found.latent_p):
         z = codes.mean_nk[found.on_np[:, place], latent].mean()
-        rest_g = found.effect_pg[place] - z * weight_gk[:, latent] * sd_g / np.log(2)
+        fold_g = (found.fold_pg if counts else found.effect_pg)[place]
+        rest_g = fold_g - z * weight_gk[:, latent] * sd_g / np.log(2)
         np.testing.assert_allclose(rest_g, rest_g[0], atol=1e-5)
-        assert model.schema.counts or abs(rest_g[0]) < 1e-5
+        assert counts or abs(rest_g[0]) < 1e-5
+
+
+def test_effects_of_a_latent_weigh_its_two_sides_by_their_cells(adata):
+    model, codes = made(adata, "additive"), hand_codes()
+    found = programs.find(reader_of(model, adata, codes), seed=0)
     by_latent = found.by_latent(N_LATENT)
     assert (by_latent[:, 3] == 0).all()
-    shift_gk = by_latent - by_latent.mean(axis=0)
     for latent in range(3):
-        z = np.abs(codes.mean_nk[codes.on_nk[:, latent], latent]).mean()
-        expected_g = z * weight_gk[:, latent] * sd_g / np.log(2)
-        constant = expected_g.mean() if model.schema.counts else by_latent[:, latent].mean()
-        np.testing.assert_allclose(shift_gk[:, latent], expected_g - constant, atol=1e-5)
+        places = np.flatnonzero(found.latent_p == latent)
+        cells = [found.on_np[:, place].sum() for place in places]
+        sides = [found.sign_p[place] * found.effect_pg[place] for place in places]
+        np.testing.assert_allclose(by_latent[:, latent], np.average(sides, axis=0, weights=cells))
+
+
+def test_a_gene_that_hardly_any_cell_has_does_not_lead_the_list(adata):
+    """Doubled by the same code: 40 counts per 10,000 become 80, and .04 become .08."""
+    model = made(adata, "additive")
+    head, codes = model.network.likelihood.head, hand_codes()
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[[0, 1], 0] = np.log(2)
+        head.bias.copy_(torch.log(torch.tensor([40.0, 0.04, *[9959.96 / 38] * 38])))
+    mean_nk = np.zeros_like(codes.mean_nk)
+    mean_nk[::2, 0] = 1
+    one = Codes(mean_nk, codes.kl_nk, (mean_nk > 0).astype(np.float32))
+    found = programs.find(reader_of(model, adata, one), seed=0)
+    assert found.latent_p.tolist() == [0]
+    effect_g, fold_g = found.effect_pg[0], found.fold_pg[0]
+    total = (10_000 + 40 + 0.04) / 10_000
+    np.testing.assert_allclose(fold_g[:2], 1 - np.log2(total), rtol=1e-4)
+    np.testing.assert_allclose(effect_g[0], np.log2((80 / total + 1) / 41), rtol=1e-4)
+    np.testing.assert_allclose(effect_g[1], np.log2((0.08 / total + 1) / 1.04), rtol=1e-3)
+    assert effect_g[0] > 10 * effect_g[1]
 
 
 def test_programs_that_explain_more_stand_first_and_the_larger_side_of_each(adata):
@@ -165,7 +199,7 @@ def test_a_cell_is_decoded_in_its_own_batch(adata):
         one, two = (programs.find(reader_of(model, cells, codes), seed=0) for cells in (adata, other))
         place = {(k, s): p for p, (k, s) in enumerate(zip(two.latent_p, two.sign_p, strict=True))}
         for first, side in enumerate(zip(one.latent_p, one.sign_p, strict=True)):
-            gap_g = one.effect_pg[first] - two.effect_pg[place[side]]
+            gap_g = one.fold_pg[first] - two.fold_pg[place[side]]
             assert least <= np.abs(gap_g - gap_g.mean()).max() <= most
 
 
@@ -200,6 +234,7 @@ def named(adata):
         on_np=on_np,
         amount_np=on_np * np.array([2.0, 4.0]),
         effect_pg=effect_pg,
+        fold_pg=2 * effect_pg,
         high_pg=2.0 + effect_pg,
         low_pg=np.full_like(effect_pg, 2.0),
         rise_p=np.array([6.0, 1.0]),
@@ -230,6 +265,7 @@ def test_the_tables_say_what_was_found(named):
     assert listed["program"].tolist() == ["m_2", "m_2", "m_1", "m_1"]
     np.testing.assert_allclose(listed["effect"], [2.0, 0.5, 3.0, 1.0])
     np.testing.assert_allclose(listed["mean_on"] - listed["mean_off"], listed["effect"])
+    np.testing.assert_allclose(listed["log2_fold"], 2 * listed["effect"])
     assert made_tables.effects.loc["B", "m_1-"] == 3.0
     assert list(made_tables.ranked_genes.items()) == [("m_2+", ["C", "A"]), ("m_1-", ["B", "D"])]
     assert len(programs.tables(found, "m", ["A", "B", "C", "D"], 9, None).genes) == 4, "raised genes only"

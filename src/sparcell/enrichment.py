@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.stats import hypergeom
 
 from sparcell.errors import InputError
-from sparcell.gene_sets import GeneSets, checked_names, few
+from sparcell.gene_sets import ANY_TISSUE, GeneSets, checked_names, few
 
 log = logging.getLogger("sparcell")
 
@@ -39,7 +39,10 @@ KINDS = (
 """What gene names look like, the first that fits the whole name."""
 
 COLUMNS = ("set", "overlap", "set_size", "expected", "fold", "p", "fdr", "genes")
-NAME_COLUMNS = ("name", "fdr", "overlap", "set_size", "fold", "genes")
+NAME_COLUMNS = ("name", "fdr", "overlap", "set_size", "fold", "genes", "also", "also_fdr")
+
+LEAST_LEFT = 3
+"""So many genes must speak for a second name once those of the first are left out."""
 
 
 def enrich(
@@ -91,7 +94,10 @@ def name_programs(
 ) -> pd.DataFrame:
     """Name each program after the set in which its top genes are most over-represented, see `enrich`.
 
-    Each program is tested on its own: of programs with no meaning, a share of up to `most_fdr` gets a name.
+    Each program is tested on its own: of programs with no meaning, a share of up to `most_fdr` gets a name. Many programs are two
+    things at once (B cells present antigen), and many collections hold sets that say the same. So the genes of the first set are taken
+    out of the program, of the other sets and of the background, and what is left is tested again: a set found then, with three genes
+    or more, is in `also`. Of the built-in sets, those of any tissue (MHC class II, proliferation) leave the first place to a cell type.
 
     Parameters
     ----------
@@ -107,7 +113,8 @@ def name_programs(
     Returns
     -------
     Indexed by program, in the given order: name ("" where no set is found), fdr, overlap, set_size, fold,
-    genes (shared with the set). Programs of the same name keep it. `attrs` as in `enrich`, less n_genes.
+    genes (shared with the set), also ("" where there is no second one) and also_fdr. Where the two changed places, also_fdr is that of
+    the first test and fdr that of what was left. Programs of the same name keep it. `attrs` as in `enrich`, less n_genes.
     """
     if n_top < 1:
         raise InputError(f"n_top={n_top}; expected 1 or more genes of each program.")
@@ -120,14 +127,21 @@ def name_programs(
         top = ranked if isinstance(ranked, str) else ranked[:n_top]
         table = _test(top, what, cut, LEAST_OVERLAP) if len(ranked) else None
         if table is None or table.empty or not table["fdr"].iloc[0] <= most_fdr:
-            rows.append(("", np.nan, 0, 0, np.nan, ()))
+            rows.append(("", np.nan, 0, 0, np.nan, (), "", np.nan))
+            continue
+        best, second = table.iloc[0], _second(top, what, cut, table["set"].iloc[0])
+        if second is None or not second["fdr"] <= most_fdr:
+            rows.append((*_named(best), "", np.nan))
+        elif _of_any_tissue(sets, best) and not _of_any_tissue(sets, second):
+            rows.append((*_named(second), best["set"], best["fdr"]))
         else:
-            best = table.iloc[0]
-            rows.append(tuple(best[column] for column in ("set", *NAME_COLUMNS[1:])))
+            rows.append((*_named(best), second["set"], second["fdr"]))
     named = pd.DataFrame(
         rows, columns=list(NAME_COLUMNS), index=pd.Index(list(ranked_genes), name="program", dtype=object)
     )
-    named = named.astype({"fdr": float, "overlap": np.int64, "set_size": np.int64, "fold": float})
+    named = named.astype(
+        {"fdr": float, "overlap": np.int64, "set_size": np.int64, "fold": float, "also_fdr": float}
+    )
     named.attrs = cut.told()
     return named
 
@@ -156,6 +170,15 @@ class _Cut:
     member_sb: sparse.csr_matrix
     sizes_s: NDArray[np.int64]
     matched: str
+
+    def without(self, name: str) -> _Cut:
+        """The same without the genes of one set, in the background and in every set."""
+        inside_b = self.member_sb[np.flatnonzero(self.names == name)].toarray().ravel() > 0
+        left = {gene: b for b, gene in enumerate(g for g, b in self.column.items() if not inside_b[b])}
+        member_sb = self.member_sb[:, ~inside_b]
+        sizes_s = np.asarray(member_sb.sum(axis=1), dtype=np.int64).ravel()
+        keep_s = sizes_s >= LEAST_OVERLAP
+        return _Cut(left, self.names[keep_s], member_sb[keep_s], sizes_s[keep_s], self.matched)
 
     def told(self) -> dict[Hashable, Any]:
         return {
@@ -208,6 +231,22 @@ def _cut(sets: GeneSets, background: Collection[str], least: int) -> _Cut:
     return _Cut(
         column, np.array(names, dtype=np.str_), member_sb, sizes_s, "exact" if exact else "ignoring case"
     )
+
+
+def _second(top: Sequence[str], what: str, cut: _Cut, first: str) -> pd.Series | None:
+    """The best set of what is left of a program without the genes of its first set; None where there is none."""
+    rest = cut.without(first)
+    genes = [gene for gene in top if gene in rest.column]
+    table = _test(genes, what, rest, LEAST_LEFT) if genes and len(rest.names) else None
+    return None if table is None or table.empty else table.iloc[0]
+
+
+def _named(found: pd.Series) -> tuple[Any, ...]:
+    return tuple(found[column] for column in ("set", *NAME_COLUMNS[1:-2]))
+
+
+def _of_any_tissue(sets: GeneSets, found: pd.Series) -> bool:
+    return sets.descriptions[found["set"]].startswith(ANY_TISSUE)
 
 
 def _test(genes: Sequence[str], what: str, cut: _Cut, least_overlap: int) -> pd.DataFrame:

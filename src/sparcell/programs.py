@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 1000
 """Effects are means over at most so many of the cells in which a program is on, `explained` over so many of all cells."""
+PER, PSEUDO = 1e4, 1.0
+"""Effects compare counts per 10,000 plus 1, as log-normalised values do."""
 BLOCK_CELLS = 256
 """Cells decoded at a time."""
 SHOWN_GENES = 5
@@ -47,11 +49,12 @@ class Programs:
     are "+", the cells in which the code is above 0, and "-", below. It is **on** in a cell where gamma is ½ or more; for a model without
     spikes, where the code lies as far from 0 as its root mean square over the cells, or further.
 
-    The **effect** on a gene is a log2-fold change: of a cell's expected expression with the code as it is, against the same cell (batch,
-    covariates and library size too) with this one latent set to 0; its mean over cells in which the program is on. For log-normalised
-    expression it is the difference of expected log(1 + x), divided by ln 2. Where effects add up (settings effects="additive" or
-    "nonnegative") it is the mean code times the head's weight, divided by ln 2; for counts less a constant of the program, by which the
-    shares of a cell add up to 1 again. With layers between code and genes it holds for these cells, beside whatever else is on in them.
+    The **effect** on a gene is a log2-fold change with a pseudo-count of 1 per 10,000 (that of Seurat's FindMarkers): of 1 + the counts
+    per 10,000 that a cell is expected to have with the code as it is, against the same cell (batch, covariates and library size too) with
+    this one latent set to 0; its mean over cells in which the program is on. Without the pseudo-count genes that hardly any cell has
+    would lead every list. Counts are per 10,000 of the model's genes. For log-normalised expression, which has its 1 already, it is the
+    difference of expected log(1 + x), divided by ln 2. With layers between code and genes it holds for these cells, beside whatever else
+    is on in them.
 
     Tables are in the order of what the programs explain, most first. At most 1,000 cells a program and direction are decoded, drawn with
     a seed. Where no latent is live in the cells, or none is on, the tables are empty and a UserWarning says so.
@@ -66,8 +69,8 @@ class Programs:
     of a cell with another label; label_share, the share of its cells in which the program is on."""
     genes: pd.DataFrame
     """One row a program, direction and gene that it raises, largest effect first: program, direction, rank from 1, gene, effect,
-    mean_on and mean_off, expected expression with the program as it is and switched off (counts at the cells' own library sizes, or
-    log-normalised values)."""
+    log2_fold, the same without the pseudo-count (missing for log-normalised expression), mean_on and mean_off, expected expression with
+    the program as it is and switched off (counts at the cells' own library sizes, or log-normalised values)."""
     effects: pd.DataFrame
     """All effects, those below 0 too: genes × programs and directions ("beta_vsc_3+"), in the order of `summary`."""
     labels: pd.DataFrame | None
@@ -92,7 +95,9 @@ class Found:
     amount_np: Floats
     """The code on this side, above 0, else 0."""
     effect_pg: Floats
-    """log2-fold changes."""
+    """log2-fold changes with a pseudo-count."""
+    fold_pg: Floats
+    """The same without; NaN for log-normalised expression."""
     high_pg: Floats
     """Expected expression as it is."""
     low_pg: Floats
@@ -136,20 +141,22 @@ class Reader:
         nll_n = self.network.likelihood.nll(self.network.decode(z_nk, batch), batch)
         return nll_n.cpu().numpy().astype(np.float64)
 
-    def switched_off(self, latent: int, cells_n: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-        """Effect of a latent on each gene, log2, and expected expression with and without it: means over some cells, (g,) each."""
-        total = np.zeros((3, len(self.schema.genes)))
+    def switched_off(self, latent: int, cells_n: NDArray[np.int64]) -> Floats:
+        """Effect of a latent on each gene, log2-fold change, expected expression with and without it: means over some cells, (4, g)."""
+        total = np.zeros((4, len(self.schema.genes)))
         for batch, z_nk in self.blocks(cells_n):
             high_ng, low_ng = self.expected(z_nk, batch), self.expected(without(z_nk, latent), batch)
+            per_n1 = PER / batch.size_n1
+            effect_ng = (high_ng * per_n1 + PSEUDO).log2() - (low_ng * per_n1 + PSEUDO).log2()
             least = torch.finfo(high_ng.dtype).tiny  # of a share that single precision cannot hold
-            change_ng = high_ng.clamp_min(least).log2() - low_ng.clamp_min(least).log2()
-            for row, values_ng in enumerate((change_ng, high_ng, low_ng)):
+            fold_ng = high_ng.clamp_min(least).log2() - low_ng.clamp_min(least).log2()
+            for row, values_ng in enumerate((effect_ng, fold_ng, high_ng, low_ng)):
                 total[row] += values_ng.sum(dim=0, dtype=torch.float64).cpu().numpy()
-        change_g, high_g, low_g = total / len(cells_n)
+        mean = total / len(cells_n)
         if not self.network.likelihood.counts:
-            high_g, low_g = self.schema.unscaled(high_g), self.schema.unscaled(low_g)
-            change_g = (high_g - low_g) / math.log(2)
-        return change_g, high_g, low_g
+            mean[2:] = self.schema.unscaled(mean[2:])
+            mean[:2] = [(mean[2] - mean[3]) / math.log(2), np.full_like(mean[3], np.nan)]
+        return np.asarray(mean)
 
     def rises(self, latents: Sequence[int], cells_n: NDArray[np.int64]) -> tuple[dict[int, Floats], Floats]:
         """By how much the nll of some cells rises without each of the latents, (n,) each, and without all."""
@@ -191,14 +198,14 @@ def find(reader: Reader, seed: int) -> Found:
     latent_p, sign_p = np.array(sides, dtype=np.int64).reshape(-1, 2).T
     amount_np = np.maximum(mean_nk[:, latent_p] * sign_p, 0)
     on_np = on_nk[:, latent_p] & (amount_np > 0)
-    effect_pg, high_pg, low_pg = (np.zeros((len(sides), len(reader.schema.genes))) for _ in range(3))
+    means_4pg = np.zeros((4, len(sides), len(reader.schema.genes)))
     for place, (latent, _) in enumerate(sides):
         cells_n = np.flatnonzero(on_np[:, place])
         chosen_n = cells_n[drawn(len(cells_n), MOST_CELLS, seed)]
-        effect_pg[place], high_pg[place], low_pg[place] = reader.switched_off(latent, chosen_n)
+        means_4pg[:, place] = reader.switched_off(latent, chosen_n)
     rise_p = np.array([rise[side] for side in sides], dtype=np.float64)
     whole = float(whole_n.mean())
-    return Found(latent_p, sign_p, on_np, amount_np, effect_pg, high_pg, low_pg, rise_p, whole)
+    return Found(latent_p, sign_p, on_np, amount_np, *means_4pg, rise_p, whole)
 
 
 def tables(
@@ -231,6 +238,7 @@ def tables(
             "rank": np.concatenate([*(np.arange(len(chosen)) + 1 for chosen in raised), gene_r[:0]]),
             "gene": names[gene_r],
             "effect": found.effect_pg[place_r, gene_r],
+            "log2_fold": found.fold_pg[place_r, gene_r],
             "mean_on": found.high_pg[place_r, gene_r],
             "mean_off": found.low_pg[place_r, gene_r],
         }
