@@ -34,7 +34,7 @@ LAYERS = (
         "embed",
         "datasets",
     ),
-    ("standings", "codes", "command_config"),
+    ("standings", "catalogue", "codes", "command_config"),
     (
         "contracts",
         "covariates",
@@ -55,8 +55,9 @@ LAYERS = (
     ("io", "pp", "course", "diagnosis", "programs"),
     ("trainer", "resume", "model"),
     ("estimator",),
-    ("models",),
+    ("models", "stability"),
     ("presets",),
+    ("program_report",),
     ("runs", "outputs"),
     ("prepare",),
     ("split", "worker"),
@@ -74,6 +75,8 @@ IMPORTS_ONLY = {
     "readability": set(),
     "results": set(),
     "standings": {"results"},
+    "catalogue": set(),
+    "stability": {"config", "covariates", "errors", "estimator", "model", "programs", "readability"},
     "progress": set(),
     "peers": {"progress"},
     "integration": {"standings"},
@@ -100,8 +103,8 @@ IMPORTS_ONLY = {
     "models": {"config", "contracts", "errors", "estimator", "model", "network"},
     "genes": {"checks", "errors", "slots"},
     "pp": {"checks", "errors", "genes", "graph", "markers", "quality", "slots"},
-    "pl": {"errors", "results", "standings"},
-    "report": {"errors", "files", "pl", "results", "standings"},
+    "pl": {"catalogue", "errors", "results", "standings"},
+    "report": {"catalogue", "errors", "files", "pl", "results", "standings"},
 }
 """Rooms that may not even use all that lies below them."""
 
@@ -124,7 +127,7 @@ LIBRARIES = {
         "prepare",
         "commands",
     }
-    | {"peers", "split", "worker", "integration", "outcome"},
+    | {"peers", "split", "worker", "integration", "outcome", "stability", "program_report"},
     "h5py": {"io"},
     "zarr": {"io"},
     "scanpy": {"genes", "pp", "io", "datasets"},

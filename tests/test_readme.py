@@ -19,6 +19,7 @@ SHORTER = {
     "study": "--epochs 1 --n-top-genes 300 --models beta-vsc --presets hvg --perplexity 20 --batch-size 64",
     "fit": "--epochs 1 --batch-size 64",
     "embed": "",
+    "programs": "",
     "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --peers none",
 }
 
@@ -48,14 +49,14 @@ def test_the_commands_run_one_after_the_other(tmp_path, monkeypatch):
     adata.obs["cell_type"], adata.obs["donor"] = ["b", "t"] * 100, ["x"] * 90 + ["y"] * 110
     adata.write_h5ad(tmp_path / "counts.h5ad")
     commands = lines("sparcell")
-    assert [shlex.split(line)[1] for line in commands] == ["study", "fit", "embed", "benchmark"]
+    assert [shlex.split(line)[1] for line in commands] == ["study", "fit", "embed", "programs", "benchmark"]
     for line in commands:
         words = shlex.split(f"{line} {SHORTER[shlex.split(line)[1]]} --quiet")
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, line
-    assert {"results", "coded.h5ad", "my-model", "embedded.h5ad", "benchmark"} <= {
+    assert {"results", "coded.h5ad", "my-model", "embedded.h5ad", "programs", "benchmark"} <= {
         entry.name for entry in tmp_path.iterdir()
     }
 

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from catalogue_fixture import bare_catalogue, empty_catalogue, full_catalogue
 from results_fixture import bare_results, full_results
 from sparcell import report
 from standings_fixture import bare_standings, full_standings
@@ -50,6 +51,8 @@ def folder(tmp_path_factory):
     report.write(bare_results(), made / "bare.html")
     report.write_standings(full_standings(n=300), made / "benchmark.html")
     report.write_standings(bare_standings(), made / "benchmark-bare.html")
+    for name, found in (("", full_catalogue()), ("-bare", bare_catalogue()), ("-empty", empty_catalogue())):
+        report.write_programs(found, made / f"programs{name}.html")
     return made
 
 
@@ -97,6 +100,7 @@ class Visit:
     [
         *(("full", 1280), ("full", 390), ("bare", 390)),
         *(("benchmark", 1280), ("benchmark", 390), ("benchmark-bare", 390)),
+        *(("programs", 1280), ("programs", 390), ("programs-bare", 390), ("programs-empty", 390)),
     ],
 )
 def test_page_renders_whole_offline_and_fits(browser, folder, tmp_path, name, width):
@@ -187,4 +191,37 @@ def test_tabs_sorting_and_legend_work_by_clicks(browser, folder):
         1,
         0.06,
     ]
+    visit.close()
+
+
+def test_programs_are_searched_sorted_and_chosen_by_clicks(browser, folder):
+    visit = Visit(browser, folder / "programs.html", 1280)
+    page = visit.page
+    visit.read_through()
+    lines = "[...document.querySelectorAll('#program-table tr.line')].filter((l) => l.offsetParent)"
+    shown = f"{lines}.map((l) => l.children[0].textContent.trim())"
+    assert page.evaluate(shown) == ["4", "1", "7", "2", "3"]
+    page.fill("input[type=search]", "b CELL")
+    assert page.evaluate(shown) == ["4"]
+    assert page.text_content("[data-count=program-table]") == "1 of 5"
+    page.fill("input[type=search]", "unstable")
+    assert page.evaluate(shown) == ["7", "2", "3"]
+    page.fill("input[type=search]", "")
+    page.locator("#program-table thead th").nth(4).locator("button").click()  # AUC
+    assert page.evaluate(shown) == ["4", "1", "7", "2", "3"]
+    page.locator("#program-table thead th").nth(4).locator("button").click()
+    assert page.evaluate(shown) == ["3", "2", "7", "1", "4"]
+
+    page.click("[data-choose='beta_vsc_1+']")
+    page.wait_for_function(
+        "document.querySelector('#program [data-chart=bars]').dataset.drawn === 'beta_vsc_1+'"
+    )
+    page.wait_for_function(
+        "document.querySelector('#program [data-chart=map]').dataset.drawn === 'beta_vsc_1+'"
+    )
+    assert page.locator("#program .said:visible h3").text_content().strip() == "1 NK"
+    drawn = page.evaluate("document.querySelector('#program [data-chart=map]').data.map((t) => t.x.length)")
+    assert drawn[0] == 300, "all cells lie below"
+    assert 0 < drawn[1] < 300
+    page.wait_for_function("document.querySelector('#program').getBoundingClientRect().top < 100")
     visit.close()

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         metrics,
         pl,
         pp,
+        program_report,
         readability,
         report,
+        stability,
         study,
     )
-    from sparcell.command_config import StudyConfig
+    from sparcell.command_config import ProgramsConfig, StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
     from sparcell.model import Model
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
@@ -38,6 +40,7 @@ __all__ = [
     "BetaVSC",
     "InputError",
     "Model",
+    "ProgramsConfig",
     "SparcellError",
     "StudyConfig",
     "TrainingError",
@@ -50,8 +53,10 @@ __all__ = [
     "metrics",
     "pl",
     "pp",
+    "program_report",
     "readability",
     "report",
+    "stability",
     "study",
 ]
 
@@ -61,6 +66,7 @@ _HOME = {
     "BetaVSC": "models",
     "InputError": "errors",
     "Model": "model",
+    "ProgramsConfig": "command_config",
     "SparcellError": "errors",
     "StudyConfig": "command_config",
     "TrainingError": "errors",

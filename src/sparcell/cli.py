@@ -34,6 +34,11 @@ app.command(
     help="Train one model; write its codes into a copy of the data, and save it.",
 )
 app.command("sparcell.commands:embed", name="embed", help="Encode cells with a saved model.")
+app.command(
+    "sparcell.commands:programs",
+    name="programs",
+    help="Read a saved model's latents as gene programs: named, compared over seeds, on one page.",
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Settings of the commands: what `sparcell fit`, `study` and `benchmark` do around the models.
+"""Settings of the commands: what `sparcell fit`, `study`, `benchmark` and `programs` do around the models.
 
 Written as the models' own settings are, in `config`.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from sparcell.config import require, require_number, require_whole
+from sparcell.config import require, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +133,36 @@ class BenchmarkConfig:
             require_whole("peer_epochs", self.peer_epochs, 1)
         require_whole("n_samples", self.n_samples, 1)
         require_number("perplexity", self.perplexity, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramsConfig:
+    """How the programs of a model are read, named and checked."""
+
+    labels_key: Annotated[
+        str | None, "Column of obs that holds the cell types, to tell in which a program is on."
+    ] = None
+    gmt: Annotated[
+        tuple[Path, ...],
+        "Gene sets to name programs after, in the GMT format (MSigDB, GO, Reactome); when not given, the built-in ones for human blood "
+        "and pancreas.",
+    ] = ()
+    n_top: Annotated[int, "Genes listed for each program."] = 50
+    n_named: Annotated[int, "The first so many genes of a program are tested against the gene sets."] = 20
+    seeds: Annotated[
+        int,
+        "Seeds to look for each program in: the model's own, and the others trained on INPUT with its settings.",
+    ] = 1
+    seed: Annotated[int, "Draws the cells that are decoded and shown, and begins the map."] = 0
+    unseen: Annotated[
+        Literal["error", "average"],
+        "Cells of batches that the model has not seen: an error, or encode them as of an average batch.",
+    ] = "error"
+
+    def __post_init__(self) -> None:
+        require_whole("n_top", self.n_top, 1)
+        require_whole("n_named", self.n_named, 2)
+        require(self.n_named <= self.n_top, "n_named", self.n_named, f"at most n_top, {self.n_top}")
+        require_whole("seeds", self.seeds, 1)
+        require_whole("seed", self.seed, 0)
+        require_choice(ProgramsConfig, "unseen", self.unseen)

@@ -6,7 +6,7 @@ import logging
 import sys
 import typing
 import warnings
-from dataclasses import fields, make_dataclass, replace
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,8 +15,7 @@ from cyclopts import Parameter
 
 import sparcell
 from sparcell import checkpoint, files, io
-from sparcell.checks import matrix_kind
-from sparcell.command_config import BenchmarkConfig, FitConfig, StudyConfig
+from sparcell.command_config import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config import ByKind, DataConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
@@ -78,6 +77,7 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     StudyModelOptions = Any
     BenchmarkOptions = Any
     StudyDataOptions = Any
+    ProgramsOptions = Any
 else:
     ModelName = Literal[tuple(MODELS)]
     ModelOptions = options("ModelOptions", MODELS)
@@ -86,6 +86,7 @@ else:
     StudyOptions = options("StudyOptions", {"study": StudyConfig})
     StudyModelOptions = options("StudyModelOptions", MODELS, without=("seed",))
     BenchmarkOptions = options("BenchmarkOptions", {"benchmark": BenchmarkConfig})
+    ProgramsOptions = options("ProgramsOptions", {"programs": ProgramsConfig})
     StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "normalise"))
 
 
@@ -254,14 +255,42 @@ def embed(
     check_output_file(out, input)
     fitted = sparcell.load(load)
     adata = io.read(input)
-    layer, counts = fitted.schema.layer, fitted.schema.counts
-    if layer is not None and layer not in adata.layers and adata.X is not None:
-        normalise = not counts and matrix_kind(adata.X) == "counts"
-        fitted.schema = replace(fitted.schema, layer=None, normalise=normalise)
-        log.info("%s has no layer %r, on which the model was trained: X is used in its place", input, layer)
+    fitted.schema = fitted.schema.found_in(adata)
     fitted.annotate(adata, unseen=unseen)
     io.write_h5ad(adata, out)
     log.info("%d cells encoded; codes written to %s, obsm[%r]", adata.n_obs, out, f"X_{fitted.settings.name}")
+
+
+def programs(
+    input: Path,
+    *,
+    load: Path,
+    out: Path,
+    programs: Annotated[ProgramsOptions, Parameter(name="*", group="Programs")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read a saved model's latents as gene programs: named, compared over seeds, on one page.
+
+    It writes programs.html, programs.csv, genes.csv, effects.csv (gzipped where it is large), enrichment.csv and figures into the output
+    folder, with --labels-key labels.csv and with --seeds matches.csv. The data stays as it is.
+
+    Parameters
+    ----------
+    input
+        Cells with the model's genes, in the units it was trained on. Raw counts in X also do for a model of a study.
+    load
+        Folder of a saved model, from `fit --save` or from a study's models folder.
+    out
+        Folder for the results; must be new or empty.
+    """
+    from sparcell import program_report  # brings the plotting libraries, which no other command needs
+
+    hush(quiet)
+    command = " ".join(["sparcell", *sys.argv[1:]])
+    config = ProgramsConfig(**given(programs))
+    found = program_report.run(input, load, out, config, silent=quiet, command=command)
+    if not quiet:
+        print(f"{found.n_live} of {found.n_latent} latents live; page: {out / 'programs.html'}")
 
 
 def check_output_file(out: Path, input: Path) -> None:

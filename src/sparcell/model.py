@@ -138,10 +138,8 @@ class Model:
         adata.obsm[f"X_{key}"] = codes.mean_nk
         if codes.gamma_nk is not None:
             adata.obsm[f"{key}_gamma"] = codes.gamma_nk
-        settings = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self.settings).items()
-        }
+        told = asdict(self.settings).items()
+        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in told}
         adata.uns[key] = {"settings": settings, "kl": codes.kl_k, "live": codes.live_k}
 
     def programs(
@@ -181,6 +179,10 @@ class Model:
         with torch.no_grad():
             batch = self._batch(self.schema.scaled(x_ng), self.schema.covariates.average(len(x_ng)))
             return self.network.posterior(batch).mean.cpu().numpy()
+
+    def decode(self, z_nk: Floats) -> Floats:
+        """Decode codes that are no measured cell: expected expression, (n, g), in the units and of the cells that `sample` gives."""
+        return np.asarray(self._decoded(torch.from_numpy(z_nk).to(self.device), "code", None).X)
 
     @torch.no_grad()
     def reconstruct(

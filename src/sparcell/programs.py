@@ -205,7 +205,8 @@ def find(reader: Reader, seed: int) -> Found:
         means_4pg[:, place] = reader.switched_off(latent, chosen_n)
     rise_p = np.array([rise[side] for side in sides], dtype=np.float64)
     whole = float(whole_n.mean())
-    return Found(latent_p, sign_p, on_np, amount_np, *means_4pg, rise_p, whole)
+    effect_pg, fold_pg, high_pg, low_pg = means_4pg
+    return Found(latent_p, sign_p, on_np, amount_np, effect_pg, fold_pg, high_pg, low_pg, rise_p, whole)
 
 
 def tables(

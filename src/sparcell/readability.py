@@ -40,6 +40,8 @@ class Reproducibility(NamedTuple):
     """Share of the other seeds in which the program was found."""
     correlation: tuple[Floats, ...]
     """Correlation with the program it was matched to, mean over the other seeds; 0 where there was none left."""
+    matches: tuple[Floats, ...]
+    """The same for each other seed, one matrix (others, k) a seed, the others in the order given."""
 
 
 def scaled_mutual_information(code_nk: ArrayLike, labels: ArrayLike, n_bins: int = N_BINS) -> Floats:
@@ -301,6 +303,7 @@ def program_reproducibility(
     return Reproducibility(
         tuple((found >= threshold).sum(axis=0) / n_others for found in matched),
         tuple(found.sum(axis=0) / n_others for found in matched),
+        tuple(np.delete(found, seed, axis=0) for seed, found in enumerate(matched)),
     )
 
 

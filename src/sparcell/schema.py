@@ -5,6 +5,7 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from sparcell.config import DataConfig
     from sparcell.contracts import Rows
+
+log = logging.getLogger("sparcell")
 
 TARGET_SUM = 1e4
 """Counts a cell is scaled to before log(1+x), as Seurat's LogNormalize."""
@@ -119,6 +122,13 @@ class Schema:
         sd = np.sqrt(np.maximum(square - mean**2, 0) * n / max(n - 1, 1))
         sd[sd == 0] = 1.0  # a gene that never varies stays at 0
         return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+
+    def found_in(self, adata: AnnData) -> Schema:
+        """The same schema; where the data has no such layer, with X in its place, log-normalised first if it holds raw counts."""
+        if self.layer is None or self.layer in adata.layers or adata.X is None:
+            return self
+        log.info("there is no layer %r, on which the model was trained: X is used in its place", self.layer)
+        return replace(self, layer=None, normalise=not self.counts and matrix_kind(adata.X) == "counts")
 
     def rows(self, adata: AnnData) -> Rows:
         """Check data against the schema and return its cells in the model's units."""

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
+from sparcell.pl.programs import (
+    program_figures,
+    program_genes,
+    program_heatmap,
+    program_map,
+    program_maps,
+    program_traversals,
+)
 from sparcell.pl.standings import (
     costs,
     likelihoods,
@@ -25,6 +33,7 @@ from sparcell.pl.tables import presets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sparcell.catalogue import Catalogue
     from sparcell.results import Results, Row
     from sparcell.standings import Standings
 
@@ -40,9 +49,15 @@ __all__ = [
     "overview",
     "paired_map",
     "png",
+    "program_genes",
+    "program_heatmap",
+    "program_map",
+    "program_maps",
+    "program_traversals",
     "qc_histograms",
     "qc_limits",
     "save_all",
+    "save_programs",
     "save_standings",
     "score_heatmap",
     "trade_off",
@@ -115,18 +130,26 @@ def save_standings(standings: Standings, folder: Path) -> list[Path]:
     return _save(standing_figures(standings), folder)
 
 
-def _save(drawn: Iterator[tuple[str, Figure]], folder: Path) -> list[Path]:
+def save_programs(found: Catalogue, folder: Path) -> list[Path]:
+    """Write every figure of a catalogue of programs as PNG and PDF into `folder`, as `save_all` does for a study."""
+    return _save(program_figures(found), folder, ("png", "pdf"))
+
+
+def _save(
+    drawn: Iterator[tuple[str, Figure]], folder: Path, formats: tuple[str, ...] = ("png",)
+) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     saved = []
     for name, figure in drawn:
-        path = folder / f"{name}.png"
-        aside = folder / f".{name}.{os.getpid()}.part"
-        try:
-            aside.write_bytes(png(figure))
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        saved.append(path)
+        for ending in formats:
+            path = folder / f"{name}.{ending}"
+            aside = folder / f".{name}.{os.getpid()}.part"
+            try:
+                aside.write_bytes(png(figure) if ending == "png" else pdf(figure))
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
+            saved.append(path)
     return saved
 
 
@@ -137,6 +160,16 @@ def png(figure: Figure, dpi: float = 150) -> bytes:
     buffer = BytesIO()
     with style():
         figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Render a figure as PDF, its cells as an image and everything else as lines and letters; without a date, so the same each time."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    with style():
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
 
 

@@ -58,13 +58,20 @@ def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
 
 
 def draw_groups(
-    axes: Axes, xy_n2: Floats, labels: pd.Categorical, scale: float = 1.0, *, named: bool = True
+    axes: Axes,
+    xy_n2: Floats,
+    labels: pd.Categorical,
+    scale: float = 1.0,
+    *,
+    named: bool = True,
+    size: float = 8.0,
 ) -> None:
     """Colour the cells of a map by a label, and write the names on it while there are few."""
     _scatter(axes, xy_n2, cell_colours(labels), scale)
     if named and len(labels.categories) <= N_WRITTEN:
         names, codes = [str(name) for name in labels.categories], np.asarray(labels.codes)
-        write_names(axes, _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names))), names)
+        places = _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names)))
+        write_names(axes, places, names, size)
 
 
 def _beside_small_groups(axes: Axes, xy_n2: Floats, codes_n: Floats, places: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The pages: each self-contained, they show, compare and say in words what a study or a benchmark found."""
+"""The pages: each self-contained, they show, compare and say in words what a study or a benchmark found, or a model's programs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparcell import files
-from sparcell.report import page, standing_page
+from sparcell.report import page, program_page, standing_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sparcell.catalogue import Catalogue
     from sparcell.results import Results
     from sparcell.standings import Standings
 
-__all__ = ["render", "render_standings", "write", "write_standings"]
+__all__ = [
+    "render",
+    "render_programs",
+    "render_standings",
+    "write",
+    "write_programs",
+    "write_standings",
+]
 
 _HERE = Path(__file__).parent
 
@@ -39,6 +47,11 @@ def write_standings(standings: Standings, path: Path) -> None:
     files.write_text(path, render_standings(standings))
 
 
+def write_programs(found: Catalogue, path: Path) -> None:
+    """Write the page of a model's programs, as `write` does that of a study."""
+    files.write_text(path, render_programs(found))
+
+
 def render(results: Results) -> str:
     """Build the page as a string."""
     return _page("template.html", page.page_context(results, _png_base64), page.chart_store(results))
@@ -48,6 +61,11 @@ def render_standings(standings: Standings) -> str:
     """Build the page of a benchmark as a string."""
     context = standing_page.page_context(standings, _png_base64)
     return _page("benchmark.html", context, standing_page.chart_store(standings))
+
+
+def render_programs(found: Catalogue) -> str:
+    """Build the page of a model's programs as a string."""
+    return _page("programs.html", program_page.page_context(found), program_page.chart_store(found))
 
 
 def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str:

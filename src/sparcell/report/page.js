@@ -17,7 +17,9 @@
   };
   const figureOf = (div) => {
     const found = charts[div.dataset.chart];
-    return div.dataset.follows ? found && found[rowOf(div)] : found;
+    const figure = div.dataset.follows ? found && found[rowOf(div)] : found;
+    // what lies below many figures is kept once
+    return figure && figure.under ? { ...figure, data: [...charts[figure.under].data, ...figure.data] } : figure;
   };
   const dims = (figure) => figure.data.map((_, i) => (focus === null || i === focus ? 1 : 0.06));
 
@@ -98,6 +100,25 @@
     next.focus();
     next.click();
   }));
+
+  // ---- tables that lead to a row, and can be searched ----
+  all("[data-choose]").forEach((button) => button.addEventListener("click", () => {
+    choose(button.dataset.choose);
+    document.getElementById(button.dataset.goto).scrollIntoView();
+  }));
+  all("input[data-filter]").forEach((box) => {
+    const lines = all(`#${box.dataset.filter} tr.line`);
+    const told = document.querySelector(`[data-count="${box.dataset.filter}"]`);
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const line of lines) {
+        const text = line.textContent.toLowerCase();
+        line.hidden = !words.every((word) => text.includes(word));
+      }
+      const left = lines.filter((line) => !line.hidden).length;
+      told.textContent = words.length ? `${left} of ${lines.length}` : "";
+    });
+  });
 
   // ---- legend: one label alone ----
   all(".legend button").forEach((button) => button.addEventListener("click", () => {
