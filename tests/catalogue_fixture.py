@@ -80,7 +80,7 @@ def full_catalogue(n=300):
         map=Map(rng.normal(size=(n, 2)), "a t-SNE of the code", amount_mp, labels, 2 * n),
         traversals=walks(keys, genes), n_cells=2 * n, n_genes=40, n_latent=8, n_live=5, n_expected=None, exact=False,
         counts=True, spikes=True, sets_source="the 32 built-in sets for human blood and pancreas", n_named=20,
-        label_source="obs['cell_type']", matches=matches, least_match=0.7,
+        matches=matches, least_match=0.7,
         settings={"n_latent": 8, "alpha": 0.3, "warmup": None}, provenance={"input": "counts.h5ad", "seconds": 12.5, "command": ""},
     )  # fmt: skip
 

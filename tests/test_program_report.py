@@ -250,12 +250,15 @@ def test_two_files_may_name_a_set_alike(tmp_path):
     assert told == "3 sets of one.gmt, two.gmt"
 
 
-def test_names_that_no_built_in_set_knows_leave_the_page_without_names(cells, model, caplog):
+def test_names_that_no_built_in_set_knows_leave_the_page_without_names(cells, model, caplog, tmp_path):
     caplog.set_level(logging.WARNING, "sparcell")
-    found = program_report.catalogue(model, cells)
+    found = program_report.run(cells, model, tmp_path / "out", silent=True)
     assert found.sets_source == ""
     assert (found.programs["name"] == "").all()
-    assert "programs get no names from the built-in gene sets; --gmt FILE gives others" in caplog.text
+    assert (
+        "none of the model's genes (gene0, gene1, gene2, …) is in a built-in set; --gmt FILE" in caplog.text
+    )
+    assert "programs have no names" in (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,17 @@ def test_page_shows_scores_with_spread_and_marks_the_best(full_page):
         assert text in full_page
 
 
+def test_the_report_links_pages_of_gene_programs():
+    pages = {"beta-vsc": ("programs_beta-vsc.html", "Five <programs>.")}
+    page = report.render(replace(full_results(n=60), program_pages=pages))
+    outline = Outline()
+    outline.feed(page)
+    assert outline.outside == ["programs_beta-vsc.html"]
+    assert "gene-programs" in outline.ids
+    assert "Five &lt;programs&gt;." in page
+    assert 'href="#gene-programs"' in page
+
+
 def test_bare_page_leaves_out_what_is_not_there():
     outline = Outline()
     outline.feed(report.render(bare_results()))

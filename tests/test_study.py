@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import anndata
 import numpy as np
@@ -39,10 +40,33 @@ def out(data, tmp_path_factory):
     return folder
 
 
+def live_rows(out):
+    """Rows with spikes of which a latent lives, by the codes in the AnnData."""
+    obsm = anndata.read_h5ad(out / "study.h5ad").obsm
+    keys = [key.removesuffix("_gamma") for key in obsm if key.endswith("_gamma")]
+    return [key.replace("_", "-") for key in keys if (obsm[f"X_{key}"].var(axis=0) > 0.01).any()]
+
+
+def test_the_report_leads_to_a_page_of_programs_for_each_row_with_spikes(out):
+    page = (out / "report.html").read_text(encoding="utf-8")
+    rows = live_rows(out)
+    assert rows, "a model of these settings has live latents"
+    assert re.findall(r'href="(programs_[^"]+)"', page) == [f"programs_{name}.html" for name in rows]
+    for name in rows:
+        told = (out / f"programs_{name}.html").read_text(encoding="utf-8")
+        assert "The map is that of the report" in told
+        model = sp.load(out / "models" / name)
+        codes = model.codes(anndata.read_h5ad(out / "study.h5ad"))
+        assert f"{codes.live_k.sum()} of at most {codes.mean_nk.shape[1]} latents are live" in told.replace(
+            "\xa0", " "
+        )
+
+
 def test_it_writes_every_file_and_leaves_no_other(out):
     assert {entry.name for entry in out.iterdir()} == {
         *("report.html", "scores.csv", "times.csv", "history.csv", "provenance.json", "study.h5ad"),
         *("figures", "models", "runs"),
+        *(f"programs_{name}.html" for name in live_rows(out)),
     }
     assert {entry.name for entry in (out / "models").iterdir()} == set(ROWS[:6])
     assert all(png.read_bytes().startswith(b"\x89PNG") for png in (out / "figures").iterdir())

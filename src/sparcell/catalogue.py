@@ -83,8 +83,6 @@ class Catalogue:
     """For people: "the 18 built-in sets"; "" where no gene of any set is among the model's."""
     n_named: int
     """Genes of each program that were tested."""
-    label_source: str = ""
-    """For people: "obs['cell_type']"; "" without labels."""
     matches: pd.DataFrame | None = None
     """`Stability.matches`; None where one seed alone was looked at."""
     least_match: float = 0.0

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,12 @@ import pandas as pd
 from scipy import sparse
 
 import sparcell
-from sparcell import files, io, pl, report
+from sparcell import files, io, pl, program_report, report
+from sparcell.command_config import ProgramsConfig
+from sparcell.errors import InputError
+from sparcell.models import load
+from sparcell.report.program_words import lead
+from sparcell.stability import shallow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.command_config import StudyConfig
-    from sparcell.results import Results
+    from sparcell.results import Results, Row
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "openTSNE", "igraph")
 FIGURES_OF_ROWS = ("overview-", "map2d-", "map3d-", "generated-")
@@ -43,7 +49,47 @@ def write(results: Results, adata: AnnData, folder: Path) -> None:
             figure.unlink()  # of an earlier study in this folder, which had other rows
     io.write_h5ad(annotated(results, adata), folder / "study.h5ad")
     files.write_text(folder / "provenance.json", json.dumps(results.provenance, indent=1, default=str) + "\n")
-    report.write(results, folder / "report.html")
+    report.write(
+        replace(results, program_pages=write_programs(results, adata, folder)), folder / "report.html"
+    )
+
+
+def write_programs(results: Results, adata: AnnData, folder: Path) -> dict[str, tuple[str, str]]:
+    """Write a page of gene programs for each row with spikes that are not all dead: row → its file and what it shows, in a sentence.
+
+    The models are those in the folder, of the first seed; the maps those of the report.
+    """
+    pages = {}
+    for row in results.rows:
+        if row.gamma_nk is not None and row.live_k is not None and row.live_k.any():
+            name = f"programs_{row.name}.html"
+            pages[row.name] = name, write_page(results, row, adata, folder / name)
+    for page in folder.glob("programs_*.html"):
+        if page.name not in {name for name, _ in pages.values()}:
+            page.unlink()  # of an earlier study in this folder, which had other rows
+    return pages
+
+
+def write_page(results: Results, row: Row, adata: AnnData, path: Path) -> str:
+    """Write the page of one row's programs, and say what stands there."""
+    cells, model = shallow(adata), load(path.parent / "models" / row.name)
+    cells.obs["label"] = results.labels
+    with warnings.catch_warnings():
+        for told in (
+            "obs.*have no label",
+            "no latent is live and on",
+        ):  # the one before the training, the other on the page
+            warnings.filterwarnings("ignore", told, UserWarning)
+        try:
+            config = ProgramsConfig(labels_key="label")
+            found = program_report.catalogue(model, cells, config, map_n2=row.tsne2d_n2)
+        except InputError:  # one label only, or one of its own for each cell
+            found = program_report.catalogue(model, cells, map_n2=row.tsne2d_n2)
+    shown = replace(found.map, source="that of the report")
+    title = f"{results.title}: {row.title}"
+    found = replace(found, title=title, map=shown)
+    report.write_programs(found, path)
+    return lead(found)
 
 
 def annotated(results: Results, adata: AnnData) -> AnnData:

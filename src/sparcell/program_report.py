@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,21 +99,32 @@ def run(
 
     config = config or ProgramsConfig()
     sets, told = read_sets(config.gmt)
-    where = Path(out)
-    new = not where.exists()
-    files.check_output_folder(where)
-    if new:
-        where.rmdir()  # made again when there is something to write
+    where = free_folder(Path(out))
     fitted = load(model) if isinstance(model, str | Path) else model
     adata = io.read(data) if isinstance(data, str | Path) else data
     title = Path(data).name if isinstance(data, str | Path) else "the data given"
+    found = catalogue(fitted, adata, config, sets=sets, sets_source=told, silent=silent)
     source = {"command": command, "input": title, "model": "" if fitted is model else str(model)}
-    found = catalogue(fitted, adata, config, sets=sets, sets_source=told, silent=silent, about=source)
+    found = replace(found, title=title, provenance={**source, **found.provenance})
     where.mkdir(parents=True, exist_ok=True)
     write_tables(found, where)
     pl.save_programs(found, where / "figures")
     report.write_programs(found, where / "programs.html")
+    if not found.sets_source:
+        some = ", ".join(fitted.schema.genes[:3])
+        log.warning(
+            "no names: none of the model's genes (%s, …) is in a built-in set; --gmt FILE gives others", some
+        )
     return found
+
+
+def free_folder(folder: Path) -> Path:
+    """Refuse a folder that holds anything or cannot be written to; a new one is not left behind empty."""
+    new = not folder.exists()
+    files.check_output_folder(folder)
+    if new:
+        folder.rmdir()  # made again when there is something to write
+    return folder
 
 
 def catalogue(
@@ -123,12 +134,13 @@ def catalogue(
     *,
     sets: GeneSets | None = None,
     sets_source: str = "the gene sets given",
+    map_n2: Floats | None = None,
     silent: bool = False,
-    about: Mapping[str, object] | None = None,
 ) -> Catalogue:
     """Collect all that is shown of a model's programs, and write nothing.
 
-    `sets` instead of those that `config.gmt` names, `sets_source` what the page calls them; `about` for the record. Else as `run`.
+    `sets` instead of those that `config.gmt` names, `sets_source` what the page calls them; `map_n2` a map of the cells, (n, 2). Else as
+    `run`.
     """
     started = time.perf_counter()
     config = config or ProgramsConfig()
@@ -147,14 +159,14 @@ def catalogue(
         columns = ["n_found", "n_others", "median_match", "stable"]
         summary = summary.join(stability.table[columns])
     return Catalogue(
-        title=str((about or {}).get("input", "the data given")),
+        title="the data given",
         model=type(settings).__name__,
         programs=summary,
         genes=programs.genes,
         effects=programs.effects,
         enrichment=enriched,
         shares=programs.labels,
-        map=mapped(adata, codes, programs, labels, config.seed),
+        map=mapped(adata, codes, programs, labels, map_n2, config.seed),
         traversals=traversals(fitted, codes, programs),
         n_cells=adata.n_obs,
         n_genes=len(fitted.schema.genes),
@@ -166,22 +178,16 @@ def catalogue(
         spikes=codes.gamma_nk is not None,
         sets_source=sets_source if usable else "",
         n_named=config.n_named,
-        label_source="" if labels is None else f"obs[{config.labels_key!r}]",
         matches=None if stability is None else stability.matches,
         least_match=0.0 if stability is None else stability.least_match,
         settings=asdict(settings),
-        provenance=_record(
-            about or {}, sets_source, [settings.seed] if stability is None else stability.seeds, started
-        ),
+        provenance=_record(sets_source, [settings.seed] if stability is None else stability.seeds, started),
     )
 
 
-def _record(
-    about: Mapping[str, object], sets_source: str, seeds: Iterable[int], started: float
-) -> dict[str, object]:
+def _record(sets_source: str, seeds: Iterable[int], started: float) -> dict[str, object]:
     """How a catalogue was made."""
     return {
-        **about,
         "date": datetime.now(UTC).date().isoformat(),
         "seeds": list(seeds),
         "gene sets": sets_source,
@@ -225,13 +231,12 @@ def read_sets(paths: Iterable[Path]) -> tuple[GeneSets, str]:
 
 
 def known_sets(sets: GeneSets, genes: tuple[str, ...], *, required: bool) -> bool:
-    """Whether any gene of the sets is among the model's: an error where the user chose the sets, else a warning."""
+    """Whether any gene of the sets is among the model's: an error where the user chose the sets."""
     try:
         enrichment.name_programs({}, sets, genes)
-    except InputError as error:
+    except InputError:
         if required:
             raise
-        log.warning("programs get no names from the built-in gene sets; --gmt FILE gives others. %s", error)
         return False
     return True
 
@@ -263,18 +268,24 @@ def named(
     return summary.assign(**told), enriched
 
 
-def mapped(adata: AnnData, codes: Codes, programs: Programs, labels: pd.Categorical | None, seed: int) -> Map:
-    """At most N_MAPPED cells on a map that the data has, else on the t-SNE of their code."""
+def mapped(
+    adata: AnnData,
+    codes: Codes,
+    programs: Programs,
+    labels: pd.Categorical | None,
+    map_n2: Floats | None,
+    seed: int,
+) -> Map:
+    """At most N_MAPPED cells on the map given, else on one that the data has, else on the t-SNE of their code."""
     cells_m = np.sort(drawn(adata.n_obs, N_MAPPED, seed))
-    for key in MAPS:
-        theirs = adata.obsm.get(key)
-        if isinstance(theirs, np.ndarray) and theirs.ndim == 2 and theirs.shape[1] >= 2:
-            xy_m2 = np.asarray(theirs[cells_m, :2], dtype=np.float64)
-            if np.isfinite(xy_m2).all():
-                source = f"obsm[{key!r}] of the data"
-                break
-    else:
-        xy_m2, source = np.array(embed.tsne(codes.mean_nk[cells_m], seed=seed)), "a t-SNE of the code"
+    theirs = {"the one given": map_n2} | {f"obsm[{key!r}] of the data": adata.obsm.get(key) for key in MAPS}
+    usable = {
+        source: np.asarray(found[cells_m, :2], dtype=np.float64)
+        for source, found in theirs.items()
+        if isinstance(found, np.ndarray) and found.ndim == 2 and found.shape[1] >= 2
+    }
+    source = next((name for name, xy_m2 in usable.items() if np.isfinite(xy_m2).all()), "a t-SNE of the code")
+    xy_m2 = usable[source] if source in usable else np.array(embed.tsne(codes.mean_nk[cells_m], seed=seed))
     sign_p = np.where(programs.summary["direction"] == "+", 1, -1)
     latent_p = programs.summary["latent"].to_numpy(dtype=np.int64)
     amount_mp = np.maximum(codes.mean_nk[np.ix_(cells_m, latent_p)] * sign_p, 0)

@@ -5,6 +5,7 @@ Suffixes: n cells, k latents, c clusters, m generated cells, s interpolation ste
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,5 +78,7 @@ class Results:
     """Columns model, seed, epoch, loss, nll, kl: nats per cell, means over the epoch."""
     qc: pd.DataFrame
     """All cells before filtering: n_genes, total_counts, pct_mito, kept. Empty when the input came filtered."""
+    program_pages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Row → file beside the report that shows its gene programs, and what stands there in a sentence."""
     provenance: dict[str, object] = field(default_factory=dict)
     """Keys command, versions, seeds, input, machine, n_cells, n_genes, seconds."""

@@ -38,8 +38,8 @@ PUBLISHED = (
 
 _CONTENTS = {
     "conclusions": "Conclusions", "scores": "Scores", "maps": "Labels and clusters", "space": "3-D map",
-    "confusion": "Confusions", "generated": "Generated cells", "latents": "Latents", "training": "Training",
-    "qc": "Quality control", "settings": "Settings", "provenance": "Provenance",
+    "confusion": "Confusions", "generated": "Generated cells", "latents": "Latents", "gene-programs": "Gene programs",
+    "training": "Training", "qc": "Quality control", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 
 
@@ -97,6 +97,11 @@ def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, 
         if rows
         else 0,
         "latents": [tiles for row in results.rows if (tiles := _latent_tiles(row))],
+        "program_pages": [
+            (row.title, results.program_pages[row.name][0], unbroken(results.program_pages[row.name][1]))
+            for row in results.rows
+            if row.name in results.program_pages
+        ],
         "settings": settings_table(results.rows),
         "provenance": [
             (str(key).replace("_", " "), in_words(value, str(key)))
@@ -106,7 +111,8 @@ def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, 
     }
     context |= _training(results) | _quality(results, image)
     there = {"space": context["space_rows"], "generated": context["generated_rows"], "latents": context["latents"],
-             "training": context["has_times"] or context["losses"], "qc": context["qc_image"]}  # fmt: skip
+             "training": context["has_times"] or context["losses"], "qc": context["qc_image"],
+             "gene-programs": context["program_pages"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if there.get(key, True)]
     return context
 
