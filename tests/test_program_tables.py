@@ -103,7 +103,7 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
     sd_g = np.ones(N_GENES) if model.schema.sd is None else np.array(model.schema.sd)
     for place, (latent, sign) in enumerate(sides):
         off_ng, off_nll_n = decoded(model, adata, switched(mean_nk, latent))
-        rise, effects, folds = 0.0, [], []
+        rise, effects, folds, far = 0.0, [], [], []
         rms = np.sqrt(np.mean(mean_nk[:, latent].astype(float) ** 2))
         for cell in range(N_CELLS):
             z = float(mean_nk[cell, latent])
@@ -111,6 +111,7 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
                 continue
             rise += (off_nll_n[cell] - nll_n[cell]) / N_CELLS
             if (codes.gamma_nk[cell, latent] >= 0.5) if spikes else (abs(z) >= rms):
+                far.append(abs(z))
                 pairs = list(zip(as_is_ng[cell], off_ng[cell], sd_g, strict=True))
                 if model.schema.counts:
                     size = size_n[cell]
@@ -122,8 +123,12 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
                     folds.append([np.nan] * N_GENES)
                     effects.append([(on - off) * sd / np.log(2) for on, off, sd in pairs])
         assert found.on_np[:, place].sum() == len(effects)
-        np.testing.assert_allclose(found.effect_pg[place], np.mean(effects, axis=0), rtol=1e-4, atol=2e-5)
-        np.testing.assert_allclose(found.fold_pg[place], np.mean(folds, axis=0), rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(
+            found.effect_pg[place], np.average(effects, axis=0, weights=far), rtol=1e-4, atol=2e-5
+        )
+        np.testing.assert_allclose(
+            found.fold_pg[place], np.average(folds, axis=0, weights=far), rtol=1e-4, atol=2e-5
+        )
         np.testing.assert_allclose(found.rise_p[place], rise, rtol=1e-3, atol=1e-3)
     none_n = decoded(model, adata, np.zeros_like(mean_nk))[1]
     np.testing.assert_allclose(found.whole, (none_n - nll_n).mean(), rtol=1e-4)
@@ -137,7 +142,8 @@ def test_folds_of_effects_that_add_up_are_the_head_s_weights_times_the_mean_code
     sd_g = np.ones(N_GENES) if model.schema.sd is None else np.array(model.schema.sd)
     counts = model.schema.counts
     for place, latent in enumerate(found.latent_p):
-        z = codes.mean_nk[found.on_np[:, place], latent].mean()
+        z_n = codes.mean_nk[found.on_np[:, place], latent].astype(float)
+        z = np.average(z_n, weights=np.abs(z_n))
         fold_g = (found.fold_pg if counts else found.effect_pg)[place]
         rest_g = fold_g - z * weight_gk[:, latent] * sd_g / np.log(2)
         np.testing.assert_allclose(rest_g, rest_g[0], atol=1e-5)

@@ -51,10 +51,10 @@ class Programs:
 
     The **effect** on a gene is a log2-fold change with a pseudo-count of 1 per 10,000 (that of Seurat's FindMarkers): of 1 + the counts
     per 10,000 that a cell is expected to have with the code as it is, against the same cell (batch, covariates and library size too) with
-    this one latent set to 0; its mean over cells in which the program is on. Without the pseudo-count genes that hardly any cell has
-    would lead every list. Counts are per 10,000 of the model's genes. For log-normalised expression, which has its 1 already, it is the
-    difference of expected log(1 + x), divided by ln 2. With layers between code and genes it holds for these cells, beside whatever else
-    is on in them.
+    this one latent set to 0. It is the mean over cells in which the program is on, each weighed by the distance of its code from 0, so
+    that cells far on say more than the many that are barely on. Without the pseudo-count genes that hardly any cell has would lead every
+    list. Counts are per 10,000 of the model's genes. For log-normalised expression, which has its 1 already, it is the difference of
+    expected log(1 + x), divided by ln 2. With layers between code and genes it holds for these cells, beside whatever else is on in them.
 
     Tables are in the order of what the programs explain, most first. At most 1,000 cells a program and direction are decoded, drawn with
     a seed. Where no latent is live in the cells, or none is on, the tables are empty and a UserWarning says so.
@@ -70,7 +70,7 @@ class Programs:
     genes: pd.DataFrame
     """One row a program, direction and gene that it raises, largest effect first: program, direction, rank from 1, gene, effect,
     log2_fold, the same without the pseudo-count (missing for log-normalised expression), mean_on and mean_off, expected expression with
-    the program as it is and switched off (counts at the cells' own library sizes, or log-normalised values)."""
+    the program as it is and switched off (counts at the cells' own library sizes, or log-normalised values), weighed alike."""
     effects: pd.DataFrame
     """All effects, those below 0 too: genes × programs and directions ("beta_vsc_3+"), in the order of `summary`."""
     labels: pd.DataFrame | None
@@ -142,17 +142,22 @@ class Reader:
         return nll_n.cpu().numpy().astype(np.float64)
 
     def switched_off(self, latent: int, cells_n: NDArray[np.int64]) -> Floats:
-        """Effect of a latent on each gene, log2-fold change, expected expression with and without it: means over some cells, (4, g)."""
-        total = np.zeros((4, len(self.schema.genes)))
+        """Effect of a latent on each gene, log2-fold change, expected expression with and without it, (4, g).
+
+        Means over some cells, weighed by the distance of the latent's code from 0.
+        """
+        total, weight = np.zeros((4, len(self.schema.genes))), 0.0
         for batch, z_nk in self.blocks(cells_n):
             high_ng, low_ng = self.expected(z_nk, batch), self.expected(without(z_nk, latent), batch)
             per_n1 = PER / batch.size_n1
             effect_ng = (high_ng * per_n1 + PSEUDO).log2() - (low_ng * per_n1 + PSEUDO).log2()
             least = torch.finfo(high_ng.dtype).tiny  # of a share that single precision cannot hold
             fold_ng = high_ng.clamp_min(least).log2() - low_ng.clamp_min(least).log2()
+            far_n = z_nk[:, latent].abs().double()
+            weight += float(far_n.sum())
             for row, values_ng in enumerate((effect_ng, fold_ng, high_ng, low_ng)):
-                total[row] += values_ng.sum(dim=0, dtype=torch.float64).cpu().numpy()
-        mean = total / len(cells_n)
+                total[row] += (far_n @ values_ng.double()).cpu().numpy()
+        mean = total / weight
         if not self.network.likelihood.counts:
             mean[2:] = self.schema.unscaled(mean[2:])
             mean[:2] = [(mean[2] - mean[3]) / math.log(2), np.full_like(mean[3], np.nan)]

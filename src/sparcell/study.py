@@ -92,8 +92,8 @@ def run(
 
     Returns
     -------
-    The results, as they stand in the report. Written into the folder: report.html, scores.csv, times.csv, history.csv, figures/*.png,
-    study.h5ad, models/<model>/, provenance.json, runs/*.npz.
+    The results, as they stand in the report. Written into the folder: report.html, programs_<row>.html of each row with spikes,
+    scores.csv, times.csv, history.csv, figures/*.png, study.h5ad, models/<model>/, provenance.json, runs/*.npz.
 
     Raises
     ------
