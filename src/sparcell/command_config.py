@@ -148,7 +148,7 @@ class ProgramsConfig:
         "and pancreas.",
     ] = ()
     n_top: Annotated[int, "Genes listed for each program."] = 50
-    n_named: Annotated[int, "The first so many genes of a program are tested against the gene sets."] = 20
+    n_named: Annotated[int, "The first so many genes of a program are tested against the gene sets."] = 25
     seeds: Annotated[
         int,
         "Seeds to look for each program in: the model's own, and the others trained on INPUT with its settings.",

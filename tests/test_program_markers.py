@@ -1,0 +1,56 @@
+"""Programs of real blood cells: their first genes are textbook markers, and the enrichment gives them the names of their cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparcell import datasets, pp
+from sparcell.enrichment import name_programs
+from sparcell.gene_sets import builtin
+from sparcell.metrics import label_aucs
+from sparcell.models import MODELS
+from test_programs import READABLE
+
+TYPES = {
+    "B": "B cell",
+    "NK": "NK",
+    "CD14+ Mono": "CD14+ Mono",
+    "FCGR3A+ Mono": "FCGR3A+ Mono",
+    "Platelet": "Platelet",
+}
+"""Cell types that each have a program from every seed that was tried, and the set of their markers."""
+
+
+@pytest.fixture(scope="module")
+def cells():
+    adata = datasets.pbmc3k()
+    pp.seurat(adata)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    settings = {**READABLE, "n_latent": 32, "epochs": 120}
+    return MODELS["beta-vsc"](**settings).fit(cells, genes="highly_variable", silent=True)
+
+
+def test_blood_cells_have_programs_led_by_their_markers_and_named_after_them(cells, model):
+    programs = model.programs(cells, labels_key="cell_type")
+    sets, ranked = builtin("blood"), programs.ranked_genes
+    names = name_programs(ranked, sets, model.schema.genes, n_top=25)
+    told = dict(zip(names.index, zip(names["name"], names["also"], strict=True), strict=True))
+    labels = cells.obs["cell_type"].astype("category")
+    code_nk = model.transform(cells)
+    auc_pc = np.array(
+        [label_aucs(code_nk[:, latent], labels.cat.codes) for latent in programs.summary["latent"]]
+    )
+    for label, name in TYPES.items():
+        markers = {*sets.genes[name], *(sets.genes["MHC class II"] if label == "B" else ())}
+        clear = auc_pc[:, list(labels.cat.categories).index(label)] >= 0.95
+        found = [
+            key for key, is_clear in zip(ranked, clear, strict=True) if is_clear and told[key][0] == name
+        ]
+        assert found, label
+        assert max(len(markers & set(ranked[key][:10])) for key in found) >= 4, label
+    assert any("CD8 T" in both for both in told.values())
