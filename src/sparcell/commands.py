@@ -103,7 +103,8 @@ def study(
     """Compare the models on raw counts: codes, maps, scores, figures and a report.
 
     Without INPUT the study runs on the PBMC3k counts that ship with the package. It writes report.html, a page of gene programs for each
-    model with spikes, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output folder.
+    model with spikes, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output
+    folder.
 
     Parameters
     ----------
