@@ -102,7 +102,9 @@ def seeds(found: Catalogue) -> list[str]:
     """How many programs other seeds find too."""
     stable = found.stable
     if stable is None or found.matches is None:
-        return ["One seed was looked at: sparcell programs --seeds 5 says which programs are found again from others."]
+        return [
+            "One seed was looked at: sparcell programs --seeds 5 says which programs are found again from others."
+        ]
     if not len(stable):
         return []
     n_seeds, large = found.matches.shape[1] + 1, found.large
