@@ -42,6 +42,7 @@ OUT_OF_RANGE = {
     },
     TrainConfig: {
         "epochs": [0, -5, 2.5, "many"],
+        "steps": [0, -1, 2.5, "many"],
         "batch_size": [0],
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
         "weight_decay": [-0.1, NAN, INF],

@@ -8,7 +8,7 @@ import pytest
 
 import sparcell as sp
 from planted import N_TYPES, planted
-from sparcell import embed, trainer
+from sparcell import embed
 from sparcell.config import ByKind
 from sparcell.errors import InputError
 from sparcell.metrics import clustering_scores
@@ -136,11 +136,10 @@ def test_a_cell_without_a_count_in_the_chosen_genes_is_encoded_all_the_same(adat
 
 
 @each_model
-def test_with_nothing_but_defaults_the_types_in_the_counts_are_found(name, monkeypatch):
+def test_with_nothing_but_defaults_the_types_in_the_counts_are_found(name):
     """Fewer steps than by default are enough here."""
-    monkeypatch.setattr(trainer, "AUTO_STEPS", 400)
     adata = planted(seed=5)
-    model = MODELS[name]().fit(adata, silent=True)
+    model = MODELS[name](steps=400).fit(adata, silent=True)
     partition, _ = embed.kmeans(model.transform(adata), N_TYPES, seed=0)
     assert clustering_scores(adata.obs["type"], partition)["ari"] > 0.9
     assert model.history["held_out"].notna().all()

@@ -232,10 +232,10 @@ def test_epochs_chosen_by_the_data_make_about_1200_steps(n_steps, expected):
     assert Plan.of(TrainConfig(epochs=7), n_steps, 1.0).n_epochs == 7
 
 
-def test_the_number_of_epochs_follows_from_the_cells_that_train(adata, monkeypatch):
+def test_the_number_of_epochs_follows_from_the_steps_and_the_cells_that_train(adata):
     """150 of 300 cells in steps of 10 are 15 steps an epoch."""
-    monkeypatch.setattr(trainer, "AUTO_STEPS", 450)
-    model = fit(KIND, adata, settings={"epochs": "auto", "batch_size": 10, "held_out": 0.5})
+    settings = {"epochs": "auto", "steps": 450, "batch_size": 10, "held_out": 0.5}
+    model = fit(KIND, adata, settings=settings)
     assert len(model.history) == 30
     assert model.settings.epochs == "auto"
 

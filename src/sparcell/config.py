@@ -124,8 +124,9 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Passes over the cells, at most; auto: about 1,200 steps, but 20 to 400 passes, fewer for more than 100,000 cells.",
+        "Passes over the cells, at most; auto: as many as `steps` says, but 20 to 400, fewer for more than 100,000 cells.",
     ] = by_kind(200, "auto")
+    steps: Annotated[int, "Steps of a run whose epochs are auto, as near as whole passes come."] = 1200
     batch_size: Annotated[int, "Cells in a step."] = by_kind(256, 128)
     learning_rate: Annotated[float, "Step size of Adam."] = by_kind(1e-3, 2e-3)
     weight_decay: Annotated[float, "Share of each weight taken off in a step, times the step size."] = (
@@ -168,6 +169,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_whole("epochs", self.epochs, 1, or_word="auto")
+        require_whole("steps", self.steps, 1)
         require_whole("batch_size", self.batch_size, 1)
         require_number("learning_rate", self.learning_rate, above=0, below=1)
         require_choice(TrainConfig, "schedule", self.schedule)

@@ -2,16 +2,23 @@
 
 Of cell n and gene g the head then gives  bias_g + Σ_k z_nk W_gk + Σ_c covariate_nc W_gc + Σ_b batch_nb W_gb,  for counts the logarithm
 of a share up to a constant a cell: each latent raises or lowers the logarithm of each gene by an amount of its own, whatever the other
-latents do. Suffixes: n cells, g genes, k latents, h inputs of the head, b batches, c covariates.
+latents do. Where no effect may be negative, bias_g is the floor of the data (`start`) and stays.
+
+Suffixes: n cells, g genes, k latents, h inputs of the head, b batches, c covariates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import nn
 from torch.nn.utils import parametrize
+
+from sparcell import start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
 START, SPREAD = 0.01, 0.003
 """Mean and standard deviation of effects that must not be negative when training begins: so small that latents differ by what they
 learn and not by how they began."""
+LEAST_SHARE = 1e-6
+"""Of a cell's counts, for a gene that some kind of cell does not express at all: a hundredth of a count in 10,000."""
 
 
 class Beside(nn.Module):
@@ -69,20 +78,44 @@ class Additive:
     def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
         """Make the head one of this kind."""
 
+    def begin(
+        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None, seed: int
+    ) -> None:
+        """Begin from the log-normalised expression (n, g) of some cells that train; `target_sum` a cell where the head is of counts."""
+
     def trained(self, head: nn.Linear) -> Tensor:
         """Return the parameter behind the head's weight, (g, h)."""
         return head.weight
 
 
 class NonNegative(Additive):
-    """Each latent adds to the head's output, and none of its effects is negative; covariates and batches are free."""
+    """Each latent adds to a floor, and none of its effects is negative; covariates and batches are free."""
 
     def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
-        """Begin with small effects, and keep them at 0 or above."""
+        """Begin with small effects, those of covariates and batches with none, and keep the floor where it is put."""
         with torch.no_grad():
-            effects_gk = head.weight[:, : config.n_latent]
-            effects_gk.normal_(START, SPREAD).abs_()
+            head.weight[:, : config.n_latent].normal_(START, SPREAD).abs_()
+            head.weight[:, config.n_latent :] = 0
+            head.bias.zero_().requires_grad_(False)
         parametrize.register_parametrization(head, "weight", NotNegative(config.n_latent))
+
+    def begin(
+        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None, seed: int
+    ) -> None:
+        """Put the bias to the floor of the data and the effects to parts above it: a share's logarithm where the head is of counts."""
+        rows = [sparse.csr_matrix(x_ng.cpu().numpy()) for x_ng in cells]
+        if not rows:
+            return
+        floor_g, effect_gk = start.floor_and_parts(sparse.vstack(rows, format="csr"), n_latent, seed)
+        if target_sum is not None:
+            high_gk, floor_g = (
+                np.log(np.expm1(y) / target_sum + LEAST_SHARE)
+                for y in (floor_g[:, None] + effect_gk, floor_g)
+            )
+            effect_gk = high_gk - floor_g[:, None]
+        with torch.no_grad():
+            head.bias.copy_(torch.from_numpy(floor_g))
+            self.trained(head)[:, : effect_gk.shape[1]] += torch.from_numpy(effect_gk).to(head.bias)
 
     def trained(self, head: nn.Linear) -> Tensor:
         """Return the parameter behind the head's weight, (g, h)."""

@@ -19,6 +19,7 @@ from sparcell.loader import Feed, Loader
 from sparcell.model import Model
 from sparcell.network import EFFECTS, Network
 from sparcell.schema import Schema, read_layer
+from sparcell.start import MOST_CELLS
 from sparcell.trainer import Diverged, Plan, train
 
 if TYPE_CHECKING:
@@ -148,7 +149,12 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         network = self.network(len(schema.genes), known.batch_nb.shape[1], known.covariates_nc.shape[1])
         loader = Loader(rows, known, len(schema.genes), device)
         feed = Feed(loader, *sampler.split(adata.n_obs, self.held_out, self.seed), self.batch_size, self.seed)
-        network.to(device).begin(loader.batches(np.array_split(feed.training, feed.n_steps)))
+        some = feed.training[sampler.drawn(len(feed.training), MOST_CELLS, self.seed)]
+        network.to(device).begin(
+            loader.batches(np.array_split(feed.training, feed.n_steps)),
+            loader.batches(some[step] for step in sampler.in_order(len(some), self.batch_size)),
+            self.seed,
+        )
         course = Course.start(network, self, runtime.noise(self.seed, device))
         notes = resume.Notes.open(checkpoint, self, schema, rows, known)
         history = notes.take_up(course)

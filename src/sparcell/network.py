@@ -124,6 +124,7 @@ class Network(nn.Module):
         kernels.by_input(self.encoder.first)
         self.latent = latent
         self.effects = EFFECTS[config.effects]
+        self.n_latent = config.n_latent
         self.decoder = self.effects.decoder(config, n_known)
         self.effects.prepare(likelihood.head, config)
         self.likelihood = likelihood
@@ -136,13 +137,19 @@ class Network(nn.Module):
             self.register_buffer("input_sd", torch.ones(n_genes))
 
     @torch.no_grad()
-    def begin(self, batches: Iterable[Batch]) -> None:
-        """Start a model of counts from the data, in one pass over the cells that train.
+    def begin(self, batches: Iterable[Batch], some: Iterable[Batch] = (), seed: int = 0) -> None:
+        """Start from the data: `batches` are all cells that train, `some` at most `start.MOST_CELLS` of them.
 
-        The head begins with the genes' shares of all counts, each batch's with its own; the constants of the input are noted.
+        Of counts the head begins with the genes' shares of all counts, each batch's with its own, and the constants of the input are
+        noted, in one pass. Effects that may not be negative begin from some of the cells.
         """
-        if not self.likelihood.counts:
-            return
+        if self.likelihood.counts:
+            self._begin_counts(batches)
+        target_sum = TARGET_SUM if self.likelihood.counts else None
+        seen = (self.expression(batch) for batch in some)
+        self.effects.begin(self.likelihood.head, seen, self.n_latent, target_sum, seed)
+
+    def _begin_counts(self, batches: Iterable[Batch]) -> None:
         total_bg, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))
         for batch in batches:
             x_ng, one_nb = self.input(batch).double(), torch.ones_like(batch.size_n1)
@@ -162,11 +169,15 @@ class Network(nn.Module):
                 (square_g / n_cells - mean_g.square()).clamp_min(0).sqrt().clamp_min(LEAST_SD)
             )
 
+    def expression(self, batch: Batch) -> Tensor:
+        """The data, (n, g); of counts log(1 + x) of the cell scaled to TARGET_SUM."""
+        return (
+            torch.log1p(batch.x_ng * (TARGET_SUM / batch.size_n1)) if self.likelihood.counts else batch.x_ng
+        )
+
     def input(self, batch: Batch) -> Tensor:
-        """What the encoder sees, (n, g): the data; of counts log(1 + x) of the cell scaled to TARGET_SUM, standardised if set so."""
-        if not self.likelihood.counts:
-            return batch.x_ng
-        x_ng = torch.log1p(batch.x_ng * (TARGET_SUM / batch.size_n1))
+        """What the encoder sees, (n, g): the expression, standardised if set so."""
+        x_ng = self.expression(batch)
         if self.standardise:
             x_ng = ((x_ng - self.input_mean) / self.input_sd).clamp(-MOST_SDS, MOST_SDS)
         return x_ng

@@ -3,7 +3,8 @@
 "seed" is the method of the 2019 course study to the letter, and so the defaults of the models. "hvg" is a setting in which each of
 the three models does at least as well as the study printed: variable genes, a linear code, the wider layers of the study's public
 code, fewer epochs (docs/study.md has the evidence). "counts" models the raw counts of the variable genes by a negative binomial,
-and cells held out tell when to stop: the recommended setting (docs/counts.md).
+and cells held out tell when to stop: the recommended setting (docs/counts.md). "programs" is for latents that are read one by one, as
+gene programs: variable genes, a floor and effects that only add (docs/beta_vsc.md).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sparcell.config import DataConfig
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
+from sparcell.models.beta_vsc import READABLE
 
 if TYPE_CHECKING:
     from sparcell.estimator import Estimator
@@ -58,6 +60,13 @@ PRESETS = {
         "-counts",
         ", counts",
         settings={"likelihood": "nb"},
+        data={"genes": "highly_variable"},
+    ),
+    "programs": Preset(
+        "programs",
+        "-programs",
+        ", programs",
+        settings=READABLE,
         data={"genes": "highly_variable"},
     ),
 }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SEGMENT = 200
 """Steps between two looks at the loss: so far does a run go back when it was not finite."""
-AUTO_STEPS, LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 1200, 20, 400, 20_000
-"""Steps of a run whose epochs are not set, the epochs it has at least and at most, and the steps that do with fewer epochs."""
+LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 400, 20_000
+"""Epochs of a run whose epochs are not set, at least and at most, and the steps that do with fewer epochs."""
 MOST_SETBACKS = 5
 """Tries with ever smaller steps before a run gives up."""
 
@@ -43,11 +43,11 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainConfig, n_steps: int, beta: float) -> Plan:
-        """Settle the number of epochs: as set, or AUTO_STEPS steps, but few enough for small data and enough for large data."""
+        """Settle the number of epochs: as set, or by its steps, but few enough for small data and enough for large data."""
         if config.epochs != "auto":
             return cls(config, config.epochs, n_steps, beta)
         least = max(1, min(LEAST_EPOCHS, ENOUGH_STEPS // n_steps))
-        return cls(config, min(MOST_EPOCHS, max(least, round(AUTO_STEPS / n_steps))), n_steps, beta)
+        return cls(config, min(MOST_EPOCHS, max(least, round(config.steps / n_steps))), n_steps, beta)
 
     @property
     def n_warmup(self) -> int:

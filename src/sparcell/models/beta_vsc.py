@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -303,6 +303,34 @@ class SpikeSlabLatent(nn.Module):
         return self.believed().sample(n_cells, generator)
 
 
+READABLE: dict[str, Any] = {
+    "likelihood": "gaussian",
+    "variance": "analytic",
+    "n_latent": 32,
+    "encoder": (128,),
+    "branch": 0,
+    "norm": "layer",
+    "dropout": 0.1,
+    "effects": "nonnegative",
+    "slab": "positive",
+    "components": 1,
+    "alpha": 0.3,
+    "beta": 2.0,
+    "gate": "hard-concrete",
+    "temperature": 2 / 3,
+    "epochs": "auto",
+    "steps": 2300,
+    "batch_size": 128,
+    "learning_rate": 0.01,
+    "schedule": "cosine",
+    "clip": 5.0,
+    "held_out": 0.1,
+    "warmup": 0.5,
+    "warmup_start": 2.0,
+}
+"""Settings for latents that are gene programs, each to be read by itself (docs/beta_vsc.md has the evidence)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BetaVSC(Estimator):
     """beta-VSC: variational sparse coding (Tonolini et al. 2019) whose KL, spikes and slabs, is weighted by beta."""
@@ -342,6 +370,15 @@ class BetaVSC(Estimator):
         require_number("temperature", self.temperature, above=0)
         require_choice(BetaVSC, "slab", self.slab)
         require_choice(BetaVSC, "gate", self.gate)
+
+    @classmethod
+    def readable(cls, **changes: Any) -> BetaVSC:
+        """Choose the settings for latents that are gene programs, READABLE, but for `changes`.
+
+        Log-normalised expression (raw counts are brought to it) is a floor plus programs that only add; a latent is off or above 0.
+        `n_latent`, 32, is an upper bound: latents that do not pay stay off.
+        """
+        return cls(**{**READABLE, **changes})
 
     @property
     def kl_weight(self) -> float:
