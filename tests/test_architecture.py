@@ -146,6 +146,7 @@ LIBRARIES = {
     }
     | {"likelihoods", "kernels", "course", "diagnosis", "programs", "model", "outputs", "outcome"},
     "numba": {"kernels"},
+    "triton": {"kernels"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"pl", "report"},
     "plotly": {"report"},
