@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from sparcell.contracts import Loss
 from sparcell.course import SLOWER, Course
 from sparcell.errors import InputError, TrainingError
 from sparcell.objective import LEAST_RATE, RATES, RISE
+from sparcell.replay import Player
 from sparcell.trainer import Plan
 
 KIND = ("beta-vae", "nb")
@@ -317,8 +319,8 @@ def one_step(*, clip=0.0, weight_decay=0.0, scale=1.0):
         def batches(self, epoch, first, last):
             return [cells(x_ng)]
 
-    course = Course.start(network, settings, generator())
-    trainer.steps(course, Once(), Plan.of(settings, 1, 1.0), 0)
+    course, plan = Course.start(network, settings, generator()), Plan.of(settings, 1, 1.0)
+    trainer.steps(Player(course, partial(trainer.step, course, plan), 8), Once(), plan, 0)
     return before, list(network.parameters()), gradients, course
 
 

@@ -31,6 +31,8 @@ class Course:
     """Epochs behind."""
     rate: float = 0.0
     """Step size before the schedule."""
+    moves: int = 0
+    """Times Adam's memory came to lie elsewhere."""
     setbacks: int = 0
     """Times the run had to go back to a good step."""
     best_loss: float = math.inf
@@ -51,6 +53,11 @@ class Course:
             groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         return cls(network, adam, generator, rate=config.learning_rate)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """All that trains, in the order of Adam's memory."""
+        return [weight for group in self.adam.param_groups for weight in group["params"]]
 
     def judge(self, loss: float, tolerance: float) -> None:
         """Take note of the loss of the held-out cells after an epoch; keep the weights if it is within the tolerance of the lowest."""
@@ -74,7 +81,18 @@ class Course:
     def set_rate(self, share: float) -> None:
         """Set the size of the next step to a share of the rate."""
         for group in self.adam.param_groups:
-            group["lr"] = self.rate * share * group["pace"]
+            rate = self.rate * share * group["pace"]
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def hold_rates(self, *, on_device: bool) -> None:
+        """Hold the step size on the device, where a recorded step can read it, or as a plain number."""
+        for group in self.adam.param_groups:
+            group["capturable"] = on_device
+            rate = float(group["lr"])
+            group["lr"] = torch.tensor(rate, device=self.generator.device) if on_device else rate
 
     def tensors(self) -> dict[str, Tensor]:
         """Copy everything that changes from step to step."""
@@ -86,18 +104,29 @@ class Course:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` copied; the step size stays as it is now."""
+        """Go back to what `tensors` copied, in the same memory where there is any; the step size stays as it is now."""
         self.network.load_state_dict(_below(tensors, "network"))
+        self.generator.set_state(tensors["generator"])
+        weights = self.weights
+        present = {
+            f"{number}.{part}": value
+            for number, weight in enumerate(weights)
+            for part, value in self.adam.state.get(weight, {}).items()
+        }
+        noted = _below(tensors, "adam")
+        if present.keys() == noted.keys():
+            for name, value in noted.items():
+                present[name].copy_(value)
+            return
+        self.moves += 1
         state: dict[int, dict[str, Tensor]] = {}
-        weights = [weight for group in self.adam.param_groups for weight in group["params"]]
-        for name, value in _below(tensors, "adam").items():
+        for name, value in noted.items():
             number, part = name.split(".")
             weight = weights[int(number)]
             # fused Adam takes memory for granted that is laid out as the weight is
             laid = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value.clone()
             state.setdefault(int(number), {})[part] = laid.detach()
         self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
-        self.generator.set_state(tensors["generator"])
 
     def to_disk(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain numbers from which `from_disk` goes on to the same bits."""
