@@ -135,11 +135,10 @@ def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: floa
     rounded = config.precision == "bfloat16"
     with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
         loss = negative_elbo(output, network.likelihood, batch, weight)
-    course.adam.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
     if config.clip > 0:
         torch.nn.utils.clip_grad_norm_(course.weights, config.clip)
-    course.adam.step()
+    course.learn()
     terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
     return torch.stack([*terms, torch.full_like(terms[0], weight)])
 
