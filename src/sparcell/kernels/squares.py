@@ -13,7 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, GENES, columns_times, rows_times
+from sparcell.kernels.linear import CELLS, columns_times, rows_times
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -27,19 +27,12 @@ def pays(n_cells: int, n_hidden: int) -> bool:
     return 2 * n_hidden < 3 * n_cells
 
 
-def _gram(weight_gh: Tensor) -> Tensor:
-    """WᵀW, (h, h), in blocks: the product copies what it needs transposed, and a block's copy stays in the cache."""
-    return torch.stack([product(part_gh.t(), part_gh.t()) for part_gh in torch.split(weight_gh, GENES)]).sum(
-        dim=0
-    )
-
-
 class _SquaredDistance(Function):
     """The square expanded, always in float32: small differences of large numbers bear no rounding."""
 
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
-        gram_hh = _gram(weight_gh)
+        gram_hh = product(weight_gh.t(), weight_gh.t())
         pull_h, pulled_nh = weight_gh.t() @ bias_g, rows_times(cells, weight_gh)
         half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
         x_ng, sums_n2 = cells.matrix, torch.empty((len(h_nh), 2), dtype=h_nh.dtype)
