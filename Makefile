@@ -19,6 +19,7 @@ test: .venv/installed-dev
 
 bench: .venv/installed .venv-peer/installed
 	$(BIN)/python benchmarks/speed.py --peer .venv-peer/bin/python --out benchmarks/speed-here.md
+	$(BIN)/python benchmarks/speed_gpu.py --out benchmarks/speed-gpu-here.md
 
 .venv-peer/installed: Makefile
 	$(PYTHON) -m venv .venv-peer

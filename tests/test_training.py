@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from sparcell.contracts import Loss
 from sparcell.course import SLOWER, Course
 from sparcell.errors import InputError, TrainingError
 from sparcell.objective import LEAST_RATE, RATES, RISE
+from sparcell.replay import Player
 from sparcell.trainer import Plan
 
 KIND = ("beta-vae", "nb")
@@ -317,8 +319,8 @@ def one_step(*, clip=0.0, weight_decay=0.0, scale=1.0):
         def batches(self, epoch, first, last):
             return [cells(x_ng)]
 
-    course = Course.start(network, settings, generator())
-    trainer.steps(course, Once(), Plan.of(settings, 1, 1.0), 0)
+    course, plan = Course.start(network, settings, generator()), Plan.of(settings, 1, 1.0)
+    trainer.steps(Player(course, partial(trainer.step, course, plan), 8), Once(), plan, 0)
     return before, list(network.parameters()), gradients, course
 
 
@@ -337,11 +339,31 @@ def test_weight_decay_takes_its_share_of_each_weight():
         np.testing.assert_allclose((new - other).detach(), 0.5 * 0.003 * old, atol=1e-7)
 
 
+def test_adam_is_given_weights_and_gradients_row_by_row(monkeypatch):
+    """However they lie: the fused one goes through memory, and takes it for granted that all of a weight's lies alike."""
+    seen, real = [], torch.optim.AdamW.step
+
+    def watched(self):
+        for weight in (weight for group in self.param_groups for weight in group["params"]):
+            seen.append(weight.is_contiguous() and weight.grad.is_contiguous())
+        return real(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    _, after, _, course = one_step()
+    assert not all(weight.is_contiguous() for weight in after)
+    assert all(seen)
+    assert len(seen) == len(after)
+    memory = course.tensors()
+    for number, weight in enumerate(course.weights):
+        assert memory[f"adam.{number}.exp_avg"].shape == weight.shape
+
+
 @pytest.mark.parametrize("clip", [0.0, 0.5, 1e9])
 def test_a_long_gradient_is_shortened_to_the_limit_and_keeps_its_direction(clip):
     """Adam's memory after one step is a tenth of the gradient it was given."""
     _, _, gradients, course = one_step(clip=clip, scale=50.0)
-    given = torch.cat([10 * memory["exp_avg"].ravel() for memory in course.adam.state.values()])
+    memory = course.tensors()
+    given = torch.cat([10 * memory[f"adam.{n}.exp_avg"].ravel() for n in range(len(gradients))])
     whole = torch.cat([gradient.ravel() for gradient in gradients])
     assert whole.norm() > 100
     limit = min(clip, whole.norm().item()) if clip else whole.norm().item()

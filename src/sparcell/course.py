@@ -26,11 +26,16 @@ class Course:
 
     network: Network
     adam: torch.optim.AdamW
+    """Over `weights`, each as it lies in memory: `turned`."""
     generator: torch.Generator
+    weights: list[Tensor]
+    """All that trains, in the order of Adam's memory."""
     epoch: int = 0
     """Epochs behind."""
     rate: float = 0.0
     """Step size before the schedule."""
+    moves: int = 0
+    """Times Adam's memory came to lie elsewhere."""
     setbacks: int = 0
     """Times the run had to go back to a good step."""
     best_loss: float = math.inf
@@ -44,13 +49,27 @@ class Course:
     def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> Course:
         """Begin a run."""
         quick = network.likelihood.quick
-        slow = [value for name, value in network.named_parameters() if name.split(".")[-1] not in quick]
-        fast = [value for name, value in network.named_parameters() if name.split(".")[-1] in quick]
-        groups = [{"params": slow, "pace": 1.0}, {"params": fast, "pace": QUICK}]
+        slow: list[Tensor] = []
+        fast: list[Tensor] = []
+        for name, weight in network.named_parameters():
+            (fast if name.split(".")[-1] in quick else slow).append(weight)
+        groups = [{"params": _as_they_lie(slow), "pace": 1.0}, {"params": _as_they_lie(fast), "pace": QUICK}]
         adam = torch.optim.AdamW(
             groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        return cls(network, adam, generator, rate=config.learning_rate)
+        return cls(network, adam, generator, [*slow, *fast], rate=config.learning_rate)
+
+    def learn(self) -> None:
+        """Make a step along the gradients, and forget them."""
+        for weight, held in zip(self.weights, self._held, strict=True):
+            held.grad = None if weight.grad is None else turned(weight, weight.grad)
+        self.adam.step()
+        for weight, held in zip(self.weights, self._held, strict=True):
+            weight.grad = held.grad = None
+
+    @property
+    def _held(self) -> list[Tensor]:
+        return [weight for group in self.adam.param_groups for weight in group["params"]]
 
     def judge(self, loss: float, tolerance: float) -> None:
         """Take note of the loss of the held-out cells after an epoch; keep the weights if it is within the tolerance of the lowest."""
@@ -74,30 +93,50 @@ class Course:
     def set_rate(self, share: float) -> None:
         """Set the size of the next step to a share of the rate."""
         for group in self.adam.param_groups:
-            group["lr"] = self.rate * share * group["pace"]
+            rate = self.rate * share * group["pace"]
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def hold_rates(self, *, on_device: bool) -> None:
+        """Hold the step size on the device, where a recorded step can read it, or as a plain number."""
+        for group in self.adam.param_groups:
+            group["capturable"] = on_device
+            rate = float(group["lr"])
+            group["lr"] = torch.tensor(rate, device=self.generator.device) if on_device else rate
 
     def tensors(self) -> dict[str, Tensor]:
         """Copy everything that changes from step to step."""
         found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, memory in self.adam.state_dict()["state"].items():
-            found |= {f"adam.{number}.{name}": value for name, value in memory.items()}
+            weight = self.weights[number]
+            found |= {f"adam.{number}.{name}": turned(weight, value) for name, value in memory.items()}
         return {name: value.detach().clone() for name, value in found.items()} | {
             "generator": self.generator.get_state()
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` copied; the step size stays as it is now."""
+        """Go back to what `tensors` copied, in the same memory where there is any; the step size stays as it is now."""
         self.network.load_state_dict(_below(tensors, "network"))
-        state: dict[int, dict[str, Tensor]] = {}
-        weights = [weight for group in self.adam.param_groups for weight in group["params"]]
-        for name, value in _below(tensors, "adam").items():
-            number, part = name.split(".")
-            weight = weights[int(number)]
-            # fused Adam takes memory for granted that is laid out as the weight is
-            laid = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value.clone()
-            state.setdefault(int(number), {})[part] = laid.detach()
-        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
         self.generator.set_state(tensors["generator"])
+        present = {
+            f"{number}.{part}": turned(weight, value)
+            for number, (weight, held) in enumerate(zip(self.weights, self._held, strict=True))
+            for part, value in self.adam.state.get(held, {}).items()
+        }
+        noted = _below(tensors, "adam")
+        if present.keys() == noted.keys():
+            for name, value in noted.items():
+                present[name].copy_(value)
+            return
+        self.moves += 1
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in noted.items():
+            number, part = name.split(".")
+            memory = turned(self.weights[int(number)], value).clone(memory_format=torch.contiguous_format)
+            state.setdefault(int(number), {})[part] = memory.detach()
+        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
 
     def to_disk(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain numbers from which `from_disk` goes on to the same bits."""
@@ -118,6 +157,18 @@ class Course:
         self.epoch, self.setbacks = int(numbers["epoch"]), int(numbers["setbacks"])
         self.best_loss, self.best_epoch = float(numbers["best_loss"]), int(numbers["best_epoch"])
         self.rate = float(numbers["rate"])
+
+
+def _as_they_lie(weights: list[Tensor]) -> list[Tensor]:
+    return [weight if weight.is_contiguous() else turned(weight, weight.detach()) for weight in weights]
+
+
+def turned(weight: Tensor, values: Tensor) -> Tensor:
+    """Values of a weight, transposed where it lies column by column in memory (`kernels.by_input`); and back again.
+
+    Fused Adam on the CPU copies each gradient that does not lie row by row, and then does not use the copy.
+    """
+    return values if weight.is_contiguous() or values.dim() < 2 else values.t()
 
 
 def _below(tensors: dict[str, Tensor], stem: str) -> dict[str, Tensor]:

@@ -58,8 +58,13 @@ class Loader:
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
         """Yield the batches of a plan."""
-        for index in plan:
-            chosen = torch.from_numpy(index).to(self.device)
+        steps = list(plan)
+        if not steps:
+            return
+        # one transfer for all: each would wait until the device has nothing left to do
+        order = torch.from_numpy(np.concatenate(steps)).to(self.device)
+        chosen_of = torch.split(order, [len(index) for index in steps])
+        for index, chosen in zip(steps, chosen_of, strict=True):
             x: Tensor | SparseRows
             if self.resident is not None:
                 x, size_n1 = (values[chosen] for values in self.resident)

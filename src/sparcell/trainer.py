@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,11 @@ import torch
 from sparcell.contracts import Epoch
 from sparcell.errors import TrainingError
 from sparcell.objective import RATES, negative_elbo, warmed
+from sparcell.replay import Player, wanted
 
 if TYPE_CHECKING:
     from sparcell.config import TrainConfig
-    from sparcell.contracts import Feed
+    from sparcell.contracts import Batch, Feed
     from sparcell.course import Course
 
 SEGMENT = 200
@@ -75,13 +77,16 @@ def train(course: Course, feed: Feed, plan: Plan) -> Iterator[Epoch]:
     has its best weights. Raises Diverged when the loss is not finite even with small steps.
     """
     patience = plan.config.patience
+    player = Player(
+        course, partial(step, course, plan), plan.config.batch_size, wanted(course.generator.device)
+    )
     while course.epoch < plan.n_epochs:
         if patience and course.best and course.epoch - course.best_epoch >= patience:
             break
         started = time.perf_counter()
         sums, n_cells = torch.zeros(4, dtype=torch.float64), 0
         for first in range(0, plan.n_steps, SEGMENT):
-            more, cells = segment(course, feed, plan, first)
+            more, cells = segment(player, feed, plan, first)
             sums, n_cells = sums + more, n_cells + cells
         course.epoch += 1
         held_out = loss_of_held_out(course, feed, plan)
@@ -92,11 +97,11 @@ def train(course: Course, feed: Feed, plan: Plan) -> Iterator[Epoch]:
     course.finish()
 
 
-def segment(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
+def segment(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
     """Make up to SEGMENT steps; where the loss was not finite, go back and make them again with a smaller step size."""
-    good = course.tensors()
+    course, good = player.course, player.course.tensors()
     for _ in range(MOST_SETBACKS + 1):
-        sums, n_cells = steps(course, feed, plan, first)
+        sums, n_cells = steps(player, feed, plan, first)
         last = torch.stack([weight.detach().sum() for weight in course.network.parameters()]).sum()
         if math.isfinite(sums.sum().item() + last.item()):  # the only wait for the device
             return sums.cpu().double(), n_cells
@@ -107,32 +112,35 @@ def segment(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.T
     )
 
 
-def steps(course: Course, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
+def steps(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
     """Make the steps of a segment; sums over cells of loss, nll, KL and its weight."""
-    network, adam, generator = course.network, course.adam, course.generator
-    exact = torch.float32 if generator.device.type == "mps" else torch.float64  # mps has no float64
-    sums, n_cells = torch.zeros(4, dtype=exact, device=generator.device), 0
+    course = player.course
+    device = course.generator.device
+    exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+    sums, n_cells = torch.zeros(4, dtype=exact, device=device), 0
     last = min(first + SEGMENT, plan.n_steps)
-    rounded, weights = plan.config.precision == "bfloat16", list(network.parameters())
-    network.train()
+    course.network.train()
     for number, batch in enumerate(feed.batches(course.epoch + 1, first, last), first):
-        step = course.epoch * plan.n_steps + number
-        weight = plan.weight(step)
-        output = network(batch, generator, plan.progress(step))
-        with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
-            loss = negative_elbo(output, network.likelihood, batch, weight)
-        adam.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        if plan.config.clip > 0:
-            torch.nn.utils.clip_grad_norm_(weights, plan.config.clip)
-        course.set_rate(plan.rate(step))
-        adam.step()
-        size = len(batch.size_n1)
+        at, size = course.epoch * plan.n_steps + number, len(batch.size_n1)
+        sums += size * player.step(batch, plan.weight(at), plan.progress(at), plan.rate(at))
         n_cells += size
-        terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
-        sums += size * torch.stack([*terms, torch.full_like(terms[0], weight)])
-    network.eval()
+    course.network.eval()
     return sums, n_cells
+
+
+def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: float) -> torch.Tensor:
+    """Make a step; its loss, nll, KL and weight of the KL, (4,). Nothing in it waits for the device."""
+    network, generator, config = course.network, course.generator, plan.config
+    output = network(batch, generator, progress)
+    rounded = config.precision == "bfloat16"
+    with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
+        loss = negative_elbo(output, network.likelihood, batch, weight)
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    if config.clip > 0:
+        torch.nn.utils.clip_grad_norm_(course.weights, config.clip)
+    course.learn()
+    terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
+    return torch.stack([*terms, torch.full_like(terms[0], weight)])
 
 
 @torch.no_grad()
@@ -140,9 +148,11 @@ def loss_of_held_out(course: Course, feed: Feed, plan: Plan) -> float | None:
     """nll + beta · KL of the held-out cells, with the same draws each time; None where there are none."""
     network = course.network
     generator = torch.Generator(device=course.generator.device).manual_seed(plan.config.seed)
-    total, n_cells = 0.0, 0
+    losses, sizes = [], []
     for batch in feed.held_out():
-        loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
-        size = len(batch.size_n1)
-        total, n_cells = total + size * loss.total.item(), n_cells + size
-    return total / n_cells if n_cells else None
+        losses.append(negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta).total)
+        sizes.append(len(batch.size_n1))
+    if not losses:
+        return None
+    totals = [size * loss for size, loss in zip(sizes, torch.stack(losses).tolist(), strict=True)]
+    return float(sum(totals)) / sum(sizes)

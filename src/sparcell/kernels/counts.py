@@ -6,6 +6,7 @@ share. They are taken in the forward pass, where all that they need is at hand. 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from sparcell.kernels import count_loops, team
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.contracts import SparseRows
+    from sparcell.contracts import Batch, SparseRows
 
 CELLS = 32
 """Cells of a block."""
@@ -115,18 +118,34 @@ def group_of(batch_nb: Tensor) -> Tensor | None:
     return group_n if bool((most_n == 1).all()) else None
 
 
-def negative_binomial(
-    h_nh: Tensor,
-    heads: tuple[torch.nn.Linear, ...],
-    log_r_bg: Tensor,
-    cells: SparseRows,
-    size_n1: Tensor,
-    group_n: Tensor | None = None,
-) -> Tensor:
-    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); `group_n` picks the row of log r.
+@cache
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Kernels for this GPU; None where Triton is missing or does not do there what it should."""
+    try:
+        from sparcell.kernels import count_gpu
+    except ImportError:
+        return None
+    return count_gpu if count_gpu.trusted(device) else None
 
-    A second head is to the logits of a drop: sigmoid(V h + c) of the counts are dropped to 0.
+
+def negative_binomial(
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_bg: Tensor, batch: Batch
+) -> Tensor | None:
+    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); None where no kernel is for such cells.
+
+    A second head is to the logits of a drop: sigmoid(V h + c) of the counts are dropped to 0. One row of log r is for all cells, else each
+    batch has one.
     """
-    given = _Given(cells, size_n1, group_n, h_nh.dtype)
-    parts = (part for head in heads for part in (head.weight, head.bias))
-    return _Nll.apply(given, h_nh, log_r_bg, *parts)  # type: ignore[no-any-return, no-untyped-call]
+    several = len(log_r_bg) > 1
+    if batch.sparse is not None:
+        group_n = group_of(batch.batch_nb) if several else None
+        if several and group_n is None:
+            return None
+        given = _Given(batch.sparse, batch.size_n1, group_n, h_nh.dtype)
+        parts = (part for head in heads for part in (head.weight, head.bias))
+        return _Nll.apply(given, h_nh, log_r_bg, *parts)  # type: ignore[no-any-return, no-untyped-call]
+    gpu = gpu_kernels(h_nh.device) if h_nh.is_cuda and h_nh.dtype == torch.float32 else None
+    if gpu is None:
+        return None
+    log_r_qg = batch.batch_nb @ log_r_bg if several else log_r_bg
+    return gpu.negative_binomial(h_nh, heads, log_r_qg, batch.x_ng, batch.size_n1)  # type: ignore[no-any-return]

@@ -71,9 +71,14 @@ def columns_times(cells: SparseRows, slope_nh: Tensor, onto_gh: Tensor | None = 
     Gene by gene, so that no two threads add to the same row.
     """
     x_gn = cells.by_gene
-    out_gh = onto_gh
-    if out_gh is None:
-        out_gh = torch.zeros((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
+    shape = (cells.shape[1], slope_nh.shape[1])
+    out_gh = torch.empty(shape, dtype=slope_nh.dtype) if onto_gh is None else onto_gh
     given = (x_gn.indptr, x_gn.indices, x_gn.data, slope_nh.contiguous().numpy(), out_gh.numpy())
-    team.over(len(out_gh), GENES, lambda first, last: sparse_loops.add_rows_times(first, last, *given))
+
+    def work(first: int, last: int) -> None:
+        if onto_gh is None:  # block by block, while it is in the cache
+            out_gh[first:last].zero_()
+        sparse_loops.add_rows_times(first, last, *given)
+
+    team.over(len(out_gh), GENES, work)
     return out_gh

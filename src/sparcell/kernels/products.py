@@ -19,9 +19,9 @@ ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore
 )
 
 
-def rounded() -> bool:
+def rounded(device: str = "cpu") -> bool:
     """Whether products are to be in bfloat16."""
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
 
 
 def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat16: bool = False) -> Tensor:
@@ -29,6 +29,6 @@ def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat1
     if bfloat16:
         product_nm = torch.mm(a_nk.bfloat16(), b_mk.bfloat16().t()).float()
         return product_nm if bias_m is None else product_nm.add_(bias_m)
-    if ONEDNN and a_nk.dtype == torch.float32:
+    if ONEDNN and a_nk.dtype == torch.float32 and a_nk.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(a_nk, b_mk, bias_m, "none", [], "")  # type: ignore[no-any-return]
     return linear(a_nk, b_mk, bias_m)

@@ -68,11 +68,9 @@ class NegativeBinomial(nn.Module):
 
         At x = 0 what is left is r log((r+m)/r), so only the counts above it pay for the gamma functions.
         """
-        group_n = kernels.group_of(batch.batch_nb) if self.by_batch else None
-        if batch.sparse is not None and (group_n is not None or not self.by_batch):
-            return kernels.negative_binomial(
-                h_nh, (self.head,), self.log_r, batch.sparse, batch.size_n1, group_n
-            )
+        fused_n = kernels.negative_binomial(h_nh, (self.head,), self.log_r, batch)
+        if fused_n is not None:
+            return fused_n
         x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
         r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r
         zero_n = (r * softplus(offset_ng)).sum(dim=1)

@@ -69,11 +69,9 @@ class ZeroInflated(nn.Module):
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
-        group_n = kernels.group_of(batch.batch_nb) if self.by_batch else None
-        if batch.sparse is not None and (group_n is not None or not self.by_batch):
-            return kernels.negative_binomial(
-                h_nh, (self.head, self.drop), self.log_r, batch.sparse, batch.size_n1, group_n
-            )
+        fused_n = kernels.negative_binomial(h_nh, (self.head, self.drop), self.log_r, batch)
+        if fused_n is not None:
+            return fused_n
         x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
         r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r
         kept_ng = logsigmoid(-given.drop) - r * softplus(offset_ng)  # log P(0 counted and not dropped)

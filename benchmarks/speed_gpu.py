@@ -1,0 +1,156 @@
+"""How long training takes on a GPU, and whether it does there what it does elsewhere: part of `make bench`.
+
+    python benchmarks/speed_gpu.py [--rounds 5] [--out FILE.md]
+
+Without a GPU it says so and measures nothing. With one: cells a second of nb over 2,000 genes and 100,000 cells in memory, at several
+batch sizes, with and without the recorded step (SPARCELL_CUDA_GRAPH); seconds of the seed preset's three models, 200 epochs on all genes;
+and how far apart the losses of 20 epochs are, with and without the fused kernels, with and without the recorded step, and on CPU and GPU.
+Each training runs in a new process; medians over the rounds, least and most in brackets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from speed import cells, spread
+
+HERE = Path(__file__)
+N_CELLS, N_GENES, EPOCHS = 100_000, 2000, 4
+BATCHES = (256, 1024, 4096, 16384)
+MODELS = {"Autoencoder": "autoencoder", "BetaVAE": "β-VAE", "BetaVSC": "β-VSC"}
+
+
+def simulated() -> Any:
+    """Counts of which about a tenth are not 0, as sparse rows."""
+    import anndata
+    import numpy as np
+    from scipy import sparse
+
+    draw = np.random.default_rng(0)
+    rate_g = draw.gamma(0.3, 0.5, N_GENES)
+    blocks = [
+        sparse.csr_matrix(draw.poisson(rate_g, (1000, N_GENES)).astype(np.float32))
+        for _ in range(N_CELLS // 1000)
+    ]
+    return anndata.AnnData(sparse.vstack(blocks, format="csr"))
+
+
+def throughput(batch_size: int) -> dict[str, Any]:
+    """Seconds of the epochs; none in a warm-up, so that the recorded step is what is timed."""
+    import sparcell as sp
+
+    settings = {"likelihood": "nb", "n_latent": 10, "encoder": (128,), "decoder": (128,), "held_out": 0.0}
+    model = sp.BetaVAE(
+        **settings, batch_size=batch_size, patience=0, warmup=0.0, epochs=EPOCHS, device="cuda"
+    ).fit(simulated(), silent=True)
+    return {"seconds": statistics.median(model.history["seconds"][1:]), "memory": _memory()}
+
+
+def seed_model(name: str) -> dict[str, Any]:
+    """Seconds of the second of two trainings: the first loads and compiles."""
+    import sparcell as sp
+
+    counts = cells(13714)
+    for _ in range(2):
+        model = getattr(sp, name)(likelihood="gaussian", epochs=200, device="cuda").fit(
+            counts, normalise=True, silent=True
+        )
+    return {"seconds": float(model.history["seconds"].sum()), "memory": _memory()}
+
+
+def curve(likelihood: str, device: str, kernels: str) -> dict[str, Any]:
+    """Losses of 20 epochs of an autoencoder, which draws no noise: the same on any device up to rounding."""
+    import sparcell as sp
+    from sparcell.kernels import counts
+
+    if kernels == "plain":
+        counts.gpu_kernels = lambda device: None
+    model = sp.Autoencoder(
+        likelihood=likelihood, dropout=0.0, warmup=0.0, held_out=0.0, patience=0, epochs=20, device=device
+    ).fit(cells(N_GENES), silent=True)
+    return {"losses": model.history["loss"].tolist()}
+
+
+def _memory() -> float:
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def spawned(role: str, *given: str, graph: bool = False) -> dict[str, Any]:
+    """Run in a new process; what it warns of is shown, for a fused kernel or a recording that was refused says so there."""
+    environment = {**os.environ, "SPARCELL_CUDA_GRAPH": str(int(graph))}
+    command = [sys.executable, str(HERE), role, *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    sys.stderr.write(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def measured(rounds: int) -> list[str]:
+    """Lines of both tables."""
+    lines = ["| case | recorded step | seconds | cells/s | MB |", "|---|---|---|---|---|"]
+    cases = [("throughput", str(size), N_CELLS) for size in BATCHES]
+    cases += [("seed_model", name, 2638 * 200) for name in MODELS]
+    for role, given, n_seen in cases:
+        for graph in (False, True):
+            runs = [spawned(role, given, graph=graph) for _ in range(rounds)]
+            seconds = [run["seconds"] for run in runs]
+            lines.append(
+                f"| {MODELS.get(given, f'nb, batch {given}')} | {'yes' if graph else 'no'} | {spread(seconds)} | "
+                f"{n_seen / statistics.median(seconds):,.0f} | {runs[0]['memory']:.0f} |"
+            )
+            print(lines[-1], flush=True)
+    lines += ["", "| losses of 20 epochs | largest relative difference |", "|---|---|"]
+    for likelihood in ("nb", "zinb"):
+        usual = spawned("curve", likelihood, "cuda", "fused")["losses"]
+        others = {
+            "recorded step": spawned("curve", likelihood, "cuda", "fused", graph=True),
+            "plain formulas": spawned("curve", likelihood, "cuda", "plain"),
+            "CPU": spawned("curve", likelihood, "cpu", "fused"),
+        }
+        for name, other in others.items():
+            apart = max(abs(a / b - 1) for a, b in zip(other["losses"], usual, strict=True))
+            lines.append(f"| {likelihood}, GPU against {name} | {apart:.1e} |")
+            print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> None:
+    """Parse the command line; a process of its own for each training."""
+    import torch
+
+    if sys.argv[1:2] and sys.argv[1] in ROLES:
+        role, *given = sys.argv[1:]
+        print(json.dumps(ROLES[role](*given)))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("no GPU: not measured")
+        return
+    head = f"{datetime.date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
+    print(head)
+    lines = measured(given.rounds)
+    if given.out:
+        given.out.write_text("\n".join([head, "", *lines]) + "\n", encoding="utf-8")
+
+
+ROLES = {"throughput": lambda size: throughput(int(size)), "seed_model": seed_model, "curve": curve}
+
+if __name__ == "__main__":
+    main()

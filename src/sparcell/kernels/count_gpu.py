@@ -1,0 +1,141 @@
+"""The head of a count likelihood together with the likelihood, on a GPU: the same formulas as in `counts`, by Triton kernels.
+
+The n × g logits are made once, by a matrix product, and overwritten by their slopes in the backward pass. What the kernels say is
+compared with the plain formula once in a process, on the very GPU, before anything depends on it. Suffixes: n cells, g genes, h hidden
+units, q 1, or n where each cell has dispersions of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import Function
+from torch.nn.functional import softplus
+
+from sparcell.kernels import count_tiles
+from sparcell.kernels.products import product, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger("sparcell")
+
+CLOSE = 1e-3
+"""How far loss and slopes may be from the plain formula's, relative to the largest, before the kernels are not used."""
+
+
+class _Nll(Function):
+    """-log p(x|z) of each cell from the decoder's last hidden layer, the logarithms of the dispersions and one or two heads."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_ng: Tensor, size_n1: Tensor, h_nh: Tensor, log_r_qg: Tensor, *heads: Tensor
+    ) -> Tensor:
+        ctx.bfloat16 = rounded(h_nh.device.type)
+        logits = [
+            product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
+            for weight_gh, bias_g in zip(heads[::2], heads[1::2], strict=True)
+        ]
+        n_cells, n_genes = x_ng.shape
+        share_n, size_n = h_nh.new_empty(n_cells), size_n1.reshape(-1)
+        count_tiles.log_sum_exp[(n_cells,)](logits[0], share_n, n_genes)
+        ctx.given = (logits[0], logits[-1], x_ng, size_n.log() - share_n, log_r_qg.detach().contiguous())
+        ctx.shape, ctx.step = (n_cells, n_genes), n_genes if len(log_r_qg) > 1 else 0
+        ctx.tiles = (-(-n_cells // count_tiles.ROWS.value), -(-n_genes // count_tiles.COLUMNS.value))
+        loss_nt, slope_nt = h_nh.new_empty((2, n_cells, ctx.tiles[1]))
+        count_tiles.losses[ctx.tiles](
+            ctx.given, (loss_nt, slope_nt), ctx.shape, ctx.step, DROPS=len(logits) > 1
+        )
+        ctx.pull_n = slope_nt.sum(dim=1) / size_n
+        ctx.save_for_backward(h_nh, *heads[::2])
+        nll_n: Tensor = loss_nt.sum(dim=1)
+        return nll_n
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        h_nh, *weights = ctx.saved_tensors
+        given, ctx.given = ctx.given, None  # the logits are overwritten: there is no second time
+        slope_r_qg = h_nh.new_empty(ctx.shape if ctx.step else (ctx.tiles[0], ctx.shape[1]))
+        weighing = (upstream[0].contiguous(), ctx.pull_n)
+        count_tiles.slopes[ctx.tiles](
+            given, weighing, slope_r_qg, ctx.shape, ctx.step, DROPS=len(weights) > 1
+        )
+        h_slope_nh, found = torch.zeros_like(h_nh), []
+        for slope_ng, weight_gh in zip(given, weights, strict=False):
+            h_slope_nh += product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
+            found += [product(h_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), slope_ng.sum(dim=0)]
+        return None, None, h_slope_nh, slope_r_qg if ctx.step else slope_r_qg.sum(0, keepdim=True), *found
+
+
+def negative_binomial(
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, size_n1: Tensor
+) -> Tensor:
+    """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,), in float32.
+
+    A second head is to the logits of a drop: sigmoid(V h + c) of the counts are dropped to 0.
+    """
+    parts = (part for head in heads for part in (head.weight, head.bias))
+    return _Nll.apply(x_ng.contiguous(), size_n1, h_nh, log_r_qg, *parts)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@cache
+def trusted(device: torch.device) -> bool:
+    """Whether the kernels agree with the plain formula on this device; tried once in a process, on a few cells."""
+    try:
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            tried = [_apart(device, n_heads, n_rows) for n_heads in (1, 2) for n_rows in (1, 40)]
+        apart = float(torch.tensor(tried).max())  # NaN if one is
+        found = f"differ from the plain formula by {apart:.1e} of the largest value"
+    except Exception as error:  # whatever a compiler or a driver says: the plain formula remains
+        apart, found = float("nan"), f"do not run ({type(error).__name__}: {str(error).splitlines()[0:1]})"
+    if not apart <= CLOSE:
+        log.warning(
+            "The GPU kernels of count likelihoods %s; the plain formulas are used, which are slower.", found
+        )
+    return apart <= CLOSE
+
+
+def _apart(device: torch.device, n_heads: int, n_rows: int) -> float:
+    """Largest difference of loss and slopes from the plain formula in float64, relative to the largest value of each."""
+    draw = torch.Generator().manual_seed(0)
+    x_ng = torch.poisson(3 * torch.rand((40, 150), generator=draw).square(), generator=draw)
+    x_ng[0, 0] = 5000
+    h_nh, log_r_qg = torch.randn((40, 8), generator=draw), torch.randn((n_rows, 150), generator=draw)
+    new = torch.nn.utils.skip_init  # which does not draw from the global generator
+    heads = tuple(new(torch.nn.Linear, 8, 150) for _ in range(n_heads))  # type: ignore[no-untyped-call]
+    for part in (part for head in heads for part in head.parameters()):
+        torch.nn.init.normal_(part, generator=draw)
+    weight_n = torch.rand(40, generator=draw)
+    found = []
+    for formula, dtype in ((negative_binomial, torch.float32), (plain, torch.float64)):
+        x, size, h, log_r, weight = (
+            values.to(device, dtype).detach()
+            for values in (x_ng, x_ng.sum(1, keepdim=True), h_nh, log_r_qg, weight_n)
+        )
+        own = tuple(head.to(device, dtype) for head in heads)
+        wanted = [
+            h.requires_grad_(),
+            log_r.requires_grad_(),
+            *(part for head in own for part in head.parameters()),
+        ]
+        nll_n = formula(h, own, log_r, x, size)
+        found.append((nll_n, *torch.autograd.grad((weight * nll_n).sum(), wanted)))
+    apart = [(a - b).detach().abs().max() / b.detach().abs().max() for a, b in zip(*found, strict=True)]
+    return float(torch.stack(apart).max())  # NaN if one is
+
+
+def plain(
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, size_n1: Tensor
+) -> Tensor:
+    """The same by torch, one operation after another: what the kernels are compared with."""
+    d_ng, r_qg = torch.log_softmax(heads[0](h_nh), dim=1) + size_n1.log() - log_r_qg, log_r_qg.exp()
+    counted_ng = torch.lgamma(x_ng + r_qg) - torch.lgamma(r_qg) - torch.lgamma(x_ng + 1)
+    log_p_ng = counted_ng - r_qg * softplus(d_ng) - x_ng * softplus(-d_ng)
+    if len(heads) > 1:
+        drop_ng = heads[1](h_nh)
+        kept_ng = log_p_ng - softplus(drop_ng)
+        log_p_ng = torch.where(x_ng == 0, torch.logaddexp(-softplus(-drop_ng), kept_ng), kept_ng)
+    return -log_p_ng.sum(dim=1)
