@@ -142,7 +142,11 @@ def test_the_loss_falls_and_all_is_finite(model):
     assert (history["kl_weight"] == model.settings.kl_weight).all()
     expected = history["nll"] + model.settings.kl_weight * history["kl"]
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
-    assert history["loss"].iloc[-1] < (0.85 if model.schema.counts else 0.6) * history["loss"].iloc[0]
+    floored = (
+        model.settings.effects == "nonnegative"
+    )  # such a model begins from parts of the data: less is left to fall
+    most = 0.85 if model.schema.counts else 0.75 if floored else 0.6
+    assert history["loss"].iloc[-1] < most * history["loss"].iloc[0]
     assert all(np.isfinite(values).all() for values in weights(model).values())
 
 
@@ -367,7 +371,10 @@ def test_samples_look_like_the_data_or_are_refused(kind, model, adata):
     np.testing.assert_array_equal(made.X, again.X)
     assert not np.array_equal(made.X, other.X)
     mean_g = matrix_of(kind, adata).mean(axis=0)
-    assert np.corrcoef(made.X.mean(axis=0), mean_g)[0, 1] > 0.75
+    floored = (
+        model.settings.effects == "nonnegative"
+    )  # drawn cells may have several types' programs on, or none
+    assert np.corrcoef(made.X.mean(axis=0), mean_g)[0, 1] > (0.65 if floored else 0.75)
     noisy = model.sample(500, seed=4, noise=True)
     np.testing.assert_array_equal(noisy.X, model.sample(500, seed=4, noise=True).X)
     assert noisy.X.var() > made.X.var()

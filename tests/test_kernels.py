@@ -231,7 +231,10 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
         settings = settings_of(kind, epochs=20, patience=0)
         model = settings.fit(planted(), layer=layer_of(kind), silent=True)
         curves.append(model.history["loss"].to_numpy())
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    # an effect |v| that lies at 0 jumps from side to side with Adam's momentum, and a rounding decides which: by and by the curves part
+    jumps = settings.effects == "nonnegative"
+    np.testing.assert_allclose(curves[0][:4], curves[1][:4], rtol=1e-4)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-2 if jumps else 1e-4)
     assert np.abs(curves[0] - curves[1]).max() > 0 or kind[1] == "poisson"  # two paths, not one
 
 

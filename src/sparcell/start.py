@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 5000
 """So many of the cells that train are looked at."""
-MOST_AXES, STARTS = 20, 3
+MOST_AXES, STARTS = 20, 10
 """Principal components in which cells are clustered, and starts of k-means."""
 LEAST_CELLS, LEAST_SHARE = 10, 0.005
 """A cluster of fewer cells says nothing of the floor: its means are noise."""
