@@ -155,6 +155,7 @@ LIBRARIES = {
     "scib_metrics": {"integration"},
     "harmonypy": {"peers"},
     "scvi": {"peers"},
+    "drvi": {"peers"},
     "lightning": {"peers"},
     "cyclopts": {"cli", "commands"},
 }
