@@ -670,6 +670,12 @@ def test_from_a_shell(data, tmp_path, here, monkeypatch, capsys):
     assert "pca" in told.out.lower()
     assert "Skipped: scIB's measures (scib-metrics is not installed" in told.out
     assert "benchmark.html" in told.out
+    several = [*words[:-1], "pca", "nmf", *more[:-1], tmp_path / "d", "--disentangle"]
+    assert shell(*several, monkeypatch=monkeypatch) == 0
+    assert "readable codes" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "d" / "scores.csv")
+    assert found["method"].tolist() == ["pca", "nmf"]
+    assert found["lms_smi"].notna().all()
     assert shell("benchmark", data, "--out", tmp_path / "c", monkeypatch=monkeypatch) == 1
     assert "Error: no labels are named" in capsys.readouterr().err
 

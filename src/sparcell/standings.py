@@ -119,7 +119,7 @@ READABILITY = Group(
             ("lms", "LMS", "", "live latents and types matched one to one: a type without a latent of its own counts 0"),
             ("msas", "MSAS", "", "each type's best live latent, which may serve several types"),
             ("msgs", "MSGS", "", "by how much each type's best live latent is ahead of its second best: is it in one latent only?"),
-            ("all_lms", "LMS", ", all", "the same with all latents, as DRVI's authors take it: SMI and SPN see no scale, so latents that "
+            ("all_lms", "LMS", ", all", "LMS with all latents, as DRVI's authors take it: SMI and SPN see no scale, so latents that "
              "vanished, whose codes nobody would read, may score too"),
         )
         for score in ("smi", "spn")

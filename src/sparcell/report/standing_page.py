@@ -55,9 +55,9 @@ def chart_store(standings: Standings) -> dict[str, Any]:
     there = standings.scores.notna()
     if (there["bio_conservation"] & there["batch_correction"]).any():
         store["tradeoff"] = standing_charts.trade_off(standings)
-    for key, title in TYPE_MATCHES.items():
+    for key in TYPE_MATCHES:
         if there[key].any():
-            store[key] = standing_charts.dots(standings, key, f"{title}; further right is better")
+            store[key] = standing_charts.dots(standings, key, "0 to 1; further right is better")
     if there["log_likelihood"].any():
         title = "nats per held-out cell; further right is better"
         store["likelihood"] = standing_charts.dots(standings, "log_likelihood", title)
