@@ -340,7 +340,7 @@ def test_each_measure_of_readability_is_that_of_the_stored_codes(data, tmp_path,
         found = stored(tmp_path / "b", name, seed)
         code, other = found["code_nk"].astype(float), stored(tmp_path / "b", name, 1 - seed)["code_nk"]
         has_prior = name in (OUR_READABLE, "drvi")
-        live = code.var(axis=0) > 0.01 if has_prior else np.ptp(code, axis=0) > 0
+        live = (code.var(axis=0) > 0.01) if has_prior else np.ptp(code, axis=0) > 0
         for key, value in readability.disentanglement_scores(code, labels, live).items():
             assert line[key] == pytest.approx(value)
         every = readability.disentanglement_scores(code, labels)

@@ -63,6 +63,18 @@ def test_inclusion_probabilities_tell_what_is_on(generator):
     assert found["on"] == pytest.approx(0.75)  # the third vanished, whatever its gamma
 
 
+def test_a_latent_that_is_on_in_a_rare_type_lives_however_small_its_variance():
+    names = np.array(["a"] * (N - 3) + ["rare"] * 3)
+    rare = (names == "rare").astype(float)
+    code_nk = np.stack([rare, 0.1 * rare, 0.1 * rare + 0.001, np.arange(N) / N], axis=1)
+    gamma_nk = np.stack([rare, rare, np.ones(N), rare * 0.4], axis=1)
+    assert code_nk.var(axis=0)[0] < 0.01
+    assert live(of(code_nk, gamma_nk=gamma_nk), unit_prior=True).tolist() == [True, False, False, True]
+    assert live(of(code_nk), unit_prior=True).tolist() == [False, False, False, True]
+    found = readable(of(code_nk, gamma_nk=gamma_nk), pd.Categorical(names), unit_prior=True)
+    assert found["msas_smi"] == pytest.approx(1)
+
+
 def test_cells_without_a_label_and_types_of_one_cell_are_left_out(generator):
     names = np.repeat(["a", "b", "c"], N // 3).astype(object)
     code_nk = one_latent_a_type(names)
