@@ -438,7 +438,7 @@ def test_drvi_is_trained_on_the_same_split_and_gives_no_likelihood(data, tmp_pat
     assert np.array_equal(held_out, np.flatnonzero(cells.obs[HELD_OUT]))
     assert np.array_equal(train, np.flatnonzero(~cells.obs[HELD_OUT]))
     assert standings.scores["log_likelihood"].isna().all()
-    assert standings.notes["drvi"] == "40 epochs; the library's own rule says 400."
+    assert standings.notes["drvi"] == "40 epochs; its authors' tutorials say 400."
     monkeypatch.setattr("sparcell.peers.LONGEST", 0.0)
     run(data, tmp_path / "c", replace(config, peer_epochs=None))
     assert (calls[1].max_epochs, calls[1].warmup, len(calls)) == (400, 100, 2)

@@ -139,7 +139,7 @@ def test_a_model_is_set_against_each_peer_on_what_is_sure_only():
         "β-VSC against scVI, 10 latents, 1 layer: better on total (0.100); worse on NMI, map (0.050); "
         "within the spread on NMI, code.",
         "scVI, 10 latents, 1 layer: 400 epochs; the library's own rule says 400.",
-        "A peer that made fewer epochs than its library's own rule says might do better, or worse, with all of them.",
+        "A peer that made fewer epochs than usual might do better, or worse, with all of them.",
     )
 
 

@@ -227,7 +227,7 @@ def drvi(job: Job) -> Ready:
         return np.asarray(model.get_latent_representation(), dtype=np.float32)
 
     def run() -> Fitted:
-        n_epochs, note = _train(model, job, DRVI_EPOCHS)
+        n_epochs, note = _train(model, job, DRVI_EPOCHS, "its authors' tutorials say")
         return Fitted(codes, None, n_epochs, note, _losses(model))
 
     return run
@@ -242,7 +242,7 @@ def _losses(model: Any) -> tuple[float, ...]:
     return tuple(np.ravel(model.history["elbo_train"].to_numpy(dtype=np.float64)))
 
 
-def _train(model: Any, job: Job, usual: int) -> tuple[int, str]:
+def _train(model: Any, job: Job, usual: int, rule: str = "the library's own rule says") -> tuple[int, str]:
     """Train a model of scvi-tools; where its usual epochs would take too long, make fewer. Returns the epochs made and why."""
     from lightning.pytorch.callbacks import Callback
 
@@ -266,7 +266,7 @@ def _train(model: Any, job: Job, usual: int) -> tuple[int, str]:
                     trainer.fit_loop.max_epochs = SHORT_EPOCHS
                     module.n_epochs_kl_warmup = warmup(module.n_epochs_kl_warmup, SHORT_EPOCHS, usual)
                     told[0] = (
-                        f"An epoch takes {seconds:.1f} s, so the library's {usual} epochs would take "
+                        f"An epoch takes {seconds:.1f} s, so the usual {usual} epochs would take "
                         f"{seconds * usual / 60:.0f} min: {SHORT_EPOCHS} are made."
                     )
                     log.info("%s: %s Set --peer-epochs for another number.", job.title, told[0])
@@ -281,7 +281,7 @@ def _train(model: Any, job: Job, usual: int) -> tuple[int, str]:
             enable_progress_bar=False,
         )
     made = len(model.history["elbo_train"])
-    return made, told[0] or f"{made} epochs; the library's own rule says {usual}."
+    return made, told[0] or f"{made} epochs; {rule} {usual}."
 
 
 def scvi_epochs(n_cells: int) -> int:

@@ -120,7 +120,7 @@ def decided(standings: Standings) -> Iterator[str]:
     notes = [(row.title, standings.notes[row.name]) for row in standings.rows if row.name in standings.notes]
     yield from (f"{title}: {note}" for title, note in notes)
     if notes:
-        yield "A peer that made fewer epochs than its library's own rule says might do better, or worse, with all of them."
+        yield "A peer that made fewer epochs than usual might do better, or worse, with all of them."
 
 
 def limits(standings: Standings) -> list[Passage]:
