@@ -71,9 +71,33 @@ def fake_scib(monkeypatch):
 
 def fake_scvi(monkeypatch):
     """An SCVI that notes how it was trained, calls the callbacks as lightning does, and codes cells by their first genes."""
+    model, calls = noting_model()
+    add_modules(
+        monkeypatch,
+        {
+            "scvi": {"settings": SimpleNamespace(seed=None), "model": SimpleNamespace(SCVI=model)},
+            "lightning": {},
+            "lightning.pytorch": {},
+            "lightning.pytorch.callbacks": {"Callback": object},
+        },
+        {"scvi-tools": "0.0.fake", "lightning": "0.0.fake"},
+    )
+    return calls
+
+
+def fake_drvi(monkeypatch):
+    """The same as DRVI, which is trained by scvi-tools."""
+    fake_scvi(monkeypatch)
+    model, calls = noting_model()
+    add_modules(monkeypatch, {"drvi": {}, "drvi.model": {"DRVI": model}}, {"drvi-py": "0.0.fake"})
+    return calls
+
+
+def noting_model():
+    """A class that is trained as those of scvi-tools are, and the list of what it was given."""
     calls = []
 
-    class SCVI:
+    class NotingModel:
         @staticmethod
         def setup_anndata(adata, batch_key):
             calls.append(SimpleNamespace(batch_key=batch_key))
@@ -103,17 +127,7 @@ def fake_scvi(monkeypatch):
             self.note.scored, self.note.n_samples = indices, n_mc_samples
             return np.full(len(indices), -100.0)
 
-    add_modules(
-        monkeypatch,
-        {
-            "scvi": {"settings": SimpleNamespace(seed=None), "model": SimpleNamespace(SCVI=SCVI)},
-            "lightning": {},
-            "lightning.pytorch": {},
-            "lightning.pytorch.callbacks": {"Callback": object},
-        },
-        {"scvi-tools": "0.0.fake", "lightning": "0.0.fake"},
-    )
-    return calls
+    return NotingModel, calls
 
 
 def fake_harmony(monkeypatch):

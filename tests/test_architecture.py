@@ -163,6 +163,7 @@ LIBRARIES = {
     "scib_metrics": {"integration"},
     "harmonypy": {"peers"},
     "scvi": {"peers"},
+    "drvi": {"peers"},
     "lightning": {"peers"},
     "cyclopts": {"cli", "commands"},
 }

@@ -13,16 +13,16 @@ import pytest
 
 import sparcell
 import sparcell as sp
-from fakes import fake_harmony, fake_scib, fake_scvi, remove
+from fakes import fake_drvi, fake_harmony, fake_scib, fake_scvi, remove
 from shell import sparcell as shell
-from sparcell import benchmark, outcome, split, worker
+from sparcell import benchmark, metrics, outcome, readability, split, worker
 from sparcell.command_config import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError
 from sparcell.peers import BATCH, HELD_OUT, Job
-from sparcell.standings import MEASURES
+from sparcell.standings import MEASURES, READABILITY, SPARSITY
 
 N_CELLS = 320
-OPTIONAL = ("scib-metrics", "harmonypy", "scvi-tools")
+OPTIONAL = ("scib-metrics", "harmonypy", "scvi-tools", "drvi-py")
 SMALL = {"epochs": 2, "encoder": (16,), "decoder": (16,), "n_latent": 4, "batch_size": 64}
 CONFIG = BenchmarkConfig(
     labels_key="program",
@@ -307,6 +307,143 @@ def test_a_peer_that_would_take_too_long_is_cut_short_for_all_seeds(
     assert "100 are made" in standings.notes["scvi-10x1"]
 
 
+# ---------------------------------------------------------------- readable codes
+
+READABLE = replace(CONFIG, disentangle=True, seeds=2, baselines=("nmf",), peers=("drvi",), peer_epochs=40)
+
+
+OUR_READABLE = "beta-vsc" + benchmark.READABLE.suffix
+
+
+def stored(folder, name, seed):
+    with np.load(folder / "runs" / f"{name}-seed{seed}.npz") as run:
+        return {key: run[key] for key in run.files}
+
+
+def test_each_measure_of_readability_is_that_of_the_stored_codes(data, tmp_path, here, monkeypatch):
+    fake_drvi(monkeypatch)
+
+    def planted(job):
+        """Four latents of which one vanished, on in some cells."""
+        generator = np.random.default_rng(job.seed)
+        gamma_nk = generator.random((N_CELLS, 4)).astype(np.float32)
+        code_nk = gamma_nk * generator.normal(size=gamma_nk.shape) * [1, 1, 0.001, 1]
+        code_nk[:, 0] = job.cells.X[:, 0].toarray().ravel()
+        return lambda: worker.Fitted(codes=lambda: code_nk, gamma=lambda: gamma_nk)
+
+    monkeypatch.setitem(worker.RUNNERS, "model", planted)
+    standings = run(data, tmp_path / "b", READABLE)
+    assert [row.name for row in standings.rows] == [OUR_READABLE, "nmf", "drvi"]
+    told = standings.scores.set_index(["method", "seed"])
+    labels = np.asarray(standings.labels)
+    for (name, seed), line in told.iterrows():
+        found = stored(tmp_path / "b", name, seed)
+        code, other = found["code_nk"].astype(float), stored(tmp_path / "b", name, 1 - seed)["code_nk"]
+        has_prior = name in (OUR_READABLE, "drvi")
+        live = (code.var(axis=0) > 0.01) if has_prior else np.ptp(code, axis=0) > 0
+        for key, value in readability.disentanglement_scores(code, labels, live).items():
+            assert line[key] == pytest.approx(value)
+        every = readability.disentanglement_scores(code, labels)
+        assert line["all_lms_smi"] == pytest.approx(every["lms_smi"])
+        assert line["all_lms_spn"] == pytest.approx(every["lms_spn"])
+        on = found["gamma_nk"] > 0.5 if "gamma_nk" in found else code != 0
+        assert line["live"] == live.sum()
+        assert line["on"] == pytest.approx(on[:, live].sum(axis=1).mean())
+        assert line["hoyer"] == pytest.approx(
+            readability.hoyer_sparsity(code[:, live] / code[:, live].std(axis=0))
+        )
+        alive = [
+            c[:, metrics.live_latents(c) if has_prior else np.ptp(c, axis=0) > 0]
+            for c in (found["code_nk"], other)
+        ]
+        again = readability.program_reproducibility(alive).share[0]
+        assert line["reproduced"] == pytest.approx((again == 1).mean())
+    assert told.at[(OUR_READABLE, 0), "live"] == 3
+    assert told.at[(OUR_READABLE, 0), "reproduced"] == pytest.approx(1 / 3)
+    assert 0 < told.at[("nmf", 0), "on"] < told.at[("nmf", 0), "live"] == 5
+    page = (tmp_path / "b" / "benchmark.html").read_text(encoding="utf-8")
+    assert "LMS-SMI" in page
+    assert {"readability.png", "one-latent-a-type.png"} <= {
+        path.name for path in (tmp_path / "b" / "figures").iterdir()
+    }
+
+
+def test_what_is_on_comes_from_the_model_itself(data, tmp_path, here):
+    run(data, tmp_path / "b", replace(OURS, models=("beta-vsc", "beta-vae")))
+    found = stored(tmp_path / "b", "beta-vsc", 0)
+    cells = anndata.read_h5ad(tmp_path / "b" / "benchmark.h5ad")
+    train = cells[~cells.obs[HELD_OUT]].copy()
+    model = sp.BetaVSC(**SMALL, likelihood="nb", seed=0).fit(train, batch_key=BATCH, silent=True)
+    assert np.allclose(found["gamma_nk"], model.gamma(cells), atol=1e-6)
+    assert np.allclose(found["code_nk"], model.transform(cells), atol=1e-6)
+    assert "gamma_nk" not in stored(tmp_path / "b", "beta-vae", 0)
+
+
+def test_nothing_is_said_of_readability_unless_asked(data, tmp_path, here):
+    standings = run(data, tmp_path / "b", replace(BASELINES, baselines=("pca",)))
+    keys = [measure.key for group in (READABILITY, SPARSITY) for measure in group.measures]
+    assert standings.scores[keys].isna().all(axis=None)
+    assert "LMS-SMI" not in (tmp_path / "b" / "benchmark.html").read_text(encoding="utf-8")
+
+
+def test_runs_without_readability_are_taken_up_with_it(data, tmp_path, here):
+    config = replace(BASELINES, baselines=("pca",), n_components=5)
+    run(data, tmp_path / "b", config)
+    here.clear()
+    standings = run(data, tmp_path / "b", replace(config, disentangle=True), resume=True)
+    assert not here
+    assert standings.scores["lms_smi"].notna().all()
+    assert standings.scores["reproduced"].isna().all()  # one seed
+
+
+def test_asked_for_readability_methods_have_32_latents_and_ours_its_own_settings(monkeypatch, alone):
+    fake_scvi(monkeypatch)
+    usual = BenchmarkConfig(labels_key="program", batch_key="batch")
+    rows = {row.name: row for row in benchmark.contenders(replace(usual, disentangle=True), {})}
+    assert list(rows) == [
+        OUR_READABLE,
+        "pca",
+        "ica",
+        "nmf",
+        "harmony",
+        "scvi-10x1",
+        "scvi-30x2",
+        "drvi",
+    ]
+    sizes = {name: row.method.settings.get("n_components") for name, row in rows.items()}
+    assert [sizes[name] for name in ("pca", "ica", "nmf", "harmony")] == [32] * 4
+    latents = [rows[name].method.settings["n_latent"] for name in ("scvi-10x1", "scvi-30x2", "drvi")]
+    assert latents == [10, 30, 32]
+    ours = rows[OUR_READABLE].method.settings["settings"]
+    wanted = benchmark.READABLE.settings | benchmark.READABLE.by_model.get("beta-vsc", {})
+    assert {name: ours[name] for name in wanted} == wanted
+    assert ours["n_latent"] == 32
+    changed = next(benchmark.contenders(replace(usual, disentangle=True), {"n_latent": 7, "beta": 3.0}))
+    told = changed.method.settings["settings"]
+    assert (told["n_latent"], told["beta"], told["effects"]) == (7, 3.0, ours["effects"])
+    plain = [row.name for row in benchmark.contenders(usual, {})]
+    assert plain == ["beta-vsc", "pca", "ica", "harmony", "scvi-10x1", "scvi-30x2"]
+    assert rows["drvi"].hindrance(batches=True) == "drvi-py is not installed; pip install 'sparcell[drvi]'"
+
+
+def test_drvi_is_trained_on_the_same_split_and_gives_no_likelihood(data, tmp_path, here, monkeypatch):
+    calls = fake_drvi(monkeypatch)
+    config = replace(CONFIG, models=("none",), baselines=("none",), peers=("drvi",), peer_epochs=40)
+    standings = run(data, tmp_path / "b", config)
+    (call,) = calls
+    cells = anndata.read_h5ad(tmp_path / "b" / "benchmark.h5ad")
+    assert call.given == {"n_latent": 5}
+    assert (call.batch_key, call.max_epochs, call.warmup) == (BATCH, 40, 40)
+    train, held_out = call.trained["datasplitter_kwargs"]["external_indexing"]
+    assert np.array_equal(held_out, np.flatnonzero(cells.obs[HELD_OUT]))
+    assert np.array_equal(train, np.flatnonzero(~cells.obs[HELD_OUT]))
+    assert standings.scores["log_likelihood"].isna().all()
+    assert standings.notes["drvi"] == "40 epochs; its authors' tutorials say 400."
+    monkeypatch.setattr("sparcell.peers.LONGEST", 0.0)
+    run(data, tmp_path / "c", replace(config, peer_epochs=None))
+    assert (calls[1].max_epochs, calls[1].warmup, len(calls)) == (400, 100, 2)
+
+
 # ---------------------------------------------------------------- stopped, resumed, failed
 
 
@@ -471,6 +608,7 @@ def with_obs(data, tmp_path, **columns):
         ({"models": ("beta-vcs",)}, "did you mean 'beta-vsc'"),
         ({"baselines": ("pcaa",)}, "did you mean 'pca'"),
         ({"peers": ("scvii",)}, "did you mean 'scvi'"),
+        ({"peers": ("drvy",)}, "did you mean 'drvi'"),
         ({"models": ("none",), "baselines": ("none",), "peers": ("none",)}, "nothing to compare"),
         ({"models": ("none",), "baselines": ("none",)}, "scvi-tools is not installed"),
         ({"n_components": 60}, "--n-components to 59 or less"),
@@ -535,6 +673,12 @@ def test_from_a_shell(data, tmp_path, here, monkeypatch, capsys):
     assert "pca" in told.out.lower()
     assert "Skipped: scIB's measures (scib-metrics is not installed" in told.out
     assert "benchmark.html" in told.out
+    several = [*words[:-1], "pca", "nmf", *more[:-1], tmp_path / "d", "--disentangle"]
+    assert shell(*several, monkeypatch=monkeypatch) == 0
+    assert "readable codes" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "d" / "scores.csv")
+    assert found["method"].tolist() == ["pca", "nmf"]
+    assert found["lms_smi"].notna().all()
     assert shell("benchmark", data, "--out", tmp_path / "c", monkeypatch=monkeypatch) == 1
     assert "Error: no labels are named" in capsys.readouterr().err
 

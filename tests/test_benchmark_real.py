@@ -101,3 +101,19 @@ if find_spec("scvi"):
                 log_ratio = stats.norm.logpdf(z) - stats.norm.logpdf(z, posterior.loc, posterior.scale)
                 weights.append(log_p + log_ratio.sum(axis=1))
         return special.logsumexp(weights, axis=0) - np.log(n_samples)
+
+
+if find_spec("drvi"):
+
+    def test_drvi_is_trained_as_scvi_is_and_codes_all_cells():
+        data = cells()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = peers.drvi(Job(data, {"n_latent": 6, "epochs": 30}, 0, 5, silent=True))()
+            shorter = peers.drvi(Job(data, {"n_latent": 6, "epochs": 2}, 0, 5, silent=True))()
+        assert (fitted.n_epochs, shorter.n_epochs) == (30, 2)
+        assert len(fitted.losses) == 30
+        assert fitted.losses[-1] < fitted.losses[0]
+        assert fitted.codes().shape == (240, 6)
+        assert np.array_equal(fitted.codes(), fitted.codes())
+        assert fitted.log_likelihood is None

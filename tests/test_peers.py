@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from scipy import sparse
+from scipy.optimize import nnls
 
 from sparcell import datasets, peers
 from sparcell.peers import BASELINES, BATCH, HELD_OUT, PEERS, RUNNERS, Job
@@ -48,7 +49,21 @@ def test_independent_components_are_uncorrelated_with_variance_one_and_span_the_
     assert np.allclose(restored, codes_nk - codes_nk.mean(axis=0), atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["pca", "ica"])
+def test_nonnegative_factors_restore_the_values_as_well_as_multiplicative_updates_do(cells):
+    codes_nk = peers.nmf(job(cells))().codes()
+    x_ng = peers.lognormalised(cells.X).toarray().astype(float)
+    assert codes_nk.shape == (200, 6)
+    assert codes_nk.min() == 0
+    rows_gk = np.array([nnls(codes_nk, x_n)[0] for x_n in x_ng.T])
+    generator = np.random.default_rng(0)
+    w_nk, h_kg = generator.random((200, 6)), generator.random((6, 50))
+    for _ in range(500):  # Lee & Seung 2001, for the sum of squares
+        h_kg *= (w_nk.T @ x_ng) / (w_nk.T @ w_nk @ h_kg)
+        w_nk *= (x_ng @ h_kg.T) / (w_nk @ h_kg @ h_kg.T)
+    assert np.linalg.norm(x_ng - codes_nk @ rows_gk.T) < 1.01 * np.linalg.norm(x_ng - w_nk @ h_kg)
+
+
+@pytest.mark.parametrize("name", ["pca", "ica", "nmf"])
 def test_the_same_seed_gives_the_same_codes(cells, name):
     first, again = (RUNNERS[name](job(cells, seed=3))().codes() for _ in range(2))
     assert np.array_equal(first, again)

@@ -84,6 +84,17 @@ def test_the_best_is_the_highest_or_of_costs_the_lowest_and_dark():
     assert shade(numbers, "scvi-10x1", MEASURES["total"]) is None
 
 
+def test_where_neither_end_is_good_nothing_is_ranked():
+    given = {"beta-vsc": [9, 9], "pca": [32, 32], "scvi-10x1": [10, 10]}
+    standings = planted(live=given, on=given, hoyer=given)
+    numbers = summary(standings.scores)
+    for key in ("live", "on", "hoyer"):
+        assert best(numbers, MEASURES[key]) is None
+        assert shade(numbers, "pca", MEASURES[key]) is None
+    assert conclusions(standings) == []
+    assert written(numbers, "pca", "live") == "32.0 ± 0.0"
+
+
 def test_ticks_stand_around_the_values():
     assert places_of_ten(np.array([30.0, 400.0, np.nan])) == [10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
     assert places_of_ten(np.array([0.01, 400.0])) == [0.01, 0.1, 1, 10, 100, 1000]
@@ -128,7 +139,7 @@ def test_a_model_is_set_against_each_peer_on_what_is_sure_only():
         "β-VSC against scVI, 10 latents, 1 layer: better on total (0.100); worse on NMI, map (0.050); "
         "within the spread on NMI, code.",
         "scVI, 10 latents, 1 layer: 400 epochs; the library's own rule says 400.",
-        "A peer that made fewer epochs than its library's own rule says might do better, or worse, with all of them.",
+        "A peer that made fewer epochs than usual might do better, or worse, with all of them.",
     )
 
 
@@ -138,6 +149,19 @@ def test_one_seed_claims_nothing():
     assert told(standings, "sparcell and its peers") == ()
     spread = next(passage for passage in limits(standings) if passage.heading == "Spread")
     assert "one seed" in spread.sentences[0]
+
+
+def test_readability_is_told_and_limited():
+    standings = planted(
+        lms_smi={"beta-vsc": [0.8, 0.82], "pca": [0.6, 0.6]},
+        reproduced={"beta-vsc": [0.5, 0.7], "pca": [1, 1]},
+    )
+    assert told(standings, "Readable codes") == (
+        "LMS-SMI: β-VSC is first (0.810 ± 0.014), 0.210 ahead of PCA (0.600 ± 0.000); more than the spread over seeds (0.014).",
+        "Found again: PCA is first (1.000 ± 0.000), 0.400 ahead of β-VSC (0.600 ± 0.141); more than the spread over seeds (0.141).",
+    )
+    assert "Readable codes" in [passage.heading for passage in limits(standings)]
+    assert "Readable codes" not in [passage.heading for passage in limits(bare_standings())]
 
 
 def test_a_busy_machine_is_told():
@@ -169,7 +193,8 @@ def test_every_figure_is_drawn(standings, tmp_path):
     saved = {path.stem for path in pl.save_standings(standings, tmp_path)}
     wanted = {f"map-{row.name}" for row in standings.rows} | {"clusters", "cost"}
     assert wanted <= saved
-    assert ({"scib", "trade-off", "likelihood"} <= saved) == (standings.batches is not None)
+    full = {"scib", "trade-off", "likelihood", "readability", "one-latent-a-type"}
+    assert (full <= saved) == (standings.batches is not None)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
@@ -208,6 +233,7 @@ def test_the_page_has_every_section_and_no_outside_link(page):
         "conclusions",
         "scores",
         "tradeoff",
+        "readability",
         "likelihood",
         "cost",
         "maps",
@@ -226,7 +252,8 @@ def test_each_measure_stands_with_its_numbers_and_what_it_says(page):
         assert f"<dt>{measure.title}</dt>" in page
     cells = re.findall(r'<td class="number( best)?" data-value="([^"]+)"', page)
     assert len(cells) == len(MEASURES) * 4
-    assert sum(bool(mark) for mark, _ in cells) == len(MEASURES)
+    ranked = [measure for measure in MEASURES.values() if measure.higher is not None]
+    assert sum(bool(mark) for mark, _ in cells) == len(ranked)
     assert sum(value == LAST for _, value in cells) == 2  # likelihoods of the baselines
 
 
@@ -242,7 +269,7 @@ def test_a_bare_page_leaves_out_what_is_not_there_and_hostile_names_stay_text():
     page = report.render_standings(bare_standings())
     outline = Outline()
     outline.feed(page)
-    assert not {"tradeoff", "likelihood"} & set(outline.ids)
+    assert not {"tradeoff", "readability", "likelihood"} & set(outline.ids)
     assert outline.tags.count("script") == 3
     assert "<b>scIB</b>" not in page
     assert "alert(1)</script>" not in page

@@ -27,6 +27,7 @@ from sparcell.worker import Workshop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sparcell.presets import Preset
     from sparcell.split import Ground
 
 log = logging.getLogger("sparcell")
@@ -37,8 +38,11 @@ NONE = "none"
 PRESET = presets.PRESETS["counts"]
 """The settings that our models are trained with: those recommended for counts."""
 
+READABLE = presets.PRESETS["programs"]
+"""The settings with `disentangle`: those for codes that can be read (docs/beta_vsc.md); suffix and title keep these rows apart."""
+
 OURS = ("sparcell", "torch", "numpy")
-OUR_FORMAT = 2
+OUR_FORMAT = 3
 """Of stored runs of our models; raise it whenever the same settings begin to give other results."""
 
 
@@ -63,22 +67,34 @@ def contenders(config: BenchmarkConfig, changes: dict[str, Any]) -> Iterator[Con
             f"{' and '.join(ours) or 'no model'}: no setting {name!r} there, so it would do nothing; "
             f"{did_you_mean(name, sorted(accepted))}"
         )
-    for name in ours:
-        estimator = presets.trained_row(name, PRESET, 0, changes).estimator
-        settings = {key: value for key, value in asdict(estimator).items() if key != "seed"}
-        method = Method(
-            name,
-            presets.TITLES[name],
-            "model",
-            {"model": name, "settings": settings},
-            OURS,
-            format=OUR_FORMAT,
+    if config.disentangle:
+        yield from (
+            _ours(name, READABLE, {"n_latent": config.components, **changes}, apart=True) for name in ours
         )
-        yield Contender(name, method.title, MODEL, method)
-    for name in chosen(config.baselines, BASELINES, "baseline"):
-        yield from (_with(method, BASELINE, n_components=config.n_components) for method in BASELINES[name])
-    for name in chosen(config.peers, PEERS, "peer"):
-        yield from (_with(method, PEER, epochs=config.peer_epochs) for method in PEERS[name])
+    else:
+        yield from (_ours(name, PRESET, changes) for name in ours)
+    for name in chosen(config.baselines_used, BASELINES, "baseline"):
+        yield from (_with(method, BASELINE, n_components=config.components) for method in BASELINES[name])
+    for name in chosen(config.peers_used, PEERS, "peer"):
+        for method in PEERS[name]:
+            latents = {"n_latent": method.settings.get("n_latent", config.components)}
+            yield _with(method, PEER, **latents, epochs=config.peer_epochs)
+
+
+def _ours(name: str, preset: Preset, changes: dict[str, Any], *, apart: bool = False) -> Contender:
+    """Make a row of ours; `apart` names it after its preset, so that its runs stand beside those of the usual one."""
+    estimator = presets.trained_row(name, preset, 0, changes).estimator
+    settings = {key: value for key, value in asdict(estimator).items() if key != "seed"}
+    method = Method(
+        name + (preset.suffix if apart else ""),
+        presets.TITLES[name] + (preset.title if apart else ""),
+        "model",
+        {"model": name, "settings": settings},
+        OURS,
+        unit_prior=estimator.generative,
+        format=OUR_FORMAT,
+    )
+    return Contender(method.name, method.title, MODEL, method)
 
 
 def _with(method: Method, kind: str, **settings: Any) -> Contender:
@@ -117,7 +133,7 @@ def run(
     config
         What to compare; needs `labels_key`.
     changes
-        Settings of our models that differ from the preset counts.
+        Settings of our models that differ from the preset counts, or with `disentangle` from READABLE.
     resume
         Take up the runs and scores that a benchmark of the same data left in `out`, and make only those that are missing.
     silent
@@ -143,19 +159,26 @@ def run(
     ground = split.prepare(data, config)
     check_fits(fit, ground, config)
     check_same_data(folder, ground.digest)
-    scib = installed(integration.PACKAGE)
-    skipped += [] if scib else [Skipped("scIB's measures", not_installed(integration.PACKAGE, "benchmark"))]
-    for entry in skipped:
-        log.warning("skipped: %s (%s)", entry.title, entry.reason)
-    judge = Judge.of(ground, config.perplexity, scib=scib, silent=silent)
+    judge = Judge.of(ground, config.perplexity, scib=announce(skipped), silent=silent)
     with Workshop(ground.cells, silent=silent) as shop:
         outcomes, failed = run_all(fit, Bench(folder, ground, ground.digest, config, judge, shop))
     if not outcomes:
         raise TrainingError(f"no run came to its end; the first: {failed[0].title}, {failed[0].reason}")
     record = outcome.provenance(command, ground, ground.digest, config, time.perf_counter() - started)
-    standings = outcome.collect(ground, outcomes, [*skipped, *failed], record)
+    skipped += failed
+    standings = outcome.collect(ground, outcomes, skipped, record, disentangle=config.disentangle)
     outcome.write(standings, ground.cells, folder)
     return standings
+
+
+def announce(skipped: list[Skipped]) -> bool:
+    """Tell what is skipped; scIB's measures are added to it where their library is missing. Returns whether it is there."""
+    scib = installed(integration.PACKAGE)
+    if not scib:
+        skipped.append(Skipped("scIB's measures", not_installed(integration.PACKAGE, "benchmark")))
+    for entry in skipped:
+        log.warning("skipped: %s (%s)", entry.title, entry.reason)
+    return scib
 
 
 def check_folder(folder: Path, resume: bool) -> Path:
@@ -207,9 +230,9 @@ def check_fits(rows: Sequence[Contender], ground: Ground, config: BenchmarkConfi
             f"expected at least one full batch: set --batch-size to {n_train} or less."
         )
     least = min(n_cells, n_genes)
-    if any(row.kind is BASELINE for row in rows) and config.n_components >= least:
+    if any(row.kind is BASELINE for row in rows) and config.components >= least:
         raise InputError(
-            f"n_components is {config.n_components}; expected fewer than there are cells and genes ({n_cells} and {n_genes}): "
+            f"n_components is {config.components}; expected fewer than there are cells and genes ({n_cells} and {n_genes}): "
             f"set --n-components to {least - 1} or less."
         )
     if n_cells <= n_types:

@@ -105,11 +105,19 @@ class BenchmarkConfig:
         "Models of sparcell to train: autoencoder, beta-vae, beta-vsc; none for none of them.",
     ] = ("beta-vsc",)
     baselines: Annotated[
-        tuple[str, ...], "Methods that are not trained on counts: pca, ica, harmony; none for none of them."
-    ] = ("pca", "ica", "harmony")
-    peers: Annotated[tuple[str, ...], "Other packages' models of counts: scvi; none for none of them."] = (
-        "scvi",
-    )
+        tuple[str, ...] | None,
+        "Methods that are not trained on counts: pca, ica, nmf, harmony; none for none of them. When not given: pca ica harmony, and nmf "
+        "with --disentangle.",
+    ] = None
+    peers: Annotated[
+        tuple[str, ...] | None,
+        "Other packages' models of counts: scvi, drvi; none for none of them. When not given: scvi, and drvi with --disentangle.",
+    ] = None
+    disentangle: Annotated[
+        bool,
+        "Also score how well cell types are read off single latents, how sparse codes are and whether latents are found again with other "
+        "seeds; sparcell's models then have their settings for readable codes.",
+    ] = False
     seeds: Annotated[int, "Number of seeds, 0 … N-1: each runs every method anew."] = 3
     counts_layer: Annotated[
         str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
@@ -117,7 +125,11 @@ class BenchmarkConfig:
     n_top_genes: Annotated[
         int, "Number of variable genes, chosen in each batch; every method sees these."
     ] = 2000
-    n_components: Annotated[int, "Number of components of PCA, ICA and Harmony."] = 30
+    n_components: Annotated[
+        int | None,
+        "Number of components of PCA, ICA, NMF and Harmony, and of latents of DRVI; with --disentangle also of sparcell's models. When not "
+        "given 30, with --disentangle 32.",
+    ] = None
     peer_epochs: Annotated[
         int | None,
         "Epochs of the peers; when not given those of the peer's own rule, or 100 where these would take more than 10 minutes.",
@@ -128,11 +140,30 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         require_whole("seeds", self.seeds, 1)
         require_whole("n_top_genes", self.n_top_genes, 50)
-        require_whole("n_components", self.n_components, 2)
+        if self.n_components is not None:
+            require_whole("n_components", self.n_components, 2)
         if self.peer_epochs is not None:
             require_whole("peer_epochs", self.peer_epochs, 1)
         require_whole("n_samples", self.n_samples, 1)
         require_number("perplexity", self.perplexity, above=0)
+
+    @property
+    def baselines_used(self) -> tuple[str, ...]:
+        """Baselines that were asked for, or the usual ones."""
+        usual = ("pca", "ica", "nmf", "harmony") if self.disentangle else ("pca", "ica", "harmony")
+        return usual if self.baselines is None else self.baselines
+
+    @property
+    def peers_used(self) -> tuple[str, ...]:
+        """Peers that were asked for, or the usual ones."""
+        usual = ("scvi", "drvi") if self.disentangle else ("scvi",)
+        return usual if self.peers is None else self.peers
+
+    @property
+    def components(self) -> int:
+        """Number of components that was asked for, or the usual one."""
+        usual = 32 if self.disentangle else 30
+        return usual if self.n_components is None else self.n_components
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = (
             if setting.name in without:
                 continue
             owners.setdefault(setting.name, []).append(owner)
-            many = typing.get_origin(setting.type) is tuple
+            kinds = (setting.type, *typing.get_args(setting.type))  # also of "tuple or None"
+            many = any(typing.get_origin(kind) is tuple for kind in kinds)
             default = default_text(setting.default)
             text = f"{setting.help} [default: {default}]" if default else setting.help
             if len(owners[setting.name]) < len(configs):

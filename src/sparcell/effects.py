@@ -79,7 +79,7 @@ class Additive:
         """Make the head one of this kind."""
 
     def begin(
-        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None, seed: int
+        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None
     ) -> None:
         """Begin from the log-normalised expression (n, g) of some cells that train; `target_sum` a cell where the head is of counts."""
 
@@ -100,13 +100,13 @@ class NonNegative(Additive):
         parametrize.register_parametrization(head, "weight", NotNegative(config.n_latent))
 
     def begin(
-        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None, seed: int
+        self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None
     ) -> None:
         """Put the bias to the floor of the data and the effects to parts above it: a share's logarithm where the head is of counts."""
         rows = [sparse.csr_matrix(x_ng.cpu().numpy()) for x_ng in cells]
         if not rows:
             return
-        floor_g, effect_gk = start.floor_and_parts(sparse.vstack(rows, format="csr"), n_latent, seed)
+        floor_g, effect_gk = start.floor_and_parts(sparse.vstack(rows, format="csr"), n_latent)
         if target_sum is not None:
             high_gk, floor_g = (
                 np.log(np.expm1(y) / target_sum + LEAST_SHARE)

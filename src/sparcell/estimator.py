@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sparcell import diagnosis, io, progress, resume, runtime, sampler
+from sparcell import diagnosis, io, progress, resume, runtime, sampler, start
 from sparcell.checks import check_matrix, matrix_kind
 from sparcell.config import ByKind, DataConfig, LikelihoodConfig, NetworkConfig, TrainConfig, require
 from sparcell.course import Course
@@ -19,7 +19,6 @@ from sparcell.loader import Feed, Loader
 from sparcell.model import Model
 from sparcell.network import EFFECTS, Network
 from sparcell.schema import Schema, read_layer
-from sparcell.start import MOST_CELLS
 from sparcell.trainer import Diverged, Plan, train
 
 if TYPE_CHECKING:
@@ -149,11 +148,10 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         network = self.network(len(schema.genes), known.batch_nb.shape[1], known.covariates_nc.shape[1])
         loader = Loader(rows, known, len(schema.genes), device)
         feed = Feed(loader, *sampler.split(adata.n_obs, self.held_out, self.seed), self.batch_size, self.seed)
-        some = feed.training[sampler.drawn(len(feed.training), MOST_CELLS, self.seed)]
+        some = feed.training[sampler.drawn(len(feed.training), start.MOST_CELLS, start.SEED)]
         network.to(device).begin(
             loader.batches(np.array_split(feed.training, feed.n_steps)),
             loader.batches(some[step] for step in sampler.in_order(len(some), self.batch_size)),
-            self.seed,
         )
         course = Course.start(network, self, runtime.noise(self.seed, device))
         notes = resume.Notes.open(checkpoint, self, schema, rows, known)

@@ -137,7 +137,7 @@ class Network(nn.Module):
             self.register_buffer("input_sd", torch.ones(n_genes))
 
     @torch.no_grad()
-    def begin(self, batches: Iterable[Batch], some: Iterable[Batch] = (), seed: int = 0) -> None:
+    def begin(self, batches: Iterable[Batch], some: Iterable[Batch] = ()) -> None:
         """Start from the data: `batches` are all cells that train, `some` at most `start.MOST_CELLS` of them.
 
         Of counts the head begins with the genes' shares of all counts, each batch's with its own, and the constants of the input are
@@ -147,7 +147,7 @@ class Network(nn.Module):
             self._begin_counts(batches)
         target_sum = TARGET_SUM if self.likelihood.counts else None
         seen = (self.expression(batch) for batch in some)
-        self.effects.begin(self.likelihood.head, seen, self.n_latent, target_sum, seed)
+        self.effects.begin(self.likelihood.head, seen, self.n_latent, target_sum)
 
     def _begin_counts(self, batches: Iterable[Batch]) -> None:
         total_bg, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 
 from sparcell import files, io, outputs, pl, report
 from sparcell.results import Row
-from sparcell.scoring import line
+from sparcell.scoring import found_again, line, readable
 from sparcell.standings import MEASURES, Skipped, Standings, summary
 
 if TYPE_CHECKING:
@@ -95,15 +96,23 @@ def not_installed(what: str, extra: str) -> str:
 
 
 def collect(
-    ground: Ground, outcomes: Sequence[Outcome], skipped: Sequence[Skipped], record: dict[str, object]
+    ground: Ground,
+    outcomes: Sequence[Outcome],
+    skipped: Sequence[Skipped],
+    record: dict[str, object],
+    *,
+    disentangle: bool = False,
 ) -> Standings:
-    """Put the runs together into tables and rows; the order is that of the rows, then of the seeds."""
+    """Put the runs together into tables and rows; the order is that of the rows, then of the seeds. `disentangle`: with readability."""
     order = list(dict.fromkeys(one.contender.name for one in outcomes))
     by_row = sorted(outcomes, key=lambda one: order.index(one.contender.name))
     lines = [
         {"method": one.contender.name, "seed": one.seed, **line(one.run, one.scored, ground.labels)}
         for one in by_row
     ]
+    if disentangle:
+        for found, more in zip(lines, readings(by_row, ground.labels), strict=True):
+            found.update(more)
     first = {one.contender.name: one for one in reversed(by_row)}
     notes = {name: str(first[name].run.arrays["note"]) for name in order}
     unscored = [
@@ -121,6 +130,16 @@ def collect(
         notes={name: note for name, note in notes.items() if note},
         provenance=record,
     )
+
+
+def readings(outcomes: Sequence[Outcome], labels: pd.Categorical) -> Iterator[dict[str, float]]:
+    """Give the readability of each run; outcomes of a method stand together."""
+    for _, group in groupby(outcomes, lambda one: one.contender.name):
+        seeds = list(group)
+        unit_prior = seeds[0].contender.method.unit_prior
+        again = found_again([one.run for one in seeds], unit_prior=unit_prior)
+        for one, share in zip(seeds, again, strict=True):
+            yield readable(one.run, labels, unit_prior=unit_prior) | {"reproduced": share}
 
 
 def as_row(one: Outcome) -> Row:
@@ -146,7 +165,7 @@ def provenance(
     """Record how a benchmark was made."""
     import torch
 
-    optional = ("scib-metrics", "harmonypy", "scvi-tools", "jax", "lightning")
+    optional = ("scib-metrics", "harmonypy", "scvi-tools", "drvi-py", "jax", "lightning")
     versions = {name: metadata.version(name) for name in optional if installed(name)}
     return {
         "command": command,
@@ -158,7 +177,8 @@ def provenance(
         "n_dropped": ground.n_dropped,
         "seeds": list(range(config.seeds)),
         "date": datetime.now(UTC).date().isoformat(),
-        "config": asdict(config),
+        "config": asdict(config)
+        | {"baselines": config.baselines_used, "peers": config.peers_used, "n_components": config.components},
         "versions": {"python": platform.python_version(), **outputs.versions(), **versions},
         "machine": {
             "system": platform.platform(),
@@ -202,6 +222,7 @@ def annotated(standings: Standings, cells: AnnData) -> AnnData:
 SHOWN = {
     "scIB": ("total", "bio_conservation", "batch_correction"),
     "clusters and types": ("map_nmi", "map_ari", "code_nmi", "code_ari"),
+    "readable codes": ("lms_smi", "lms_spn", "msas_smi", "msgs_smi", "live", "on", "reproduced"),
     "held-out cells and cost": ("log_likelihood", "train_seconds", "peak_mib"),
 }
 """What the terminal shows, table by table; the page and the files have all."""
@@ -230,5 +251,5 @@ def show(standings: Standings) -> None:
         )
 
 
-SHORT = {"log_likelihood": "log-likelihood"}
+SHORT = {"log_likelihood": "log-likelihood", "live": "live", "on": "on", "reproduced": "again"}
 """Titles that are too long for a terminal."""

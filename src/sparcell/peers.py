@@ -1,4 +1,4 @@
-"""The methods that models are compared with: PCA, ICA and Harmony from their libraries, scVI where it is installed.
+"""The methods that models are compared with: PCA, ICA, NMF and Harmony from their libraries, scVI and DRVI where they are installed.
 
 Nothing here knows our own models, and a stored run of a peer depends on nothing but data, settings and the peer's own versions.
 Suffixes: n cells, t held-out cells, g genes, k components or latents.
@@ -33,6 +33,9 @@ SCALE = 10_000.0
 
 SHORT_EPOCHS, LONGEST = 100, 600.0
 """Epochs of a peer whose own number of epochs would take longer than so many seconds."""
+
+DRVI_EPOCHS = 400
+"""Epochs, and epochs of the KL's warm-up, in its authors' tutorials."""
 
 LIKELIHOOD_SEED, LIKELIHOOD_BATCH = 0, 512
 
@@ -82,6 +85,8 @@ class Fitted:
     """What was decided on the way, for the page."""
     losses: tuple[float, ...] = ()
     """Training loss of each epoch, as the method's own library tells it."""
+    gamma: Callable[[], Floats | None] | None = None
+    """Probability that a latent is on, (n, k), where there are spikes."""
 
 
 Ready = Callable[[], Fitted]
@@ -105,6 +110,8 @@ class Method:
     """Those of them that come with an extra only."""
     extra: str = ""
     needs_batch: bool = False
+    unit_prior: bool = False
+    """Whether its codes have the prior N(0, 1), so that a latent's variance tells whether it vanished."""
     format: int = 1
     """Of its stored runs; raise it whenever the code here begins to give other results."""
 
@@ -133,6 +140,17 @@ def ica(job: Job) -> Ready:
         )
         x_ng = lognormalised(job.cells.X).toarray()
         return _known(method.fit_transform(x_ng))
+
+    return run
+
+
+def nmf(job: Job) -> Ready:
+    """Amounts of nonnegative factors of log-normalised counts, of all cells, by least squares (Lee & Seung 1999)."""
+    from sklearn.decomposition import NMF
+
+    def run() -> Fitted:
+        method = NMF(job.settings["n_components"], init="nndsvda", max_iter=1000, random_state=job.seed)
+        return _known(method.fit_transform(lognormalised(job.cells.X)))
 
     return run
 
@@ -167,8 +185,7 @@ def scvi(job: Job) -> Ready:
     """scVI with a negative binomial, its defaults else; trained on the cells that are not held out."""
     import scvi as library
 
-    for name in ("scvi", "lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _hush()
     cells, settings = job.cells, job.settings
     library.settings.seed = job.seed
     library.model.SCVI.setup_anndata(cells, batch_key=job.batch_key)
@@ -187,18 +204,48 @@ def scvi(job: Job) -> Ready:
         return np.asarray(found, dtype=np.float64)
 
     def run() -> Fitted:
-        n_epochs, note = _train_scvi(model, job)
-        losses = np.ravel(model.history["elbo_train"].to_numpy(dtype=np.float64))
-        return Fitted(codes, log_likelihood, n_epochs, note, tuple(losses))
+        n_epochs, note = _train(model, job, scvi_epochs(job.cells.n_obs))
+        return Fitted(codes, log_likelihood, n_epochs, note, _losses(model))
 
     return run
 
 
-def _train_scvi(model: Any, job: Job) -> tuple[int, str]:
-    """Train; where its own number of epochs would take too long, cut it short. Returns the epochs made and why."""
+def drvi(job: Job) -> Ready:
+    """DRVI with its defaults but for the number of latents, and its authors' epochs and warm-up; trained as scVI is.
+
+    No likelihood is taken from it: whether its library's is the same quantity as ours has not been shown.
+    """
+    import scvi as library
+    from drvi.model import DRVI
+
+    _hush()
+    library.settings.seed = job.seed
+    DRVI.setup_anndata(job.cells, batch_key=job.batch_key)
+    model = DRVI(job.cells, n_latent=job.settings["n_latent"])
+
+    def codes() -> Floats:
+        return np.asarray(model.get_latent_representation(), dtype=np.float32)
+
+    def run() -> Fitted:
+        n_epochs, note = _train(model, job, DRVI_EPOCHS, "its authors' tutorials say")
+        return Fitted(codes, None, n_epochs, note, _losses(model))
+
+    return run
+
+
+def _hush() -> None:
+    for name in ("scvi", "drvi", "lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _losses(model: Any) -> tuple[float, ...]:
+    return tuple(np.ravel(model.history["elbo_train"].to_numpy(dtype=np.float64)))
+
+
+def _train(model: Any, job: Job, usual: int, rule: str = "the library's own rule says") -> tuple[int, str]:
+    """Train a model of scvi-tools; where its usual epochs would take too long, make fewer. Returns the epochs made and why."""
     from lightning.pytorch.callbacks import Callback
 
-    usual = scvi_epochs(job.cells.n_obs)
     fixed = job.settings["epochs"] or job.decided
     planned = fixed or usual
     told = [""]
@@ -219,7 +266,7 @@ def _train_scvi(model: Any, job: Job) -> tuple[int, str]:
                     trainer.fit_loop.max_epochs = SHORT_EPOCHS
                     module.n_epochs_kl_warmup = warmup(module.n_epochs_kl_warmup, SHORT_EPOCHS, usual)
                     told[0] = (
-                        f"An epoch takes {seconds:.1f} s, so the library's {usual} epochs would take "
+                        f"An epoch takes {seconds:.1f} s, so the usual {usual} epochs would take "
                         f"{seconds * usual / 60:.0f} min: {SHORT_EPOCHS} are made."
                     )
                     log.info("%s: %s Set --peer-epochs for another number.", job.title, told[0])
@@ -234,7 +281,7 @@ def _train_scvi(model: Any, job: Job) -> tuple[int, str]:
             enable_progress_bar=False,
         )
     made = len(model.history["elbo_train"])
-    return made, told[0] or f"{made} epochs; the library's own rule says {usual}."
+    return made, told[0] or f"{made} epochs; {rule} {usual}."
 
 
 def scvi_epochs(n_cells: int) -> int:
@@ -247,7 +294,14 @@ def warmup(n_warmup: int, n_epochs: int, usual: int) -> int:
     return max(1, round(n_warmup * min(1.0, n_epochs / usual)))
 
 
-RUNNERS: dict[str, Callable[[Job], Ready]] = {"pca": pca, "ica": ica, "harmony": harmony, "scvi": scvi}
+RUNNERS: dict[str, Callable[[Job], Ready]] = {
+    "pca": pca,
+    "ica": ica,
+    "nmf": nmf,
+    "harmony": harmony,
+    "scvi": scvi,
+    "drvi": drvi,
+}
 
 _SKLEARN = ("scikit-learn", "numpy", "scipy")
 _SCVI = ("scvi-tools", "torch", "lightning", "numpy")
@@ -255,6 +309,7 @@ _SCVI = ("scvi-tools", "torch", "lightning", "numpy")
 BASELINES: dict[str, tuple[Method, ...]] = {
     "pca": (Method("pca", "PCA", "pca", packages=_SKLEARN),),
     "ica": (Method("ica", "ICA", "ica", packages=_SKLEARN),),
+    "nmf": (Method("nmf", "NMF", "nmf", packages=_SKLEARN),),
     "harmony": (
         Method(
             "harmony",
@@ -279,8 +334,20 @@ PEERS: dict[str, tuple[Method, ...]] = {
             packages=_SCVI,
             needs=("scvi-tools",),
             extra="scvi",
+            unit_prior=True,
         )
         for n_latent, n_layers in ((10, 1), (30, 2))
-    )
+    ),
+    "drvi": (
+        Method(
+            "drvi",
+            "DRVI",
+            "drvi",
+            packages=("drvi-py", *_SCVI),
+            needs=("drvi-py",),
+            extra="drvi",
+            unit_prior=True,
+        ),
+    ),
 }
-"""Name on the command line → rows: scVI as it comes, and in the size that its authors take for atlases."""
+"""Name on the command line → rows: scVI as it comes, and in the size that its authors take for atlases; DRVI."""

@@ -1,6 +1,6 @@
-"""Scores of one run of a benchmark: maps, partitions and scIB's measures of its codes, kept on disk beside the run.
+"""Scores of the runs of a benchmark: maps, partitions and scIB's measures, kept on disk beside the run; readability, made when asked for.
 
-Suffixes: n cells, k latents, d principal components.
+Suffixes: n cells, k latents, d principal components, c cell types.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparcell import integration, outputs
+from sparcell import integration, outputs, readability
+from sparcell.codes import LEAST_GAMMA
+from sparcell.metrics import LIVE_VARIANCE, live_latents
 from sparcell.peers import lognormalised
 from sparcell.results import PRIMARY_SPACE
 from sparcell.runs import Run, Scene, mapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from sparcell.split import Ground
@@ -35,6 +39,9 @@ N_BEFORE = 50
 """Principal components of the counts that scIB compares a code with."""
 
 MIB = 2.0**20
+
+FOUND_AGAIN = 0.8
+"""A latent is found again in another seed from this |r| on, and is reproducible if found in this share of the other seeds."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +118,60 @@ def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
         "cpu_seconds": float(run.arrays["cpu_seconds"]),
         "peak_mib": float(run.arrays["peak_bytes"]) / MIB,
     }
+
+
+def live(run: Run, *, unit_prior: bool) -> NDArray[np.bool_]:
+    """Tell which latents say anything, (k,): by their variance where the prior is N(0, 1), elsewhere those that vary at all.
+
+    A latent with a spike that is on in a share p of the cells, with value v, has the variance p (1 - p) v²: small for a rare type, however
+    clear the latent is. So it also lives where its means over the cells in which it is on and off lie as far apart as p = ½ would need.
+    """
+    code_nk, gamma_nk = run.arrays["code_nk"], run.get("gamma_nk")
+    if not unit_prior:
+        return np.asarray(np.ptp(code_nk, axis=0) > 0)
+    alive_k = live_latents(code_nk)
+    if gamma_nk is None:
+        return alive_k
+    on_nk = gamma_nk >= LEAST_GAMMA
+    n_on_k, n_off_k = on_nk.sum(axis=0), (~on_nk).sum(axis=0)
+    on_k = (code_nk * on_nk).sum(axis=0) / np.maximum(n_on_k, 1)
+    off_k = (code_nk * ~on_nk).sum(axis=0) / np.maximum(n_off_k, 1)
+    return np.asarray(alive_k | ((n_on_k > 0) & (n_off_k > 0) & ((on_k - off_k) ** 2 / 4 > LIVE_VARIANCE)))
+
+
+def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str, float]:
+    """How well types are read off single latents and how sparse the codes are, by the keys of `standings.MEASURES`.
+
+    Types over all cells with a label; a type with a single one is left out, as two are needed to be neighbours. Sparsity over all cells.
+    """
+    code_nk, live_k = run.arrays["code_nk"], live(run, unit_prior=unit_prior)
+    known_n = ~pd.isna(labels)
+    type_n = np.asarray(labels.codes)[known_n]
+    types_c = np.flatnonzero(np.bincount(type_n, minlength=len(labels.categories)) > 1)
+    member_nc = type_n[:, None] == types_c
+    found = readability.disentanglement_scores(code_nk[known_n], member_nc, live_k)
+    every = readability.disentanglement_scores(code_nk[known_n], member_nc)
+    gamma_nk = run.get("gamma_nk")
+    value_nk, threshold = (code_nk, 0.0) if gamma_nk is None else (gamma_nk, LEAST_GAMMA)
+    scaled_nk = code_nk[:, live_k] / code_nk[:, live_k].std(axis=0)
+    return found | {
+        "all_lms_smi": every["lms_smi"],
+        "all_lms_spn": every["lms_spn"],
+        "live": float(live_k.sum()),
+        "on": readability.latents_on(np.where(live_k, value_nk, 0), threshold),
+        "hoyer": readability.hoyer_sparsity(scaled_nk) if live_k.sum() > 1 else float("nan"),
+    }
+
+
+def found_again(runs: Sequence[Run], *, unit_prior: bool) -> list[float]:
+    """Of each run of a method, one a seed, the share of its live latents that are found in most of the others; NaN where there is none."""
+    if len(runs) < 2:
+        return [float("nan")] * len(runs)
+    alive = [live(run, unit_prior=unit_prior) for run in runs]
+    # A latent that vanished becomes constant: it correlates with nothing, and takes no partner from another.
+    codes = [np.where(live_k, run.arrays["code_nk"], 0) for run, live_k in zip(runs, alive, strict=True)]
+    shares = readability.program_reproducibility(codes, FOUND_AGAIN).share
+    return [
+        float((share_k[live_k] >= FOUND_AGAIN).mean()) if live_k.any() else float("nan")
+        for share_k, live_k in zip(shares, alive, strict=True)
+    ]

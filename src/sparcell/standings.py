@@ -26,8 +26,8 @@ class Measure:
     title: str
     says: str
     """What a reader learns from it."""
-    higher: bool = True
-    """Whether more is better."""
+    higher: bool | None = True
+    """Whether more is better; None where neither end is good in itself, so that nothing is ranked by it."""
     source: str = ""
     """What scib-metrics calls it; empty for measures of our own."""
 
@@ -107,6 +107,43 @@ CLUSTERS = Group(
     ),
 )
 
+READABILITY = Group(
+    "readability",
+    "Types read off single latents",
+    "Moinfar & Theis's measures (DRVI), 0 to 1, higher is better. SMI: how much of what there is to know of a type (is a cell of it?) one "
+    "latent tells, cut into ten bins. SPN: do the cells of a type stand next to each other when all are sorted by one latent? Each for "
+    "every type and live latent, then over types in three ways.",
+    tuple(
+        Measure(f"{key}_{score}", f"{title}-{score.upper()}{word}", says)
+        for key, title, word, says in (
+            ("lms", "LMS", "", "live latents and types matched one to one: a type without a latent of its own counts 0"),
+            ("msas", "MSAS", "", "each type's best live latent, which may serve several types"),
+            ("msgs", "MSGS", "", "by how much each type's best live latent is ahead of its second best: is it in one latent only?"),
+            ("all_lms", "LMS", ", all", "LMS with all latents, as DRVI's authors take it: SMI and SPN see no scale, so latents that "
+             "vanished, whose codes nobody would read, may score too"),
+        )
+        for score in ("smi", "spn")
+    ),
+)  # fmt: skip
+
+SPARSITY = Group(
+    "sparsity",
+    "Short and stable codes",
+    "How much of a code there is to look at, and whether another training gives the same latents. A code that says nothing is the "
+    "shortest, and may be stable too: read these numbers beside how well types are read off it, never alone.",
+    (
+        Measure("live", "live latents", "latents that vary over cells: with a variance above .01 where a model has the prior N(0, 1) "
+                "(with spikes also those whose means in on and off cells are .2 apart), at all elsewhere", higher=None),
+        Measure("on", "latents on in a cell", "live ones, mean over cells: on with a probability of at least ½ where a model tells one, "
+                "elsewhere not exactly 0", higher=None),
+        Measure("hoyer", "Hoyer sparsity", "0 where all live latents of a cell are equally large, 1 where all but one are 0, each divided "
+                "by its standard deviation; mean over cells", higher=None),
+        Measure("reproduced", "found again", "share of the live latents that have a partner (one to one, |r| of the codes over all cells "
+                "≥ .8) in at least 80 % of the other seeds; 1 for methods that chance does not touch"),
+    ),
+    range01=False,
+)  # fmt: skip
+
 LIKELIHOOD = Group(
     "likelihood",
     "Counts explained",
@@ -135,7 +172,7 @@ COST = Group(
     range01=False,
 )  # fmt: skip
 
-GROUPS = (OVERALL, BIO, MIXING, CLUSTERS, LIKELIHOOD, COST)
+GROUPS = (OVERALL, BIO, MIXING, CLUSTERS, READABILITY, SPARSITY, LIKELIHOOD, COST)
 MEASURES: dict[str, Measure] = {measure.key: measure for group in GROUPS for measure in group.measures}
 SCIB: dict[str, str] = {measure.source: measure.key for measure in MEASURES.values() if measure.source}
 """What scib-metrics calls a measure → our column."""

@@ -24,6 +24,9 @@ LEAST_CELLS, LEAST_SHARE = 10, 0.005
 """A cluster of fewer cells says nothing of the floor: its means are noise."""
 ROUNDS = 50
 """Of the matrix factorisation: enough to begin from."""
+SEED = 0
+"""Of cells looked at, clusters and factorisation. Not the model's: so the start depends on the data alone, and programs of several seeds
+differ by what training makes of them."""
 NOISE = 0.2
 """A part is on in a cell from this share of its 99th percentile on."""
 AMOUNT = 1.3
@@ -39,7 +42,7 @@ class Start(NamedTuple):
     """What a latent of 1 adds; 0 or more. There are no more columns than cells or genes."""
 
 
-def floor_and_parts(x_ng: sparse.csr_matrix, n_latent: int, seed: int) -> Start:
+def floor_and_parts(x_ng: sparse.csr_matrix, n_latent: int) -> Start:
     """Find the floor and as many parts above it as there are latents.
 
     The floor of a gene is its least mean over clusters of cells (k-means of principal components, as many clusters as latents). Each
@@ -47,7 +50,7 @@ def floor_and_parts(x_ng: sparse.csr_matrix, n_latent: int, seed: int) -> Start:
     the others would be described by what they are not. The parts are a nonnegative matrix factorisation of what lies above the floor
     (Lee & Seung 1999; initial values by Boutsidis & Gallopoulos 2008), scaled so that a part's mean amount where it is on is AMOUNT.
 
-    `x_ng` is log-normalised expression, (n, g). One thread, so that the same seed gives the same bits.
+    `x_ng` is log-normalised expression, (n, g). One thread, so that the same data give the same bits.
     """
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
@@ -55,15 +58,15 @@ def floor_and_parts(x_ng: sparse.csr_matrix, n_latent: int, seed: int) -> Start:
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        floor_g = least_mean(x_ng, clusters(x_ng, n_latent, seed))
+        floor_g = least_mean(x_ng, clusters(x_ng, n_latent))
         above_ng = above(x_ng, floor_g)
         n_parts = min(n_latent, *x_ng.shape)
-        method = NMF(n_parts, init="nndsvda", random_state=seed, max_iter=ROUNDS)
+        method = NMF(n_parts, init="nndsvda", random_state=SEED, max_iter=ROUNDS)
         amount_nk = method.fit_transform(above_ng)
     return Start(floor_g, method.components_.T * typical(amount_nk) / AMOUNT)
 
 
-def clusters(x_ng: sparse.csr_matrix, n_clusters: int, seed: int) -> NDArray[np.integer]:
+def clusters(x_ng: sparse.csr_matrix, n_clusters: int) -> NDArray[np.integer]:
     """Cluster cells roughly, (n,)."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -71,9 +74,9 @@ def clusters(x_ng: sparse.csr_matrix, n_clusters: int, seed: int) -> NDArray[np.
     n_axes = min(MOST_AXES, min(x_ng.shape) - 1)
     if n_axes < 1:
         return np.zeros(x_ng.shape[0], dtype=np.int64)
-    axes_nk = PCA(n_axes, svd_solver="arpack", random_state=seed).fit_transform(x_ng)
+    axes_nk = PCA(n_axes, svd_solver="arpack", random_state=SEED).fit_transform(x_ng)
     distinct = len(np.unique(axes_nk, axis=0))
-    found = KMeans(min(n_clusters, distinct), n_init=STARTS, random_state=seed).fit(axes_nk)
+    found = KMeans(min(n_clusters, distinct), n_init=STARTS, random_state=SEED).fit(axes_nk)
     return np.asarray(found.labels_)
 
 

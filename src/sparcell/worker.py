@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,10 @@ def model(job: Job) -> Ready:
             return fitted.log_likelihood(held_out, n_samples=job.n_samples, seed=peers.LIKELIHOOD_SEED)
 
         losses = tuple(float(loss) for loss in fitted.history["loss"])
+        codes = cache(lambda: fitted.codes(job.cells))
         return Fitted(
-            codes=lambda: fitted.transform(job.cells),
+            codes=lambda: codes().mean_nk,
+            gamma=lambda: codes().gamma_nk,
             log_likelihood=log_likelihood if explains else None,
             n_epochs=len(losses),
             losses=losses,
@@ -125,6 +128,8 @@ def measured(job: Job, runner: str) -> dict[str, NDArray[Any]]:
         "losses": np.asarray(fitted.losses, dtype=np.float64),
         "code_nk": np.asarray(fitted.codes(), dtype=np.float32),
     }
+    if fitted.gamma is not None and (gamma_nk := fitted.gamma()) is not None:
+        found["gamma_nk"] = np.asarray(gamma_nk, dtype=np.float32)
     if fitted.log_likelihood is not None:
         found["log_likelihood_t"] = fitted.log_likelihood()
     return {name: np.asarray(value) for name, value in found.items()}

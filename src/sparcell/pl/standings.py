@@ -1,4 +1,4 @@
-"""Figures of a benchmark: measures side by side, biology against mixing, likelihood, cost, and maps by type and batch."""
+"""Figures of a benchmark: measures side by side, biology against mixing, readability, likelihood, cost, and maps by type and batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from sparcell.pl.colours import FAINT, INK, ink_on, ramp_colour, row_styles
 from sparcell.pl.maps import draw_groups, height_below, legend_below, legend_height
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import seconds_in_words, value_at
-from sparcell.standings import BIO, CLUSTERS, COST, LIKELIHOOD, MEASURES, MIXING, OVERALL, measured, summary
+from sparcell.standings import (
+    BIO,
+    CLUSTERS,
+    COST,
+    GROUPS,
+    LIKELIHOOD,
+    MEASURES,
+    MIXING,
+    OVERALL,
+    READABILITY,
+    SPARSITY,
+    measured,
+    summary,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +34,17 @@ if TYPE_CHECKING:
     from sparcell.results import Floats, Row
     from sparcell.standings import Group, Measure, Standings
 
+TYPE_MATCHES = {
+    "lms_smi": "LMS-SMI: one latent a type, by information",
+    "lms_spn": "LMS-SPN: one latent a type, by neighbours",
+}
+"""Measures of readability that are drawn, with the titles of their axes."""
+
 LEAST = 0.01
 """Seconds and MiB that a logarithmic axis shows at the least."""
+
+IN_TENTHS = ("log_likelihood", "live", "on")
+"""Measures that are written with one decimal."""
 
 NARROWEST = 0.05
 """Least span of a column's colours: smaller differences shall not look large."""
@@ -34,7 +56,7 @@ def in_units(key: str, value: float) -> str:
         return "–"
     if key in {measure.key for measure in COST.measures}:
         return f"{value:,.0f} MiB" if key == "peak_mib" else seconds_in_words(value)
-    return f"{value:,.1f}".replace("-", "−") if key == "log_likelihood" else f"{value:.3f}"
+    return f"{value:,.1f}".replace("-", "−") if key in IN_TENTHS else f"{value:.3f}"
 
 
 def written(numbers: pd.DataFrame, name: str, key: str) -> str:
@@ -44,17 +66,13 @@ def written(numbers: pd.DataFrame, name: str, key: str) -> str:
 
 
 def shade(numbers: pd.DataFrame, name: str, measure: Measure) -> str | None:
-    """Colour of a number among those of its column: dark is good; None where there is nothing to compare."""
+    """Colour of a number among those of its column: dark is good; None where there is nothing to compare, or neither end is good."""
     column, value = numbers[measure.key].dropna(), value_at(numbers, name, measure.key)
-    if np.isnan(value) or len(column) < 2:
+    if np.isnan(value) or len(column) < 2 or measure.higher is None:
         return None
     low, high = float(column.min()), float(column.max())
-    span = max(
-        high - low,
-        NARROWEST
-        if measure in (*BIO.measures, *MIXING.measures, *OVERALL.measures, *CLUSTERS.measures)
-        else 1e-9,
-    )
+    group = next(group for group in GROUPS if measure in group.measures)
+    span = max(high - low, NARROWEST if group.range01 else 1e-9)
     share = (value - low) / span if measure.higher else (high - value) / span
     return ramp_colour(0.75 * share)
 
@@ -68,9 +86,9 @@ def places_of_ten(values: Floats) -> list[float]:
 
 
 def best(numbers: pd.DataFrame, measure: Measure) -> str | None:
-    """Name of the method with the best mean; None where fewer than two have the measure."""
+    """Name of the method with the best mean; None where fewer than two have the measure, or neither end is good."""
     column = numbers[measure.key].dropna()
-    if len(column) < 2:
+    if len(column) < 2 or measure.higher is None:
         return None
     return str(column.idxmax() if measure.higher else column.idxmin())
 
@@ -160,6 +178,12 @@ def trade_off(standings: Standings) -> Figure:
 
 
 @style()
+def type_matches(standings: Standings) -> Figure:
+    """LMS of SMI and of SPN: a dot a method, a small one each of its seeds; further right is better."""
+    return _dots(standings, list(TYPE_MATCHES), list(TYPE_MATCHES.values()))
+
+
+@style()
 def likelihoods(standings: Standings) -> Figure:
     """Log-likelihood of held-out cells: a dot a method, a small one each of its seeds."""
     return _dots(standings, ["log_likelihood"], ["nats per held-out cell; further right is better"])
@@ -234,11 +258,14 @@ def type_and_batch(row: Row, labels: pd.Categorical, batches: pd.Categorical | N
 def standing_figures(standings: Standings) -> Iterator[tuple[str, Figure]]:
     """Yield every figure of a benchmark with its file name (no ending), one at a time to spare memory."""
     scores = standings.scores
-    for name, groups in (("scib", (OVERALL, BIO, MIXING)), ("clusters", (CLUSTERS,))):
+    tables = {"scib": (OVERALL, BIO, MIXING), "clusters": (CLUSTERS,), "readability": (READABILITY, SPARSITY)}
+    for name, groups in tables.items():
         if any(measured(scores, group) for group in groups):
             yield name, measure_table(standings, groups)
     if scores[[MEASURES["bio_conservation"].key, MEASURES["batch_correction"].key]].notna().all(axis=1).any():
         yield "trade-off", trade_off(standings)
+    if measured(scores, READABILITY):
+        yield "one-latent-a-type", type_matches(standings)
     if measured(scores, LIKELIHOOD):
         yield "likelihood", likelihoods(standings)
     yield "cost", costs(standings)

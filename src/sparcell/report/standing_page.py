@@ -10,7 +10,7 @@ import numpy as np
 
 from sparcell import __version__, pl
 from sparcell.pl.colours import ink_on, row_styles
-from sparcell.pl.standings import best, in_units, shade
+from sparcell.pl.standings import TYPE_MATCHES, best, in_units, shade
 from sparcell.pl.tables import value_at
 from sparcell.report import charts, standing_charts
 from sparcell.report.page import in_words, legend, settings_table, unbroken
@@ -35,7 +35,8 @@ KINDS = {
 """Kind of method → heading and note of its rows."""
 
 CONTENTS = {
-    "conclusions": "In short", "scores": "Measures", "tradeoff": "Biology and mixing", "likelihood": "Likelihood", "cost": "Cost",
+    "conclusions": "In short", "scores": "Measures", "tradeoff": "Biology and mixing", "readability": "Readable codes",
+    "likelihood": "Likelihood", "cost": "Cost",
     "maps": "Maps", "limits": "What cannot be compared", "protocol": "How it was done", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 
@@ -54,6 +55,9 @@ def chart_store(standings: Standings) -> dict[str, Any]:
     there = standings.scores.notna()
     if (there["bio_conservation"] & there["batch_correction"]).any():
         store["tradeoff"] = standing_charts.trade_off(standings)
+    for key in TYPE_MATCHES:
+        if there[key].any():
+            store[key] = standing_charts.dots(standings, key, "0 to 1; further right is better")
     if there["log_likelihood"].any():
         title = "nats per held-out cell; further right is better"
         store["likelihood"] = standing_charts.dots(standings, "log_likelihood", title)
@@ -101,8 +105,10 @@ def page_context(standings: Standings, image: Callable[[Figure], str]) -> dict[s
         ],
         "n_dropped": standings.provenance.get("n_dropped", 0),
     }
-    gone = {"cost": False, "likelihood": "likelihood" not in store, "tradeoff": "tradeoff" not in store}
-    context["contents"] = [(key, text) for key, text in CONTENTS.items() if not gone.get(key, False)]
+    drawn_by = {"likelihood": "likelihood", "tradeoff": "tradeoff", "readability": "lms_smi"}
+    context["contents"] = [
+        (key, text) for key, text in CONTENTS.items() if drawn_by.get(key, "time") in store
+    ]
     return context
 
 

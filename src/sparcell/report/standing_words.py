@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from sparcell.pl.standings import in_units, written
 from sparcell.pl.tables import value_at
 from sparcell.report.words import Gap, Passage, capital, gap, listed, several
-from sparcell.standings import BASELINE, COST, LIKELIHOOD, MEASURES, MODEL, PEER, measured, summary
+from sparcell.standings import (
+    BASELINE,
+    COST,
+    LIKELIHOOD,
+    MEASURES,
+    MODEL,
+    PEER,
+    READABILITY,
+    measured,
+    summary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 LEADING = {
     "Integration": ("total", "bio_conservation", "batch_correction"),
     "Clusters": ("map_nmi", "map_ari", "code_nmi", "code_ari"),
+    "Readable codes": ("lms_smi", "lms_spn", "msas_smi", "msgs_smi", "reproduced"),
     "Counts explained": ("log_likelihood",),
     "Cost of training": ("train_seconds", "cpu_seconds", "peak_mib"),
 }
@@ -33,6 +44,7 @@ COSTS = {measure.key for measure in COST.measures}
 
 COMPARED = (
     *("total", "bio_conservation", "batch_correction", "map_nmi", "map_ari", "code_nmi", "code_ari"),
+    *("lms_smi", "lms_spn", "msas_smi", "msgs_smi", "reproduced"),
     *("log_likelihood", "train_seconds", "cpu_seconds", "peak_mib"),
 )  # fmt: skip
 """Measures on which each of our models is set against each peer."""
@@ -108,7 +120,7 @@ def decided(standings: Standings) -> Iterator[str]:
     notes = [(row.title, standings.notes[row.name]) for row in standings.rows if row.name in standings.notes]
     yield from (f"{title}: {note}" for title, note in notes)
     if notes:
-        yield "A peer that made fewer epochs than its library's own rule says might do better, or worse, with all of them."
+        yield "A peer that made fewer epochs than usual might do better, or worse, with all of them."
 
 
 def limits(standings: Standings) -> list[Passage]:
@@ -122,6 +134,7 @@ def limits(standings: Standings) -> list[Passage]:
             "in what one gets, not in how well a length is used.",
         )),
         *(_of_batches(standings)),
+        *(_of_readability(standings)),
         *(_of_likelihood(standings, numbers)),
         Passage("Held-out cells", tuple(_of_held_out([row.title for row in rows if row.preset == BASELINE]))),
         Passage("Labels", (
@@ -167,6 +180,18 @@ def _of_batches(standings: Standings) -> Iterator[Passage]:
     yield Passage("Batches", (
         "A high score of mixing is good only where batches differ for technical reasons. Where they are treatments or tissues, mixing "
         "removes biology, and scIB's total rewards it all the same.",
+    ))  # fmt: skip
+
+
+def _of_readability(standings: Standings) -> Iterator[Passage]:
+    if not measured(standings.scores, READABILITY):
+        return
+    yield Passage("Readable codes", (
+        "The measures ask for one latent a type. Programs that cells of several types share, and what varies within a type, earn nothing, "
+        "however well they can be read; coarser or finer labels give other numbers.",
+        "More latents make it easier to find one for each type: rows with fewer latents than there are types cannot reach 1.",
+        "The bins of SMI have equal widths, so a few cells that lie far out change it; SPN sees the order of the cells alone. Trust what "
+        "both say.",
     ))  # fmt: skip
 
 
