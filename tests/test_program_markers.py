@@ -10,7 +10,6 @@ from sparcell.enrichment import name_programs
 from sparcell.gene_sets import builtin
 from sparcell.metrics import label_aucs
 from sparcell.models import MODELS
-from test_programs import READABLE
 
 TYPES = {
     "B": "B cell",
@@ -31,8 +30,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def model(cells):
-    settings = {**READABLE, "n_latent": 32, "epochs": 120}
-    return MODELS["beta-vsc"](**settings).fit(cells, genes="highly_variable", silent=True)
+    return MODELS["beta-vsc"].readable().fit(cells, layer="lognorm", genes="highly_variable", silent=True)
 
 
 def test_blood_cells_have_programs_led_by_their_markers_and_named_after_them(cells, model):

@@ -22,6 +22,11 @@ class FitConfig:
         Path | None,
         "Folder to note the state of the training in; the same command goes on from there if it was stopped.",
     ] = None
+    preset: Annotated[
+        str | None,
+        "Settings to begin from, which the options below change: counts (recommended for raw counts), programs (latents to be read one by "
+        "one), hvg or seed (the study's).",
+    ] = None
     n_top_genes: Annotated[
         int | None,
         "Train on so many variable genes, chosen from the raw counts (in each batch, with --batch-key); 2000 is usual. All genes, or those "

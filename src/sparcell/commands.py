@@ -19,6 +19,7 @@ from sparcell.command_config import BenchmarkConfig, FitConfig, ProgramsConfig, 
 from sparcell.config import ByKind, DataConfig, settings_of
 from sparcell.errors import InputError
 from sparcell.models import MODELS
+from sparcell.presets import PRESETS
 from sparcell.schema import read_layer
 
 log = logging.getLogger("sparcell")
@@ -195,6 +196,8 @@ def fit(
     if out is None and save is None:
         raise InputError("nothing would be kept; expected --out FILE.h5ad, --save FOLDER or both.")
     chosen, accepted = given(settings), {setting.name for setting in settings_of(MODELS[model])}
+    if wanted.preset is not None:
+        chosen = preset_settings(wanted.preset, model) | chosen
     for name in chosen.keys() - accepted:
         raise InputError(
             f"{model} has no setting --{name.replace('_', '-')}; see sparcell fit --help for whose it is."
@@ -217,6 +220,13 @@ def fit(
         fitted.annotate(adata)
         io.write_h5ad(adata, out)
         log.info("codes written to %s, obsm[%r]", out, f"X_{fitted.settings.name}")
+
+
+def preset_settings(name: str, model: str) -> dict[str, Any]:
+    """Return what a preset sets of a model."""
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; expected one of {', '.join(PRESETS)}.")
+    return PRESETS[name].settings_of(model)
 
 
 def choose_genes(adata: AnnData, n_top_genes: int, seen: dict[str, Any]) -> str:

@@ -37,6 +37,12 @@ class Preset:
     """Settings of single models, over `settings`."""
     data: dict[str, Any] = field(default_factory=dict)
 
+    def settings_of(self, model: str) -> dict[str, Any]:
+        """Return what it sets of a model, of those settings that the model has."""
+        accepted = {setting.name for setting in fields(MODELS[model])}
+        wanted = {**self.settings, **self.by_model.get(model, {})}
+        return {name: value for name, value in wanted.items() if name in accepted}
+
 
 PRESETS = {
     "seed": Preset("seed", "", "", settings={"likelihood": "gaussian"}),
@@ -87,7 +93,7 @@ class Trained:
 def trained_row(model: str, preset: Preset, seed: int, changes: dict[str, Any]) -> Trained:
     """Build one row: the model's defaults, then the preset, then the user's changes (of settings and of data)."""
     accepted = {setting.name for setting in fields(MODELS[model])}
-    wanted = {**preset.settings, **preset.by_model.get(model, {}), **changes, "seed": seed}
+    wanted = {**preset.settings_of(model), **changes, "seed": seed}
     estimator = MODELS[model](**{name: value for name, value in wanted.items() if name in accepted})
     data_names = {setting.name for setting in fields(DataConfig)}
     layer = "counts" if LIKELIHOODS[estimator.likelihood].counts else "lognorm"
