@@ -100,6 +100,7 @@ def test_quiet_says_nothing(data, tmp_path, monkeypatch, capfd):
             "beta-vae has no setting --alpha",
         ),
         (["fit", "DATA", "--model", "beta-vae"], "--out FILE.h5ad, --save FOLDER"),
+        (["fit", "DATA", "--model", "beta-vae", "--preset", "sead", "--save", "m"], "no preset 'sead'"),
         (["fit", "DATA", "--model", "beta-vae", "--out", "DATA"], "--out is the input"),
         (["fit", "DATA", "--model", "beta-vae", "--out", "x.csv"], ".h5ad"),
         (["fit", "DATA", "--model", "beta-vae", "--out", "x.h5ad", "--layer", "X2"], "no layer 'X2'"),

@@ -66,7 +66,7 @@ def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
     (code,) = blocks("python")
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["codes"].shape == (2638, 6)
+    assert names["codes"].shape == (2638, 32)
     assert names["new"].shape == (100, 2000)
     assert "beta_vsc_gamma" in names["adata"].obsm
 

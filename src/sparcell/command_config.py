@@ -50,7 +50,7 @@ class StudyConfig:
     presets: Annotated[
         tuple[str, ...],
         "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code), "
-        "counts (raw counts of the variable genes).",
+        "counts (raw counts of the variable genes), programs (latents to be read one by one).",
     ] = ("seed", "hvg")
     seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
     counts_layer: Annotated[
