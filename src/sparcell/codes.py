@@ -40,7 +40,7 @@ class Codes:
     @property
     def live_k(self) -> NDArray[np.bool_]:
         """Which latents vary over the cells."""
-        return live_latents(self.mean_nk)
+        return live_latents(self.mean_nk, None if self.gamma_nk is None else self.on_nk)
 
     @property
     def on_nk(self) -> NDArray[np.bool_]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 LIVE_VARIANCE = 0.01
 """A latent is live when its code varies over cells by more than this (Burda, Grosse & Salakhutdinov 2016, "active units")."""
+LIVE_CELLS, LIVE_DISTANCE = 3, 1.0
+"""With spikes a latent is live too when it is on in so many cells, by so much: the standard deviation of a slab."""
 
 
 def clustering_scores(labels: ArrayLike, partition: ArrayLike) -> dict[str, float]:
@@ -35,9 +37,21 @@ def clustering_scores(labels: ArrayLike, partition: ArrayLike) -> dict[str, floa
     }
 
 
-def live_latents(code_nk: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell which latents carry anything, (k,): variance of the code over cells above LIVE_VARIANCE."""
-    return np.asarray(code_nk.var(axis=0) > LIVE_VARIANCE)
+def live_latents(code_nk: NDArray[np.floating], on_nk: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Tell which latents carry anything, (k,): variance of the code over cells above LIVE_VARIANCE.
+
+    A latent with a spike that is on in a share p of the cells, with value v, has the variance p (1 - p) v²: small for a rare kind of
+    cell, however clear the latent is. So, where `on_nk` tells in which cells each is on, a latent also lives if it is on in LIVE_CELLS
+    cells or more and its means over on and off cells lie LIVE_DISTANCE or more apart.
+    """
+    live_k = np.asarray(code_nk.var(axis=0) > LIVE_VARIANCE)
+    if on_nk is None:
+        return live_k
+    n_on_k, n_off_k = on_nk.sum(axis=0), (~on_nk).sum(axis=0)
+    on_k = (code_nk * on_nk).sum(axis=0) / np.maximum(n_on_k, 1)
+    off_k = (code_nk * ~on_nk).sum(axis=0) / np.maximum(n_off_k, 1)
+    apart_k = np.abs(on_k - off_k) >= LIVE_DISTANCE
+    return np.asarray(live_k | (apart_k & (n_on_k >= LIVE_CELLS) & (n_off_k > 0)))
 
 
 def label_aucs(values: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:

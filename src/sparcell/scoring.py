@@ -16,7 +16,7 @@ import pandas as pd
 
 from sparcell import integration, outputs, readability
 from sparcell.codes import LEAST_GAMMA
-from sparcell.metrics import LIVE_VARIANCE, live_latents
+from sparcell.metrics import live_latents
 from sparcell.peers import lognormalised
 from sparcell.results import PRIMARY_SPACE
 from sparcell.runs import Run, Scene, mapped
@@ -121,22 +121,11 @@ def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
 
 
 def live(run: Run, *, unit_prior: bool) -> NDArray[np.bool_]:
-    """Tell which latents say anything, (k,): by their variance where the prior is N(0, 1), elsewhere those that vary at all.
-
-    A latent with a spike that is on in a share p of the cells, with value v, has the variance p (1 - p) v²: small for a rare type, however
-    clear the latent is. So it also lives where its means over the cells in which it is on and off lie as far apart as p = ½ would need.
-    """
+    """Tell which latents say anything, (k,): as `metrics.live_latents` where the prior is N(0, 1), elsewhere those that vary at all."""
     code_nk, gamma_nk = run.arrays["code_nk"], run.get("gamma_nk")
     if not unit_prior:
         return np.asarray(np.ptp(code_nk, axis=0) > 0)
-    alive_k = live_latents(code_nk)
-    if gamma_nk is None:
-        return alive_k
-    on_nk = gamma_nk >= LEAST_GAMMA
-    n_on_k, n_off_k = on_nk.sum(axis=0), (~on_nk).sum(axis=0)
-    on_k = (code_nk * on_nk).sum(axis=0) / np.maximum(n_on_k, 1)
-    off_k = (code_nk * ~on_nk).sum(axis=0) / np.maximum(n_off_k, 1)
-    return np.asarray(alive_k | ((n_on_k > 0) & (n_off_k > 0) & ((on_k - off_k) ** 2 / 4 > LIVE_VARIANCE)))
+    return live_latents(code_nk, None if gamma_nk is None else gamma_nk >= LEAST_GAMMA)
 
 
 def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str, float]:

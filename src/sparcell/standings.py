@@ -133,7 +133,7 @@ SPARSITY = Group(
     "shortest, and may be stable too: read these numbers beside how well types are read off it, never alone.",
     (
         Measure("live", "live latents", "latents that vary over cells: with a variance above .01 where a model has the prior N(0, 1) "
-                "(with spikes also those whose means in on and off cells are .2 apart), at all elsewhere", higher=None),
+                "(with spikes also those that are on in 3 cells or more, by 1 or more), at all elsewhere", higher=None),
         Measure("on", "latents on in a cell", "live ones, mean over cells: on with a probability of at least ½ where a model tells one, "
                 "elsewhere not exactly 0", higher=None),
         Measure("hoyer", "Hoyer sparsity", "0 where all live latents of a cell are equally large, 1 where all but one are 0, each divided "
