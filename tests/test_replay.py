@@ -130,7 +130,7 @@ WRONG = {
 def test_a_recording_that_fails_or_does_something_else_is_dropped_and_that_is_told(
     recorder, monkeypatch, caplog
 ):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="sparcell"):
         model = trained(("beta-vae", "nb"), monkeypatch, recorder)
     told = [line.message for line in caplog.records if "CUDA graph" in line.message]
     assert len(told) == 1

@@ -72,7 +72,9 @@ def test_a_latent_that_is_on_in_a_rare_type_lives_however_small_its_variance():
     assert live(of(code_nk, gamma_nk=gamma_nk), unit_prior=True).tolist() == [True, False, False, True]
     assert live(of(code_nk), unit_prior=True).tolist() == [False, False, False, True]
     two = rare * (np.arange(N) < N - 1)
-    assert not live(of(two[:, None], gamma_nk=two[:, None]), unit_prior=True).any()  # of two cells nobody knows
+    assert not live(
+        of(two[:, None], gamma_nk=two[:, None]), unit_prior=True
+    ).any()  # of two cells nobody knows
     found = readable(of(code_nk, gamma_nk=gamma_nk), pd.Categorical(names), unit_prior=True)
     assert found["msas_smi"] == pytest.approx(1)
 

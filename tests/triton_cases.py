@@ -126,7 +126,7 @@ def test_interpreted_kernels_agree_with_their_own_plain_formula(monkeypatch, cap
         monkeypatch.setattr(count_gpu, "negative_binomial", wrong)
         count_gpu.trusted.cache_clear()
         counts.gpu_kernels.cache_clear()
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.WARNING, logger="sparcell"):
             assert not count_gpu.trusted(CPU)
             assert counts.gpu_kernels(CPU) is None
         assert "plain formulas are used" in caplog.text
