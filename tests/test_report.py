@@ -110,9 +110,9 @@ def test_dead_latents_are_named():
     row = replace(full_results(n=60).rows[2], live_k=np.array([True, False, True, False]), gamma_nk=None)
     results = replace(full_results(n=60), rows=(row,))
     assert words.latents(results) == ["β-VSC: 2 of 4 latents are dead (2 and 4)."]
-    one = replace(row, live_k=np.array([False, True]), gamma_nk=np.full((60, 2), 0.75))
+    one = replace(row, live_k=np.array([False, True]), gamma_nk=np.tile([0.2, 0.6], (60, 1)))
     assert words.latents(replace(results, rows=(one,))) == [
-        "β-VSC: latent 1 of 2 is dead; 1.5 of 2 latents are on in the mean cell."
+        "β-VSC: latent 1 of 2 is dead; of the 1 live ones 0.6 are on in the mean cell."
     ]
 
 

@@ -285,8 +285,9 @@ def latents(results: Results) -> list[str]:
         else:
             alive.append(row.title)
         if row.gamma_nk is not None:
+            living = row.gamma_nk[:, np.asarray(row.live_k)]
             parts.append(
-                f"{float(row.gamma_nk.sum(axis=1).mean()):.1f} of {n} latents are on in the mean cell"
+                f"of the {living.shape[1]} live ones {living.sum(axis=1).mean():.1f} are on in the mean cell"
             )
         if parts:
             sentences.append(f"{row.title}: {'; '.join(parts)}.")
