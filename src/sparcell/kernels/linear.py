@@ -76,8 +76,10 @@ def columns_times(cells: SparseRows, slope_nh: Tensor, onto_gh: Tensor | None = 
     given = (x_gn.indptr, x_gn.indices, x_gn.data, slope_nh.contiguous().numpy(), out_gh.numpy())
 
     def work(first: int, last: int) -> None:
-        if onto_gh is None:  # block by block, while it is in the cache
-            out_gh[first:last].zero_()
+        if (
+            onto_gh is None
+        ):  # block by block, while it is in the cache; by numpy, as torch would wake its own threads
+            given[-1][first:last] = 0
         sparse_loops.add_rows_times(first, last, *given)
 
     team.over(len(out_gh), GENES, work)
