@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
 
 __version__ = "0.1.0"
-
-# Torch's idle threads (GNU OpenMP) spin for milliseconds after each operation, on the cores that the threads of our kernels need. This is
-# read when torch is first imported: where that came before, training is up to a third slower, with the same results.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "Autoencoder",

@@ -44,6 +44,8 @@ class Course:
     """The latest epoch whose loss was within the tolerance of the lowest at that time."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights after that epoch; empty where no cells are held out."""
+    good: dict[str, Tensor] = field(default_factory=dict)
+    """Where the run stood when `note` was last called."""
 
     @classmethod
     def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> Course:
@@ -85,11 +87,6 @@ class Course:
             self.network.load_state_dict(self.best)
         self.network.eval()
 
-    def slow_down(self) -> None:
-        """Make the steps smaller from here on."""
-        self.setbacks += 1
-        self.rate *= SLOWER
-
     def set_rate(self, share: float) -> None:
         """Set the size of the next step to a share of the rate."""
         for group in self.adam.param_groups:
@@ -106,15 +103,28 @@ class Course:
             rate = float(group["lr"])
             group["lr"] = torch.tensor(rate, device=self.generator.device) if on_device else rate
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Copy everything that changes from step to step."""
+    def tensors(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Copy everything that changes from step to step, into the memory of an earlier copy where one is given and fits."""
         found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, memory in self.adam.state_dict()["state"].items():
             weight = self.weights[number]
             found |= {f"adam.{number}.{name}": turned(weight, value) for name, value in memory.items()}
-        return {name: value.detach().clone() for name, value in found.items()} | {
-            "generator": self.generator.get_state()
-        }
+        if into is None or into.keys() - {"generator"} != found.keys():
+            into = {name: value.detach().clone() for name, value in found.items()}
+        else:
+            for name, value in found.items():
+                into[name].copy_(value.detach())
+        return into | {"generator": self.generator.get_state()}
+
+    def note(self) -> None:
+        """Take note of where the run stands, for `go_back`."""
+        self.good = self.tensors(self.good)
+
+    def go_back(self) -> None:
+        """Go back to where the run stood at the last `note`, and make the steps smaller from here on."""
+        self.restore(self.good)
+        self.setbacks += 1
+        self.rate *= SLOWER
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to what `tensors` copied, in the same memory where there is any; the step size stays as it is now."""

@@ -99,14 +99,14 @@ def train(course: Course, feed: Feed, plan: Plan) -> Iterator[Epoch]:
 
 def segment(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
     """Make up to SEGMENT steps; where the loss was not finite, go back and make them again with a smaller step size."""
-    course, good = player.course, player.course.tensors()
+    course = player.course
+    course.note()
     for _ in range(MOST_SETBACKS + 1):
         sums, n_cells = steps(player, feed, plan, first)
         last = torch.stack([weight.detach().sum() for weight in course.network.parameters()]).sum()
         if math.isfinite(sums.sum().item() + last.item()):  # the only wait for the device
             return sums.cpu().double(), n_cells
-        course.restore(good)
-        course.slow_down()
+        course.go_back()
     raise Diverged(
         f"the loss was not finite in epoch {course.epoch + 1}, even after {MOST_SETBACKS} tries with smaller steps"
     )

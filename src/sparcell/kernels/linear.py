@@ -5,6 +5,7 @@ Suffixes: n cells, g genes, h hidden units.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from sparcell.contracts import SparseRows
 
-CELLS, GENES = 32, 1024
+CELLS, GENES = 32, 512
 """Rows of a block."""
 
 
@@ -27,7 +28,11 @@ class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
         ctx.cells = cells
-        return rows_times(cells, weight_gh)
+        if not ctx.needs_input_grad[1]:
+            return rows_times(cells, weight_gh)
+        return rows_times(
+            cells, weight_gh, lambda: cells.by_gene
+        )  # a core has time for it now, and it is needed soon
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
@@ -49,12 +54,14 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
     return out_nh + bias_h
 
 
-def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
-    """x W, (n, h), without gradients."""
+def rows_times(cells: SparseRows, weight_gh: Tensor, *beside: Callable[[], object]) -> Tensor:
+    """x W, (n, h), without gradients; what is to be done `beside` it is done by the same threads."""
     x_ng = cells.matrix
     out_nh = torch.zeros((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
     given = (x_ng.indptr, x_ng.indices, x_ng.data, weight_gh.detach().numpy(), out_nh.numpy())
-    team.over(len(out_nh), CELLS, lambda first, last: sparse_loops.add_rows_times(first, last, *given))
+    team.over(
+        len(out_nh), CELLS, lambda first, last: sparse_loops.add_rows_times(first, last, *given), *beside
+    )
     return out_nh
 
 
@@ -65,21 +72,14 @@ def log_scaled(cells: SparseRows, scale_n: Tensor) -> SparseRows:
     return type(cells)(sparse.csr_matrix((value, x_ng.indices, x_ng.indptr), shape=x_ng.shape, copy=False))
 
 
-def columns_times(cells: SparseRows, slope_nh: Tensor, onto_gh: Tensor | None = None) -> Tensor:
-    """xᵀ y, (g, h), without gradients, added to `onto_gh` in place where given.
-
-    Gene by gene, so that no two threads add to the same row.
-    """
+def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
+    """xᵀ y, (g, h), without gradients; gene by gene, so that no two threads add to the same row."""
     x_gn = cells.by_gene
-    shape = (cells.shape[1], slope_nh.shape[1])
-    out_gh = torch.empty(shape, dtype=slope_nh.dtype) if onto_gh is None else onto_gh
+    out_gh = torch.empty((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
     given = (x_gn.indptr, x_gn.indices, x_gn.data, slope_nh.contiguous().numpy(), out_gh.numpy())
 
     def work(first: int, last: int) -> None:
-        if (
-            onto_gh is None
-        ):  # block by block, while it is in the cache; by numpy, as torch would wake its own threads
-            given[-1][first:last] = 0
+        given[-1][first:last] = 0  # block by block, while it is in the cache
         sparse_loops.add_rows_times(first, last, *given)
 
     team.over(len(out_gh), GENES, work)

@@ -39,15 +39,23 @@ def add_rows_times(
 
 
 @compiled(fastmath=FAST)
-def row_sums(start: Any, column: Any, value: Any, bias_g: Any, out_n2: Any) -> None:
-    """Σ value · bias[column] and Σ value² of each sparse row."""
-    for n in range(out_n2.shape[0]):
-        dot, square = bias_g.dtype.type(0), bias_g.dtype.type(0)
+def row_dots(first: Any, last: Any, start: Any, column: Any, value: Any, weight: Any, out_n: Any) -> None:
+    """Multiply sparse rows by a vector: Σ value · weight[column]."""
+    for n in range(first, last):
+        dot = weight.dtype.type(0)
         for i in range(start[n], start[n + 1]):
-            dot += value[i] * bias_g[column[i]]
+            dot += value[i] * weight[column[i]]
+        out_n[n] = dot
+
+
+@compiled(fastmath=FAST)
+def row_squares(first: Any, last: Any, start: Any, value: Any, out_n: Any) -> None:
+    """Σ value² of sparse rows."""
+    for n in range(first, last):
+        square = out_n.dtype.type(0)
+        for i in range(start[n], start[n + 1]):
             square += value[i] * value[i]
-        out_n2[n, 0] = dot
-        out_n2[n, 1] = square
+        out_n[n] = square
 
 
 @compiled(fastmath=FAST)

@@ -13,7 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, columns_times, rows_times
+from sparcell.kernels.linear import CELLS, GENES, rows_times
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -28,31 +28,79 @@ def pays(n_cells: int, n_hidden: int) -> bool:
 
 
 class _SquaredDistance(Function):
-    """The square expanded, always in float32: small differences of large numbers bear no rounding."""
+    """The square expanded, always in float32: small differences of large numbers bear no rounding.
+
+    By blocks of genes or of cells that fit the cache: the slope of the weights is written once.
+    """
 
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
-        gram_hh = product(weight_gh.t(), weight_gh.t())
-        pull_h, pulled_nh = weight_gh.t() @ bias_g, rows_times(cells, weight_gh)
-        half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
-        x_ng, sums_n2 = cells.matrix, torch.empty((len(h_nh), 2), dtype=h_nh.dtype)
-        sparse_loops.row_sums(x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), sums_n2.numpy())
         ctx.cells = cells
+        gram_hh, pull_h = _own_products(weight_gh.detach(), bias_g.detach())
+        pulled_nh, (dot_n, square_n) = rows_times(cells, weight_gh), _sums(cells, bias_g.detach())
+        half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
         ctx.save_for_backward(h_nh, weight_gh, bias_g, half_nh)
-        constant_n = bias_g.square().sum() - 2 * sums_n2[:, 0] + sums_n2[:, 1]
-        return (h_nh * (half_nh + pull_h - pulled_nh)).sum(dim=1) + constant_n
+        constant_n = bias_g.square().sum() - 2 * dot_n + square_n
+        distance_n: Tensor = (h_nh * (half_nh + pull_h - pulled_nh)).sum(dim=1) + constant_n
+        return distance_n
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         twice_n1 = 2 * upstream[0][:, None]
         h_nh, weight_gh, bias_g, half_nh = ctx.saved_tensors
-        weighed_nh = twice_n1 * h_nh
-        weighed_h = weighed_nh.sum(dim=0)
-        weight_slope_gh = product(weight_gh, product(weighed_nh.t(), h_nh.t())).addr_(bias_g, weighed_h)
-        columns_times(ctx.cells, -weighed_nh, weight_slope_gh)
-        pulled_g = torch.from_numpy(ctx.cells.by_gene.T @ twice_n1.squeeze(1).numpy())
-        bias_slope_g = weight_gh @ weighed_h + bias_g * twice_n1.sum() - pulled_g
-        return None, twice_n1 * half_nh, weight_slope_gh, bias_slope_g
+        slopes = _head_slopes(ctx.cells, h_nh, twice_n1, weight_gh.detach(), bias_g.detach())
+        return None, twice_n1 * half_nh, *slopes
+
+
+def _own_products(weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
+    """WᵀW and Wᵀb."""
+    n_genes, n_hidden = weight_gh.shape
+    gram_bhh = weight_gh.new_empty((-(-n_genes // GENES), n_hidden, n_hidden))
+    pull_bh = weight_gh.new_empty(gram_bhh.shape[:2])
+
+    def work(first: int, last: int) -> None:
+        part_hg = weight_gh[first:last].t()
+        gram_bhh[first // GENES] = product(part_hg, part_hg)
+        torch.mv(part_hg, bias_g[first:last], out=pull_bh[first // GENES])
+
+    team.over(n_genes, GENES, work)
+    return gram_bhh.sum(dim=0), pull_bh.sum(dim=0)
+
+
+def _sums(cells: SparseRows, bias_g: Tensor) -> Tensor:
+    """x b and |x|² of each cell, (2, n)."""
+    x_ng, sums_2n = cells.matrix, bias_g.new_empty((2, cells.shape[0]))
+    dot_n, square_n = sums_2n.numpy()
+
+    def work(first: int, last: int) -> None:
+        sparse_loops.row_dots(first, last, x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), dot_n)
+        sparse_loops.row_squares(first, last, x_ng.indptr, x_ng.data, square_n)
+
+    team.over(len(dot_n), CELLS, work)
+    return sums_2n
+
+
+def _head_slopes(
+    cells: SparseRows, h_nh: Tensor, twice_n1: Tensor, weight_gh: Tensor, bias_g: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Slopes of the weighed squares in W and b: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h, and W Σ w h + b Σ w - xᵀ w, each w doubled."""
+    weighed_nh = twice_n1 * h_nh
+    weighed_hh, weighed_h, weighed = product(weighed_nh.t(), h_nh.t()), weighed_nh.sum(dim=0), twice_n1.sum()
+    weight_slope_gh, bias_slope_g = torch.empty_like(weight_gh), torch.empty_like(bias_g)
+    pulled_g = torch.empty_like(bias_g)
+    x_gn = cells.by_gene
+    sparse = x_gn.indptr, x_gn.indices, x_gn.data
+    minus, twice_n = (-weighed_nh).numpy(), twice_n1.squeeze(1).contiguous().numpy()
+
+    def work(first: int, last: int) -> None:
+        some_gh, some_g = weight_gh[first:last], bias_g[first:last]
+        weight_slope_gh[first:last] = product(some_gh, weighed_hh).addr_(some_g, weighed_h)
+        sparse_loops.add_rows_times(first, last, *sparse, minus, weight_slope_gh.numpy())
+        sparse_loops.row_dots(first, last, *sparse, twice_n, pulled_g.numpy())
+        bias_slope_g[first:last] = some_gh @ weighed_h + some_g * weighed - pulled_g[first:last]
+
+    team.over(len(weight_gh), GENES, work)
+    return weight_slope_gh, bias_slope_g
 
 
 class _PlainSquaredDistance(Function):

@@ -1,13 +1,35 @@
-"""Work shared out over threads, in blocks that do not depend on their number: the same bits with two cores and with twenty."""
+"""Work shared out over threads, in blocks that do not depend on their number: the same bits with two cores and with twenty.
+
+The threads are those of torch's own operations (OpenMP), which wait awake for a moment after each one: they begin at once, and no others
+stand in their way. A torch operation inside a block runs in that thread alone.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
+
+_TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def openmp() -> Any | None:
+    """Find `void GOMP_parallel(void (*task)(void *), void *data, unsigned n_threads, unsigned flags)`, as GNU's and LLVM's OpenMP call it.
+
+    Torch loads its OpenMP for the whole process to see. None where there is none, as on Windows.
+    """
+    try:
+        parallel = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        return None
+    parallel.argtypes, parallel.restype = [_TASK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return parallel
 
 
 @cache
@@ -15,7 +37,8 @@ def _helpers(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="sparcell")
 
 
-os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def n_threads() -> int:
@@ -23,21 +46,34 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
-def over(n: int, block: int, work: Callable[[int, int], None]) -> None:
-    """Call `work(first, last)` for each block of 0 … n - 1; it must not hold the interpreter's lock while it computes.
+def over(n: int, block: int, work: Callable[[int, int], None], *beside: Callable[[], object]) -> None:
+    """Call `work(first, last)` for each block of 0 … n - 1, and first what is to be done `beside` it; none may hold the interpreter's lock.
 
-    Whoever is free takes the next block. Torch's own idle threads spin on their cores for a while after each operation, so a helper may
-    start late: the caller works too, and does not wait for helpers that have nothing left to do.
+    Whoever is free takes the next. After an error in one no more are begun, and it is raised here.
     """
-    starts = iter(range(0, n, block))
+    tasks: list[Callable[[], object]] = [*beside]
+    tasks += (partial(work, first, min(first + block, n)) for first in range(0, n, block))
+    waiting, errors = iter(tasks), list[BaseException]()
 
-    def take() -> None:
-        for first in starts:
-            work(first, min(first + block, n))
+    def take(_: object = None) -> None:
+        try:
+            for task in waiting:
+                if errors:
+                    return
+                task()
+        except BaseException as error:  # OpenMP's threads cannot raise it
+            errors.append(error)
 
-    n_helpers = min(n_threads(), -(-n // block)) - 1
-    waiting = [_helpers(n_threads()).submit(take) for _ in range(n_helpers)]
-    take()
-    for helper in waiting:
-        if not helper.cancel():
-            helper.result()
+    n_takers = min(n_threads(), len(tasks))
+    if n_takers <= 1:
+        take()
+    elif parallel := openmp():
+        parallel(_TASK(take), None, n_takers, 0)
+    else:
+        helpers = [_helpers(n_threads()).submit(take) for _ in range(n_takers - 1)]
+        take()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    if errors:
+        raise errors[0]
