@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io as bytes_io
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -105,11 +104,8 @@ def baseline(scene: Scene, n_components: int, seed: int) -> Run:
     return Run(mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
 
 
-def trained(scene: Scene, row: Trained, *, whole: bool) -> tuple[Model, Callable[[], Run]]:
-    """Train a model; what maps and clusters its codes is returned as a function, so that it can run beside the next training.
-
-    `whole` adds what is shown for the first seed only.
-    """
+def trained(scene: Scene, row: Trained, *, whole: bool) -> tuple[Model, Run]:
+    """Train a model, and map and cluster its codes; `whole` adds what is shown for the first seed only."""
     adata, data = scene.adata, row.data
     started = time.perf_counter()
     model = row.estimator.fit(
@@ -131,11 +127,7 @@ def trained(scene: Scene, row: Trained, *, whole: bool) -> tuple[Model, Callable
     if codes.gamma_nk is not None:
         arrays["gamma_nk"] = codes.gamma_nk
     made = _generated(scene, model, codes.mean_nk, row.estimator.seed) if whole else {}
-
-    def finish() -> Run:
-        return Run(arrays | _shown(scene, codes.mean_nk, made, row.estimator.seed))
-
-    return model, finish
+    return model, Run(arrays | _shown(scene, codes.mean_nk, made, row.estimator.seed))
 
 
 def _shown(

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -190,29 +189,11 @@ def shared_scene(prepared: Prepared, config: StudyConfig, silent: bool) -> Scene
 def run_tasks(
     tasks: list[Task], scene: Scene, folder: Path, fingerprint: Callable[[Task], str]
 ) -> Iterator[tuple[Task, Run]]:
-    """Make the runs, or take them up where an earlier study left them; each is on disk before it is given.
-
-    While a model trains, the one before is mapped and clustered: neither keeps all cores busy. So runs come one behind.
-    """
-    waiting: tuple[Task, Future[Run]] | None = None
-    with ThreadPoolExecutor(1) as beside:
-        try:
-            for number, task in enumerate(tasks, 1):
-                log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
-                earlier = taken_up(task, folder, fingerprint(task))
-                if earlier is not None:
-                    yield task, earlier
-                    continue
-                finish = begin(task, scene, folder)
-                if waiting:
-                    yield stored(*waiting, folder, fingerprint(waiting[0]))
-                waiting = task, beside.submit(finish)
-            if waiting:
-                yield stored(*waiting, folder, fingerprint(waiting[0]))
-        except BaseException:  # Ctrl-C or a training that failed: what is already trained is not lost
-            if waiting:
-                stored(*waiting, folder, fingerprint(waiting[0]))
-            raise
+    """Make the runs, or take them up where an earlier study left them; each is on disk before it is given."""
+    for number, task in enumerate(tasks, 1):
+        log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
+        earlier = taken_up(task, folder, fingerprint(task))
+        yield task, make(task, scene, folder, fingerprint(task)) if earlier is None else earlier
 
 
 def stored_in(folder: Path, task: Task) -> Path:
@@ -234,27 +215,21 @@ def taken_up(task: Task, folder: Path, fingerprint: str) -> Run | None:
     return None
 
 
-def begin(task: Task, scene: Scene, folder: Path) -> Callable[[], Run]:
-    """Train a run's model and keep it, if it is of the first seed; return what makes the rest of the run."""
+def make(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
+    """Make a run and write it; a model of the first seed is kept too."""
+    path = stored_in(folder, task)
     if task.trained is None:
-        return partial(runs.baseline, scene, task.n_components, task.seed)
-    first = task.seed == 0
-    model, finish = runs.trained(scene, task.trained, whole=first)
-    if first:
-        stored_in(folder, task).unlink(
-            missing_ok=True
-        )  # an earlier run vouches for the model that is replaced here
-        model.save(folder / "models" / task.name)
-    return finish
-
-
-def stored(task: Task, waiting: Future[Run], folder: Path, fingerprint: str) -> tuple[Task, Run]:
-    """Wait for a run and write it."""
-    run, path = waiting.result(), stored_in(folder, task)
+        run = runs.baseline(scene, task.n_components, task.seed)
+    else:
+        first = task.seed == 0
+        model, run = runs.trained(scene, task.trained, whole=first)
+        if first:
+            path.unlink(missing_ok=True)  # an earlier run vouches for the model that is replaced here
+            model.save(folder / "models" / task.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.write_aside(path) as aside:
         aside.write_bytes(run.to_bytes(fingerprint))
-    return task, run
+    return run
 
 
 def collect(

@@ -13,7 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, GENES, rows_times
+from sparcell.kernels.linear import CELLS, GENES
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ class _SquaredDistance(Function):
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.cells = cells
         gram_hh, pull_h = _own_products(weight_gh.detach(), bias_g.detach())
-        pulled_nh, (dot_n, square_n) = rows_times(cells, weight_gh), _sums(cells, bias_g.detach())
+        pulled_nh, of_x_n = _pulled(cells, weight_gh.detach(), bias_g.detach())
         half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
         ctx.save_for_backward(h_nh, weight_gh, bias_g, half_nh)
-        constant_n = bias_g.square().sum() - 2 * dot_n + square_n
-        distance_n: Tensor = (h_nh * (half_nh + pull_h - pulled_nh)).sum(dim=1) + constant_n
+        distance_n: Tensor = (
+            (h_nh * (half_nh + pull_h - pulled_nh)).sum(dim=1) + of_x_n + bias_g.square().sum()
+        )
         return distance_n
 
     @staticmethod
@@ -67,17 +68,20 @@ def _own_products(weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
     return gram_bhh.sum(dim=0), pull_bh.sum(dim=0)
 
 
-def _sums(cells: SparseRows, bias_g: Tensor) -> Tensor:
-    """x b and |x|² of each cell, (2, n)."""
-    x_ng, sums_2n = cells.matrix, bias_g.new_empty((2, cells.shape[0]))
-    dot_n, square_n = sums_2n.numpy()
+def _pulled(cells: SparseRows, weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
+    """x W, (n, h), and |x|² - 2 x b, (n,)."""
+    x_ng, (n_cells, _) = cells.matrix, cells.shape
+    pulled_nh = weight_gh.new_zeros((n_cells, weight_gh.shape[1]))
+    dot_n, square_n = weight_gh.new_empty((2, n_cells))
+    rows = x_ng.indptr, x_ng.indices, x_ng.data
 
     def work(first: int, last: int) -> None:
-        sparse_loops.row_dots(first, last, x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), dot_n)
-        sparse_loops.row_squares(first, last, x_ng.indptr, x_ng.data, square_n)
+        sparse_loops.add_rows_times(first, last, *rows, weight_gh.numpy(), pulled_nh.numpy())
+        sparse_loops.row_dots(first, last, *rows, bias_g.numpy(), dot_n.numpy())
+        sparse_loops.row_squares(first, last, x_ng.indptr, x_ng.data, square_n.numpy())
 
-    team.over(len(dot_n), CELLS, work)
-    return sums_2n
+    team.over(n_cells, CELLS, work)
+    return pulled_nh, square_n - 2 * dot_n
 
 
 def _head_slopes(
