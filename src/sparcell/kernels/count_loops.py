@@ -1,10 +1,11 @@
 """Negative binomials, plain and zero-inflated, compiled: one cell after another, all of its genes.
 
 Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
-For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the
-last place; for float64 they are the C library's. NaN stays NaN. They stand here and not in a file of their own, because what is kept on
-disk is renewed when the file of a loop changes, not when that of a function it calls does. Suffixes: n cells, g genes, b batches, k counts;
-`sum_` is summed over the cells first … last - 1.
+All in such a loop has to be of one width, or half of each vector stays empty: sums of float32 are float32, and what numba widens of
+int32 is made int32 again. For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single
+precision), within 3 units in the last place; for float64 they are the C library's. NaN stays NaN. They stand here and not in a file of
+their own, because what is kept on disk is renewed when the file of a loop changes, not when that of a function it calls does.
+Suffixes: n cells, g genes, b batches, k counts; `sum_` is summed over the cells first … last - 1.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from numba.extending import intrinsic, overload
 
 from sparcell.kernels.jit import FAST, compiled
 
-f = np.float32
+f, int32 = np.float32, np.int32
 
 LOG2E = f(1.4426950408889634)
-ROUND, ROUND_BITS = f(12582912.0), np.int32(0x4B400000)
+ROUND, ROUND_BITS = f(12582912.0), int32(0x4B400000)
 """1.5 · 2²³: adding it rounds to a whole number, which then stands in the lowest bits."""
 LOWEST = f(-87.0)
 """Below it exp is taken as exp(-87) = 1.6e-38: smaller numbers have no full precision."""
-ONE_BITS, ROOT_HALF_BITS, MANTISSA = np.int32(0x3F800000), np.int32(0x3F3504F3), np.int32(0x007FFFFF)
+ONE_BITS, ROOT_HALF_BITS, MANTISSA = int32(0x3F800000), int32(0x3F3504F3), int32(0x007FFFFF)
+ABOVE_BITS = int32(ONE_BITS - ROOT_HALF_BITS)
 LN2_HIGH, LN2_LOW = f(0.693359375), f(-2.12194440e-4)
 ENOUGH = 8.0
 """From here on Stirling's series is used; its error is below 1e-11."""
@@ -55,11 +57,12 @@ _bits: Any = intrinsic(_bits_of)
 _float: Any = intrinsic(_float_of)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def _exp32(x: Any) -> Any:
     x = LOWEST if x < LOWEST else x
     rounded = x * LOG2E + ROUND
-    whole = f(_bits(rounded) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
+    power = int32(_bits(rounded) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
+    whole = f(power)
     y = x - whole * LN2_HIGH - whole * LN2_LOW
     p = f(1.9875691500e-4)
     p = p * y + f(1.3981999507e-3)
@@ -68,14 +71,14 @@ def _exp32(x: Any) -> Any:
     p = p * y + f(1.6666665459e-1)
     p = p * y + f(5.0000001201e-1)
     p = p * y * y + y + f(1)
-    return p * _float(((_bits(rounded) - ROUND_BITS) << np.int32(23)) + ONE_BITS)
+    return p * _float(int32(int32(power << int32(23)) + ONE_BITS))
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def _log1p32(x: Any) -> Any:
-    above = _bits(f(1) + x) + (ONE_BITS - ROOT_HALF_BITS)
-    exponent = (above >> np.int32(23)) - np.int32(127)
-    reduced = _float((above & MANTISSA) + ROOT_HALF_BITS) - f(1)
+    above = int32(_bits(f(1) + x) + ABOVE_BITS)
+    exponent = int32(int32(above >> int32(23)) - int32(127))
+    reduced = _float(int32(int32(above & MANTISSA) + ROOT_HALF_BITS)) - f(1)
     # near 0 the sum 1 + x would have lost the digits of x; NaN has bits like any other
     y = x if exponent == 0 or x != x else reduced
     p = f(7.0376836292e-2)
@@ -233,7 +236,7 @@ def negative_binomial(
     r_bg, ways_bkg, slope_bkg = dispersion
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_log_r_bg = sums
-    one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
+    zero, one, n_genes = logit_ng.dtype.type(0), logit_ng.dtype.type(1), logit_ng.shape[1]
     slope_g, of_x = np.empty(n_genes, logit_ng.dtype), np.empty(n_genes, logit_ng.dtype)
     for n in range(first, last):
         b, share_g, weight = group_n[n], logit_ng[n], weight_n[n]
@@ -256,8 +259,7 @@ def negative_binomial(
             slope_g[g] -= of_x[i]
             slopes -= of_x[i]
             sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
-        loss = total * 0
-        sloped = total * 0
+        loss, sloped = zero, zero
         for g in range(n_genes):
             r = r_g[g]
             m = share_g[g] * scale
@@ -269,36 +271,38 @@ def negative_binomial(
             sloped += m * q
             sum_log_r_g[g] += weight * r * (lp - t * q)
         nll_n[n] = loss + counted
-        _through_softmax(share_g, slope_g, (sloped + slopes) / total, weight, sum_bias_g)
+        _through_softmax(share_g, slope_g, logit_ng.dtype.type((sloped + slopes) / total), weight, sum_bias_g)
 
 
 @compiled(fastmath=FAST)
-def _either_way(column: Any, share_g: Any, r_g: Any, drop_g: Any, scale: Any) -> Any:
+def _log_rises(share_g: Any, r_g: Any, scale: Any, rise_g: Any) -> None:
+    """log(1 + m/r) of a cell's genes: log P(0) of the negative binomial is -r times it."""
+    for g in range(share_g.shape[0]):
+        rise_g[g] = log1p(share_g[g] * scale / r_g[g])
+
+
+@compiled(fastmath=FAST)
+def _either_way(column: Any, rise_g: Any, r_g: Any, drop_g: Any) -> Any:
     """Σ log(e^u + e^s) - s over the genes of a cell's counts above 0: what they would cost more if they were zeros."""
-    zero, n_counts = share_g.dtype.type(0), column.shape[0]
-    gathered = np.empty((2, n_counts), share_g.dtype)
-    log_zero, logit = gathered[0], gathered[1]
+    zero, n_counts = drop_g.dtype.type(0), column.shape[0]
+    apart = np.empty(n_counts, drop_g.dtype)
     for i in range(n_counts):
-        log_zero[i], logit[i] = share_g[column[i]] * scale / r_g[column[i]], drop_g[column[i]]
-    for i in range(n_counts):
-        log_zero[i] = log1p(log_zero[i])
-    for i in range(n_counts):
-        log_zero[i] *= -r_g[column[i]]
+        apart[i] = -r_g[column[i]] * rise_g[column[i]] - drop_g[column[i]]
     loss = zero
     for i in range(n_counts):
-        d = log_zero[i] - logit[i]
+        d = apart[i]
         loss += (zero if d > zero else -d) + log1p(exp(-abs(d)))
     return loss
 
 
 @compiled(fastmath=FAST)
-def _zeros(share_g: Any, r_g: Any, drop_g: Any, kept_g: Any, scale: Any) -> Any:
+def _zeros(rise_g: Any, r_g: Any, drop_g: Any, kept_g: Any) -> Any:
     """-log P(0) of a cell; the logits of a drop are overwritten by the slopes in them, `kept_g` by sigmoid(s - u)."""
-    one, zero = share_g.dtype.type(1), share_g.dtype.type(0)
+    one, zero = drop_g.dtype.type(1), drop_g.dtype.type(0)
     loss = zero
-    for g in range(share_g.shape[0]):
+    for g in range(drop_g.shape[0]):
         u = drop_g[g]
-        d = -r_g[g] * log1p(share_g[g] * scale / r_g[g]) - u
+        d = -r_g[g] * rise_g[g] - u
         e, e_d = exp(-abs(u)), exp(-abs(d))
         both = one / ((one + e) * (one + e_d))  # one division for two
         kept = (one if d >= zero else e_d) * (one + e) * both
@@ -322,12 +326,14 @@ def _slopes(share_g: Any, r_g: Any, kept_g: Any, scale: Any, slope_g: Any) -> An
 
 
 @compiled(fastmath=FAST)
-def _dispersion(share_g: Any, r_g: Any, kept_g: Any, scale: Any, weight: Any, sum_log_r_g: Any) -> None:
+def _dispersion(
+    rise_g: Any, share_g: Any, r_g: Any, kept_g: Any, scale: Any, weight: Any, sum_log_r_g: Any
+) -> None:
     """Add the slope of a counted zero in the logarithm of r."""
     one = share_g.dtype.type(1)
     for g in range(share_g.shape[0]):
         t = share_g[g] * scale / r_g[g]
-        sum_log_r_g[g] += weight * kept_g[g] * r_g[g] * (log1p(t) - t / (one + t))
+        sum_log_r_g[g] += weight * kept_g[g] * r_g[g] * (rise_g[g] - t / (one + t))
 
 
 @compiled(fastmath=FAST)
@@ -345,8 +351,8 @@ def zero_inflated(
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_drop_g, sum_log_r_bg = sums
     one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
-    scratch = np.empty((3, n_genes), logit_ng.dtype)
-    slope_g, of_x, kept_g = scratch[0], scratch[1], scratch[2]
+    scratch = np.empty((4, n_genes), logit_ng.dtype)
+    slope_g, of_x, kept_g, rise_g = scratch[0], scratch[1], scratch[2], scratch[3]
     for n in range(first, last):
         b, share_g, drop_g, weight = group_n[n], logit_ng[n], drop_ng[n], weight_n[n]
         r_g, ways_kg, slope_kg, sum_log_r_g = r_bg[b], ways_bkg[b], slope_bkg[b], sum_log_r_bg[b]
@@ -356,8 +362,9 @@ def zero_inflated(
         slope_g[:] = 0
         counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
         counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
-        counted += _either_way(counts[0], share_g, r_g, drop_g, scale)
-        loss = _zeros(share_g, r_g, drop_g, kept_g, scale)
+        _log_rises(share_g, r_g, scale, rise_g)
+        counted += _either_way(counts[0], rise_g, r_g, drop_g)
+        loss = _zeros(rise_g, r_g, drop_g, kept_g)
         slopes = 0.0
         for i in range(counts[0].shape[0]):  # a count above 0 was not dropped
             g, x = counts[0][i], counts[1][i]
@@ -373,10 +380,10 @@ def zero_inflated(
             drop_g[g] += one - kept_g[g]
             kept_g[g] = one
         sloped = _slopes(share_g, r_g, kept_g, scale, slope_g)
-        _dispersion(share_g, r_g, kept_g, scale, weight, sum_log_r_g)
+        _dispersion(rise_g, share_g, r_g, kept_g, scale, weight, sum_log_r_g)
         for g in range(n_genes):
             v = weight * drop_g[g]
             drop_g[g] = v
             sum_drop_g[g] += v
         nll_n[n] = loss + counted
-        _through_softmax(share_g, slope_g, (sloped + slopes) / total, weight, sum_bias_g)
+        _through_softmax(share_g, slope_g, logit_ng.dtype.type((sloped + slopes) / total), weight, sum_bias_g)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 N_DRAWN = 6_000
 """Interactive maps draw at most so many cells, a fixed random choice: more would make the page heavy, not clearer."""
 
+AXIS: Chart = {"automargin": True, "gridcolor": "#e8ecf0", "zeroline": False, "fixedrange": True}
+"""An axis of numbers that cannot be zoomed."""
 N_WRITTEN = 14
 _FONT = {
     "family": "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif",
@@ -336,12 +338,7 @@ def loss_curves(results: Results, preset: str, term: str) -> Chart | None:
 
 def _curve_layout(values: Floats, word: str) -> Chart:
     # The first epochs run out of the frame: they fall so far that nothing after them could be seen.
-    y: Chart = {
-        "title": {"text": f"{word}, nats per cell", "standoff": 4},
-        "automargin": True,
-        "gridcolor": "#e8ecf0",
-        "zeroline": False,
-    }
+    y = AXIS | {"title": {"text": f"{word}, nats per cell", "standoff": 4}, "fixedrange": False}
     values = values[np.isfinite(values)]
     if len(values) and values.max() > values.min():
         pad = 0.05 * float(values.max() - values.min())
@@ -385,8 +382,7 @@ def training_times(results: Results) -> Chart | None:
         "text": [f"\u2002{seconds_in_words(float(s.mean()))}" for s in seconds], "textposition": "middle right",
         "cliponaxis": False,
     }  # fmt: skip
-    x = {"title": {"text": "seconds of training", "standoff": 4}, "automargin": True, "gridcolor": "#e8ecf0",
-         "fixedrange": True, "range": [0, 1.18 * longest or 1.0]}  # fmt: skip
+    x = AXIS | {"title": {"text": "seconds of training", "standoff": 4}, "range": [0, 1.18 * longest or 1.0]}
     y = list_axis(places, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
     frame = layout(height=80 + 38 * len(rows), bargap=0.35, dragmode=False, xaxis=x, yaxis=y)
     narrow = {"xaxis": {"range": [0, 1.45 * longest or 1.0]}}

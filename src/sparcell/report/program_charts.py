@@ -12,6 +12,7 @@ import numpy as np
 from sparcell.pl.colours import INK, SEQUENTIAL, palette
 from sparcell.pl.programs import BAR, BAR_OF_SET, BARELY, colour_end, genes_of_name
 from sparcell.report.charts import (
+    AXIS,
     label_map,
     layout,
     list_axis,
@@ -30,7 +31,6 @@ N_BARS = 20
 OFF = "#e3e6ea"
 _RAMP = [[place / (len(SEQUENTIAL) - 3), colour] for place, colour in enumerate(SEQUENTIAL[2:])]
 _SHARES = [[place / (len(SEQUENTIAL) - 1), colour] for place, colour in enumerate(SEQUENTIAL)]
-_AXIS = {"automargin": True, "gridcolor": "#e8ecf0", "zeroline": False, "fixedrange": True}
 
 
 def labels(found: Catalogue) -> Chart:
@@ -86,7 +86,7 @@ def bars(found: Catalogue, place: int) -> Chart:
         "type": "bar", "orientation": "h", "x": rounded(table["effect"].to_numpy(), 3), "y": places, "text": told, "textposition": "none",
         "marker": {"color": [BAR_OF_SET if name in marked else BAR for name in names]}, "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
-    x = _AXIS | {"title": {"text": "log2-fold change", "standoff": 4}}
+    x = AXIS | {"title": {"text": "log2-fold change", "standoff": 4}}
     y = list_axis(
         places,
         [plain(name) for name in names],
@@ -114,8 +114,8 @@ def traversal(found: Catalogue, place: int) -> Chart:
     ]  # fmt: skip
     unit = "log(1 + counts per 10,000)" if found.counts else "log-normalised expression"
     frame = layout(
-        height=330, dragmode=False, showlegend=True, xaxis=_AXIS | {"title": {"text": "code of the latent", "standoff": 4}},
-        yaxis=_AXIS | {"title": {"text": unit, "standoff": 6}}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        height=330, dragmode=False, showlegend=True, xaxis=AXIS | {"title": {"text": "code of the latent", "standoff": 4}},
+        yaxis=AXIS | {"title": {"text": unit, "standoff": 6}}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     return {"data": data, "layout": frame}
 
@@ -160,7 +160,7 @@ def matches(found: Catalogue, titles: list[str]) -> Chart:
     }  # fmt: skip
     line = {"type": "line", "x0": found.least_match, "x1": found.least_match, "yref": "paper", "y0": 0, "y1": 1,
             "line": {"color": INK, "width": 1, "dash": "dot"}}  # fmt: skip
-    x = _AXIS | {
+    x = AXIS | {
         "title": {"text": "correlation of gene effects with the match", "standoff": 4},
         "range": [-0.05, 1.03],
     }

@@ -11,6 +11,7 @@ from sparcell.pl.colours import MISSING, palette, row_styles
 from sparcell.pl.standings import drawable, in_units, places_of_ten
 from sparcell.pl.tables import value_at
 from sparcell.report.charts import (
+    AXIS,
     drawn_cells,
     layout,
     list_axis,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from sparcell.report.charts import Chart
     from sparcell.results import Row
     from sparcell.standings import Standings
-
-_AXIS = {"automargin": True, "gridcolor": "#e8ecf0", "zeroline": False, "fixedrange": True}
 
 
 def batch_map(row: Row, batches: pd.Categorical) -> Chart:
@@ -66,8 +65,8 @@ def trade_off(standings: Standings) -> Chart:
             "y": rounded(own["bio_conservation"].to_numpy(), 4), "marker": {"color": colour, "size": 5, "opacity": 0.6},
             "hovertemplate": f"{plain(row.title)}, one seed: mixing %{{x:.3f}}, biology %{{y:.3f}}<extra></extra>",
         })  # fmt: skip
-    x_axis = _AXIS | {"title": {"text": "batches mixed", "standoff": 4}}
-    y_axis = _AXIS | {"title": {"text": "biology kept", "standoff": 4}}
+    x_axis = AXIS | {"title": {"text": "batches mixed", "standoff": 4}}
+    y_axis = AXIS | {"title": {"text": "biology kept", "standoff": 4}}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
     return {
         "data": data,
@@ -95,7 +94,7 @@ def dots(standings: Standings, key: str, title: str, *, log: bool = False) -> Ch
         "marker": {"color": [styles[row.name][0] for row, s in zip(rows, seeds, strict=True) for _ in s], "size": 5, "opacity": 0.6},
         "hovertemplate": f"one seed: %{{x:,.4~g}}<extra>{plain(MEASURES[key].title)}</extra>",
     }  # fmt: skip
-    x_axis = _AXIS | {"title": {"text": title, "standoff": 4}} | _window(seeds, log=log)
+    x_axis = AXIS | {"title": {"text": title, "standoff": 4}} | _window(seeds, log=log)
     y_axis = list_axis(
         places, [wrapped(row.title) for row in rows], range=[len(rows) - 0.4, -0.8], automargin=True
     )
