@@ -41,6 +41,7 @@ class Loader:
         self.device = device
         self.batch_nb = torch.from_numpy(known.batch_nb).to(device)
         self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
+        self._size_n = np.full(len(rows), np.nan, np.float32)  # of a cell that has been read
         first = rows.rows(np.arange(min(len(rows), LOOKED_AT)))
         self.sparse = device.type == "cpu" and first.nnz <= SPARSE_SHARE * first.shape[0] * first.shape[1]
         self.resident: tuple[Tensor, Tensor] | None = None
@@ -49,8 +50,9 @@ class Loader:
 
     def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
         x_ng = self.rows.rows(index)
-        size_n1 = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)), 1.0).astype(np.float32)
-        return SparseRows(x_ng), torch.from_numpy(size_n1)
+        if np.isnan(self._size_n[index]).any():
+            self._size_n[index] = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+        return SparseRows(x_ng), torch.from_numpy(self._size_n[index][:, None])
 
     def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         cells, size_n1 = self._read(index)
