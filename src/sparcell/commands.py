@@ -17,7 +17,7 @@ import sparcell
 from sparcell import checkpoint, files, io
 from sparcell.command_config import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config import ByKind, DataConfig, settings_of
-from sparcell.errors import InputError
+from sparcell.errors import InputError, did_you_mean
 from sparcell.models import MODELS
 from sparcell.presets import PRESETS
 from sparcell.schema import read_layer
@@ -225,7 +225,7 @@ def fit(
 def preset_settings(name: str, model: str) -> dict[str, Any]:
     """Return what a preset sets of a model."""
     if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}; expected one of {', '.join(PRESETS)}.")
+        raise InputError(f"no preset {name!r}; {did_you_mean(name, PRESETS)}")
     return PRESETS[name].settings_of(model)
 
 

@@ -50,9 +50,11 @@ class Loader:
 
     def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
         x_ng = self.rows.rows(index)
-        if np.isnan(self._size_n[index]).any():
-            self._size_n[index] = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
-        return SparseRows(x_ng), torch.from_numpy(self._size_n[index][:, None])
+        size_n = self._size_n[index]
+        if np.isnan(size_n).any():
+            size_n[:] = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+            self._size_n[index] = size_n
+        return SparseRows(x_ng), torch.from_numpy(size_n[:, None])
 
     def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         cells, size_n1 = self._read(index)

@@ -5,7 +5,7 @@ Suffixes: n cells, k latents, c categories, b bins or blocks of tied cells, p pl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -180,13 +180,26 @@ def disentanglement_scores(
     if live.dtype != bool or live.shape != (code_nk.shape[1],):
         found = f"live_k has shape {live.shape} and type {live.dtype}"
         raise ValueError(f"{found}; expected one bool for each of the {code_nk.shape[1]} latents.")
-    scores = {}
-    for name, measure in (("smi", scaled_mutual_information), ("spn", same_process_neighbours)):
-        score_kc = np.where(live[:, None], measure(code_nk, labels), 0)
-        scores[f"lms_{name}"] = latent_matching_score(score_kc)
-        scores[f"msas_{name}"] = most_similar_averaging_score(score_kc)
-        scores[f"msgs_{name}"] = most_similar_gap_score(score_kc)
-    return scores
+    return averaged(single_latent_scores(code_nk, labels), live)
+
+
+def single_latent_scores(code_nk: ArrayLike, labels: ArrayLike) -> dict[str, Floats]:
+    """SMI and SPN of every latent with every category, (k, c) each; arguments as for `disentanglement_scores`."""
+    return {
+        "smi": scaled_mutual_information(code_nk, labels),
+        "spn": same_process_neighbours(code_nk, labels),
+    }
+
+
+def averaged(scores: Mapping[str, Floats], live_k: NDArray[np.bool_]) -> dict[str, float]:
+    """LMS, MSAS and MSGS of each of `single_latent_scores`, over the latents that are live."""
+    found = {}
+    for name, score_kc in scores.items():
+        counted_kc = np.where(live_k[:, None], score_kc, 0)
+        found[f"lms_{name}"] = latent_matching_score(counted_kc)
+        found[f"msas_{name}"] = most_similar_averaging_score(counted_kc)
+        found[f"msgs_{name}"] = most_similar_gap_score(counted_kc)
+    return found
 
 
 def matched_correlation(code_nk: ArrayLike, factor_np: ArrayLike) -> Matching:

@@ -138,8 +138,9 @@ def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str,
     type_n = np.asarray(labels.codes)[known_n]
     types_c = np.flatnonzero(np.bincount(type_n, minlength=len(labels.categories)) > 1)
     member_nc = type_n[:, None] == types_c
-    found = readability.disentanglement_scores(code_nk[known_n], member_nc, live_k)
-    every = readability.disentanglement_scores(code_nk[known_n], member_nc)
+    scores = readability.single_latent_scores(code_nk[known_n], member_nc)
+    found = readability.averaged(scores, live_k)
+    every = readability.averaged(scores, np.ones_like(live_k))
     gamma_nk = run.get("gamma_nk")
     value_nk, threshold = (code_nk, 0.0) if gamma_nk is None else (gamma_nk, LEAST_GAMMA)
     scaled_nk = code_nk[:, live_k] / code_nk[:, live_k].std(axis=0)

@@ -192,8 +192,9 @@ def run_tasks(
     """Make the runs, or take them up where an earlier study left them; each is on disk before it is given."""
     for number, task in enumerate(tasks, 1):
         log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
-        earlier = taken_up(task, folder, fingerprint(task))
-        yield task, make(task, scene, folder, fingerprint(task)) if earlier is None else earlier
+        made_from = fingerprint(task)
+        earlier = taken_up(task, folder, made_from)
+        yield task, make(task, scene, folder, made_from) if earlier is None else earlier
 
 
 def stored_in(folder: Path, task: Task) -> Path:

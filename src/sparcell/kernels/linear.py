@@ -28,11 +28,9 @@ class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
         ctx.cells = cells
-        if not ctx.needs_input_grad[1]:
-            return rows_times(cells, weight_gh)
-        return rows_times(
-            cells, weight_gh, lambda: cells.by_gene
-        )  # a core has time for it now, and it is needed soon
+        # the backward pass needs them by gene, and here a thread has time for it
+        beside = [lambda: cells.by_gene] if ctx.needs_input_grad[1] else []
+        return rows_times(cells, weight_gh, *beside)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, GENES
+from sparcell.kernels.linear import CELLS, GENES, rows_times
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -70,17 +70,16 @@ def _own_products(weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pulled(cells: SparseRows, weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
     """x W, (n, h), and |x|² - 2 x b, (n,)."""
-    x_ng, (n_cells, _) = cells.matrix, cells.shape
-    pulled_nh = weight_gh.new_zeros((n_cells, weight_gh.shape[1]))
+    x_ng, n_cells = cells.matrix, cells.shape[0]
     dot_n, square_n = weight_gh.new_empty((2, n_cells))
-    rows = x_ng.indptr, x_ng.indices, x_ng.data
-
-    def work(first: int, last: int) -> None:
-        sparse_loops.add_rows_times(first, last, *rows, weight_gh.numpy(), pulled_nh.numpy())
-        sparse_loops.row_dots(first, last, *rows, bias_g.numpy(), dot_n.numpy())
-        sparse_loops.row_squares(first, last, x_ng.indptr, x_ng.data, square_n.numpy())
-
-    team.over(n_cells, CELLS, work)
+    pulled_nh = rows_times(
+        cells,
+        weight_gh,
+        lambda: sparse_loops.row_dots(
+            0, n_cells, x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), dot_n.numpy()
+        ),
+        lambda: sparse_loops.row_squares(0, n_cells, x_ng.indptr, x_ng.data, square_n.numpy()),
+    )
     return pulled_nh, square_n - 2 * dot_n
 
 
