@@ -9,7 +9,9 @@ import logging
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score
 
 from sparcell import embed
@@ -47,6 +49,74 @@ def test_codes_in_single_precision_are_mapped_and_left_as_they_are(codes):
     before = code_nk.copy()
     assert np.asarray(embed.tsne(code_nk, perplexity=20)).shape == (N_CELLS, 2)
     np.testing.assert_array_equal(code_nk, before)
+
+
+def dense_divergence(point_nd, p_nn):
+    """KL(P ‖ Q) by the formula of van der Maaten & Hinton 2008, equations 3 and 4."""
+    kernel_nn = squareform(1 / (1 + pdist(point_nd, "sqeuclidean")))
+    rows, columns = p_nn.nonzero()
+    return (
+        p_nn[rows, columns] * np.log(p_nn[rows, columns] / (kernel_nn / kernel_nn.sum())[rows, columns])
+    ).sum()
+
+
+def neighbourhood(n_points, draw):
+    p_nn = draw.random((n_points, n_points)) * (draw.random((n_points, n_points)) < 0.2)
+    p_nn = p_nn + p_nn.T
+    np.fill_diagonal(p_nn, 0)
+    return p_nn / p_nn.sum()
+
+
+@pytest.mark.parametrize("n_dimensions", [1, 2, 3])
+@pytest.mark.parametrize("width", [1e-4, 5])
+def test_the_divergence_of_a_map_and_its_slope_are_those_of_the_formula(n_dimensions, width):
+    draw = np.random.default_rng(n_dimensions)
+    point_nd, p_nn = draw.normal(size=(300, n_dimensions)) * width, neighbourhood(300, draw)
+    found, slope_nd = embed.divergence(point_nd, sparse.csr_matrix(p_nn), should_eval_error=True)
+    assert found == pytest.approx(dense_divergence(point_nd, p_nn), rel=1e-6)
+    step = 1e-5
+    for n, d in ((0, 0), (17, n_dimensions - 1), (299, 0)):
+        there, back = point_nd.copy(), point_nd.copy()
+        there[n, d] += step
+        back[n, d] -= step
+        numerical = (dense_divergence(there, p_nn) - dense_divergence(back, p_nn)) / (2 * step)
+        assert 4 * slope_nd[n, d] == pytest.approx(numerical, rel=1e-4, abs=1e-4 * np.abs(4 * slope_nd).max())
+
+
+def test_forces_are_those_of_a_tree_that_approximates_nothing():
+    from openTSNE.tsne import kl_divergence_bh
+
+    draw = np.random.default_rng(3)
+    point_nd, p_nn = draw.normal(size=(700, 2)) * 20, sparse.csr_matrix(neighbourhood(700, draw))
+    found, slope_nd = embed.divergence(point_nd, p_nn, should_eval_error=True)
+    expected, by_tree_nd = kl_divergence_bh(point_nd, p_nn, 1, {"theta": 0.0}, should_eval_error=True)
+    assert found == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(slope_nd, by_tree_nd, atol=1e-5 * np.abs(by_tree_nd).max())
+
+
+def test_the_number_of_threads_does_not_change_the_forces():
+    import torch
+
+    draw = np.random.default_rng(4)
+    point_nd, p_nn = draw.normal(size=(1000, 3)), sparse.csr_matrix(neighbourhood(1000, draw))
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            found.append(embed.divergence(point_nd, p_nn)[1])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_more_cells_than_are_exact_are_mapped_by_approximation(codes, monkeypatch):
+    """Both ways keep the clusters apart; the forces of the second are not ours."""
+    monkeypatch.setattr(embed, "EXACT_CELLS", 100)
+    monkeypatch.setattr(embed, "divergence", None)
+    map_n3 = np.asarray(embed.tsne(codes[0], n_components=3, perplexity=20))
+    _, near = cKDTree(map_n3).query(map_n3, k=6)
+    assert (codes[1][near] == codes[1][:, None]).all()
 
 
 def test_separate_clusters_stay_separate_on_the_map(codes, map_n2):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io as bytes_io
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from sparcell.model import Model
     from sparcell.presets import Trained
 
-FORMAT = 2
+FORMAT = 3
 """Of stored runs; raise it whenever the same settings begin to give other results, so that old runs are made anew."""
 
 N_GENERATED = 500
@@ -136,12 +135,11 @@ def _shown(
     """Map and cluster codes; where cells were made, also in 3-D, with these placed on the map."""
     if not made:
         return mapped(scene, code_nk, seed)[0]
-    with ThreadPoolExecutor(1) as beside:  # neither map keeps all cores busy; they are the same to the bit
-        deep = beside.submit(embed.tsne, code_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
-        arrays, embedding = mapped(scene, code_nk, seed)
+    arrays, embedding = mapped(scene, code_nk, seed)
+    deep = embed.tsne(code_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
     arrays |= {name: embed.place(embedding, made[name]) for name in PLACED if name in made}
     arrays |= {name: values for name, values in made.items() if name not in PLACED}
-    return arrays | {"tsne3d_n3": np.asarray(deep.result())}
+    return arrays | {"tsne3d_n3": np.asarray(deep)}
 
 
 def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
