@@ -205,6 +205,10 @@ def test_columns_follow_the_model_s_genes_not_the_data_s():
     np.testing.assert_array_equal(
         schema.matrix(adata[:, order].copy()).toarray(), schema.matrix(adata).toarray()
     )
+    in_order, again = schema.matrix(adata), schema.matrix(adata[:, order].copy())
+    np.testing.assert_array_equal(
+        again.indices, in_order.indices
+    )  # the kernels rely on a cell's genes being in order
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class SparseRows:
     """Cells as compressed sparse rows, on the CPU: what the kernels read."""
 
     matrix: csr_matrix
-    """float32, (n, g); each value once, none of them 0."""
+    """float32, (n, g); each value once, none of them 0, those of a cell in the order of the genes."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -119,7 +119,7 @@ class Rows(Protocol):
         ...
 
     def rows(self, index: NDArray[np.integer]) -> csr_matrix:
-        """Return the cells numbered `index`, in that order, all genes, float32."""
+        """Return the cells numbered `index`, in that order, all genes, float32; the values of a cell in the order of the genes."""
         ...
 
 

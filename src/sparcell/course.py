@@ -53,7 +53,8 @@ class Course:
         quick = network.likelihood.quick
         slow: list[Tensor] = []
         fast: list[Tensor] = []
-        for name, weight in network.named_parameters():
+        # the encoder last: its weights are read first in the next step, and then lie in the cache
+        for name, weight in reversed(list(network.named_parameters())):
             (fast if name.split(".")[-1] in quick else slow).append(weight)
         groups = [{"params": _as_they_lie(slow), "pace": 1.0}, {"params": _as_they_lie(fast), "pace": QUICK}]
         adam = torch.optim.AdamW(

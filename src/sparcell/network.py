@@ -49,7 +49,7 @@ class Layers(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for number, (n_in, n_out) in enumerate(pairwise(widths)):
-            parts: list[nn.Module] = [nn.Linear(n_in + n_known, n_out)]
+            parts: list[nn.Module] = [kernels.Linear(n_in + n_known, n_out)]
             if config.norm != "none":
                 parts.append(nn.LayerNorm(n_out))
             if number > 0 or not linear_first or config.norm != "none":

@@ -151,6 +151,7 @@ class Schema:
             x_ng = sparse.csr_matrix(sparse.diags_array(TARGET_SUM / totals) @ x_ng, dtype=np.float32)
             np.log1p(x_ng.data, out=x_ng.data)
         x_ng = x_ng[:, self._columns(adata)]
+        x_ng.sort_indices()
         return x_ng if self.mean is None else sparse.csr_matrix(self.scaled(x_ng.toarray()))
 
     def scaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:

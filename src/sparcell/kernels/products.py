@@ -24,6 +24,16 @@ def rounded(device: str = "cpu") -> bool:
     return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
 
 
+def fast(x: Tensor) -> bool:
+    """Whether oneDNN multiplies such as this, in its full precision."""
+    return (
+        ONEDNN
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
 def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat16: bool = False) -> Tensor:
     """a bᵀ + bias, (n, m), without gradients. Either factor may be a transposed view."""
     if bfloat16:

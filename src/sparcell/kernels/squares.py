@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, GENES, rows_times
+from sparcell.kernels.linear import CELLS
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csc_matrix, csr_matrix
     from torch import Tensor
 
     from sparcell.contracts import SparseRows
+
+
+GENES = 1024
+"""Genes of a block: their weights fit the cache of a core."""
 
 
 def pays(n_cells: int, n_hidden: int) -> bool:
@@ -36,8 +43,7 @@ class _SquaredDistance(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.cells = cells
-        gram_hh, pull_h = _own_products(weight_gh.detach(), bias_g.detach())
-        pulled_nh, of_x_n = _pulled(cells, weight_gh.detach(), bias_g.detach())
+        gram_hh, pull_h, pulled_nh, of_x_n = _without_code(cells, weight_gh.detach(), bias_g.detach())
         half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
         ctx.save_for_backward(h_nh, weight_gh, bias_g, half_nh)
         distance_n: Tensor = (
@@ -53,34 +59,45 @@ class _SquaredDistance(Function):
         return None, twice_n1 * half_nh, *slopes
 
 
-def _own_products(weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
-    """WᵀW and Wᵀb."""
-    n_genes, n_hidden = weight_gh.shape
-    gram_bhh = weight_gh.new_empty((-(-n_genes // GENES), n_hidden, n_hidden))
-    pull_bh = weight_gh.new_empty(gram_bhh.shape[:2])
+def _without_code(
+    cells: SparseRows, weight_gh: Tensor, bias_g: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """WᵀW, Wᵀb, x W (n, h) and |x|² - 2 x·b (n,): all that can be had before h, in one pass over W."""
+    (n_genes, n_hidden), n_cells = weight_gh.shape, cells.shape[0]
+    n_blocks = -(-n_genes // GENES)
+    gram_bhh = weight_gh.new_empty((n_blocks, n_hidden, n_hidden))
+    sums = [
+        weight_gh.new_zeros((n_blocks, *shape)) for shape in ((n_cells, n_hidden), (n_hidden,), (n_cells,))
+    ]
+    by_gene, weight, bias = _arrays(cells.by_gene), weight_gh.numpy(), bias_g.numpy()
+    start_bn = _starts_of_blocks(cells, n_blocks)
 
     def work(first: int, last: int) -> None:
-        part_hg = weight_gh[first:last].t()
-        gram_bhh[first // GENES] = product(part_hg, part_hg)
-        torch.mv(part_hg, bias_g[first:last], out=pull_bh[first // GENES])
+        part_hg, b = weight_gh[first:last].t(), first // GENES
+        gram_bhh[b] = product(part_hg, part_hg)
+        pulled_nh, *own = (part[b].numpy() for part in sums)
+        of_block = start_bn[b], start_bn[b + 1], cells.matrix.indices, cells.matrix.data
+        sparse_loops.add_rows_times(0, n_cells, of_block, weight, pulled_nh)
+        sparse_loops.add_pulls(first, last, by_gene, (weight, bias), tuple(own))
 
     team.over(n_genes, GENES, work)
-    return gram_bhh.sum(dim=0), pull_bh.sum(dim=0)
+    pulled_nh, pull_h, of_x_n = (part.sum(dim=0) for part in sums)
+    return gram_bhh.sum(dim=0), pull_h, pulled_nh, of_x_n
 
 
-def _pulled(cells: SparseRows, weight_gh: Tensor, bias_g: Tensor) -> tuple[Tensor, Tensor]:
-    """x W, (n, h), and |x|² - 2 x b, (n,)."""
-    x_ng, n_cells = cells.matrix, cells.shape[0]
-    dot_n, square_n = weight_gh.new_empty((2, n_cells))
-    pulled_nh = rows_times(
-        cells,
-        weight_gh,
-        lambda: sparse_loops.row_dots(
-            0, n_cells, x_ng.indptr, x_ng.indices, x_ng.data, bias_g.numpy(), dot_n.numpy()
-        ),
-        lambda: sparse_loops.row_squares(0, n_cells, x_ng.indptr, x_ng.data, square_n.numpy()),
+def _starts_of_blocks(cells: SparseRows, n_blocks: int) -> NDArray[np.integer]:
+    """Where each block of genes begins in each cell's values."""
+    x_ng = cells.matrix
+    start_bn = np.empty((n_blocks + 1, cells.shape[0]), x_ng.indptr.dtype)
+    given = x_ng.indptr, x_ng.indices, GENES, start_bn
+    team.over(
+        len(x_ng.indptr) - 1, CELLS, lambda first, last: sparse_loops.starts_of_blocks(first, last, *given)
     )
-    return pulled_nh, square_n - 2 * dot_n
+    return start_bn
+
+
+def _arrays(matrix: csr_matrix | csc_matrix) -> tuple[Any, Any, Any]:
+    return matrix.indptr, matrix.indices, matrix.data
 
 
 def _head_slopes(
@@ -88,22 +105,19 @@ def _head_slopes(
 ) -> tuple[Tensor, Tensor]:
     """Slopes of the weighed squares in W and b: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h, and W Σ w h + b Σ w - xᵀ w, each w doubled."""
     weighed_nh = twice_n1 * h_nh
-    weighed_hh, weighed_h, weighed = product(weighed_nh.t(), h_nh.t()), weighed_nh.sum(dim=0), twice_n1.sum()
-    weight_slope_gh, bias_slope_g = torch.empty_like(weight_gh), torch.empty_like(bias_g)
-    pulled_g = torch.empty_like(bias_g)
-    x_gn = cells.by_gene
-    sparse = x_gn.indptr, x_gn.indices, x_gn.data
-    minus, twice_n = (-weighed_nh).numpy(), twice_n1.squeeze(1).contiguous().numpy()
+    weighed_hh = product(weighed_nh.t(), h_nh.t())
+    slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
+    by_gene, head = _arrays(cells.by_gene), (weight_gh.numpy(), bias_g.numpy())
+    twice_n = twice_n1.squeeze(1).contiguous()
+    given = twice_n, weighed_nh, weighed_nh.sum(dim=0), twice_n.sum()
+    weighed, into = tuple(part.numpy() for part in given), tuple(part.numpy() for part in slopes)
 
     def work(first: int, last: int) -> None:
-        some_gh, some_g = weight_gh[first:last], bias_g[first:last]
-        weight_slope_gh[first:last] = product(some_gh, weighed_hh).addr_(some_g, weighed_h)
-        sparse_loops.add_rows_times(first, last, *sparse, minus, weight_slope_gh.numpy())
-        sparse_loops.row_dots(first, last, *sparse, twice_n, pulled_g.numpy())
-        bias_slope_g[first:last] = some_gh @ weighed_h + some_g * weighed - pulled_g[first:last]
+        given_gh = product(weight_gh[first:last], weighed_hh).numpy()
+        sparse_loops.head_slopes(first, last, by_gene, head, weighed, (given_gh, *into))
 
     team.over(len(weight_gh), GENES, work)
-    return weight_slope_gh, bias_slope_g
+    return slopes
 
 
 class _PlainSquaredDistance(Function):
@@ -113,8 +127,7 @@ class _PlainSquaredDistance(Function):
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.bfloat16 = rounded()
         residual_ng = product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
-        x_ng = cells.matrix
-        given = (x_ng.indptr, x_ng.indices, x_ng.data, residual_ng.numpy())
+        given = (*_arrays(cells.matrix), residual_ng.numpy())
         team.over(len(h_nh), CELLS, lambda first, last: sparse_loops.subtract(first, last, *given))
         ctx.save_for_backward(h_nh, weight_gh, residual_ng)
         square_n: Tensor = torch.linalg.vector_norm(residual_ng, dim=1).square()
@@ -125,8 +138,8 @@ class _PlainSquaredDistance(Function):
         twice_n1 = 2 * upstream[0][:, None]
         h_nh, weight_gh, residual_ng = ctx.saved_tensors
         h_slope_nh = twice_n1 * product(residual_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
-        weight_slope_hg = product((twice_n1 * h_nh).t(), residual_ng.t(), bfloat16=ctx.bfloat16)
-        return None, h_slope_nh, weight_slope_hg.t(), residual_ng.t() @ twice_n1[:, 0]
+        weight_slope_gh = product(residual_ng.t(), (twice_n1 * h_nh).t(), bfloat16=ctx.bfloat16)
+        return None, h_slope_nh, weight_slope_gh, residual_ng.t() @ twice_n1[:, 0]
 
 
 def squared_distance(h_nh: Tensor, head: torch.nn.Linear, cells: SparseRows) -> Tensor:
