@@ -20,8 +20,10 @@ from sparcell import loader
 from sparcell.config import LikelihoodConfig
 from sparcell.contracts import Batch, SparseRows
 from sparcell.kernels import count_loops as loops
-from sparcell.kernels import sparse_linear, squared_distance, team
+from sparcell.kernels import counts, float_bits, sparse_linear, squared_distance, team
 from sparcell.kernels.jit import FAST
+from sparcell.kernels.linear import MANY, Linear
+from sparcell.kernels.products import ONEDNN
 from sparcell.kernels.squares import pays
 from sparcell.likelihoods import LIKELIHOODS
 
@@ -39,12 +41,27 @@ def each(function, x):
 
 @njit
 def exp(x):
-    return loops.exp(x)
+    return float_bits.exp(x)
 
 
 @njit
 def log1p(x):
-    return loops.log1p(x)
+    return float_bits.log1p(x)
+
+
+@njit
+def largest(x_ng, out_n):
+    for n in range(len(x_ng)):
+        out_n[n] = loops._largest(x_ng[n])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_logit_is_found(dtype):
+    x_ng = (np.random.default_rng(0).normal(size=(50, 37)) - np.arange(50)[:, None] / 10).astype(dtype)
+    x_ng[0, 5], x_ng[1, :], x_ng[2, 1:] = np.inf, -0.0, -np.inf
+    out_n = np.empty(50, dtype)
+    largest(x_ng, out_n)
+    np.testing.assert_array_equal(out_n, x_ng.max(axis=1))
 
 
 def test_exp_and_log1p_are_right_to_three_units_in_the_last_place():
@@ -261,6 +278,70 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
     np.testing.assert_allclose(curves[0][:4], curves[1][:4], rtol=1e-4)
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-2 if jumps else 1e-4)
     assert np.abs(curves[0] - curves[1]).max() > 0 or kind[1] == "poisson"  # two paths, not one
+
+
+@njit
+def there_and_back(x_g, bits_g, bias_g, scratch_g):
+    float_bits.closed(x_g, bits_g)
+    return float_bits.opened(bits_g, bias_g, scratch_g)
+
+
+def test_rows_in_bfloat16_are_rounded_as_torch_rounds():
+    draw = np.random.default_rng(0)
+    x_g = (draw.normal(size=20_000) * 10.0 ** draw.uniform(-30, 30, 20_000)).astype(np.float32)
+    halfway_g = (x_g.view(np.int32) & -(2**16) | 2**15).view(np.float32)  # as near to one as to the other
+    x_g = np.concatenate([x_g, halfway_g, np.float32([0, -0.0, np.inf, -np.inf])])
+    bits_g = np.empty(len(x_g), np.int16)
+    again_g = there_and_back(x_g, bits_g, np.zeros_like(x_g), np.empty_like(x_g))
+    rounded_g = torch.from_numpy(x_g).bfloat16()
+    np.testing.assert_array_equal(bits_g, rounded_g.view(torch.int16).numpy())
+    np.testing.assert_array_equal(again_g, rounded_g.float().numpy())
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_bfloat16_rounds_the_products_and_nothing_else(n_heads, monkeypatch):
+    """The same to the bit as float32 of logits rounded beforehand; the slopes are rounded afterwards."""
+    draw = generator()
+    x_ng = sparse.csr_matrix(np.random.default_rng(0).poisson(0.4, (N, G)).astype(np.float32))
+    h_nh, log_r_bg = torch.randn(N, H, generator=draw), torch.randn(1, G, generator=draw)
+    heads = [
+        part
+        for _ in range(n_heads)
+        for part in (torch.randn(G, H, generator=draw), torch.randn(G, generator=draw))
+    ]
+    given = counts._Given(SparseRows(x_ng), torch.full((N, 1), 12.0), None, torch.float32)
+    rounded = counts._evaluate(given, True, torch.ones(N), h_nh, log_r_bg, tuple(heads))
+    monkeypatch.setattr(
+        counts, "product", lambda a, b, bias: (a.bfloat16() @ b.bfloat16().t()).float() + bias
+    )
+    expected = counts._evaluate(given, False, torch.ones(N), h_nh, log_r_bg, tuple(heads))
+    assert torch.equal(rounded[0], expected[0])
+    for slope_ng, expected_ng in zip(rounded[1], expected[1], strict=True):
+        assert slope_ng.dtype == torch.bfloat16
+        assert torch.equal(slope_ng, expected_ng.bfloat16())
+    for sum_, expected_sum in zip(rounded[2], expected[2], strict=True):
+        assert torch.equal(sum_, expected_sum)
+
+
+def test_a_large_hidden_layer_is_torch_s():
+    """Values and slopes; in float64, without gradients and where the layer is small it is torch's own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = Linear(320, 210)
+    assert 128 * layer.weight.numel() >= MANY
+    x_ni = torch.randn(128, 320, generator=generator(), requires_grad=True)
+    weight_no = torch.randn(128, 210, generator=generator())
+    found = []
+    for function in (layer, lambda x: torch.nn.functional.linear(x, layer.weight, layer.bias)):
+        out_no = function(x_ni)
+        found.append(
+            (out_no, *torch.autograd.grad((out_no * weight_no).sum(), (x_ni, layer.weight, layer.bias)))
+        )
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    if ONEDNN:
+        assert "Dense" in type(layer(x_ni).grad_fn).__name__
+    assert "Dense" not in type(layer(x_ni[:8]).grad_fn).__name__
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb", "poisson"])

@@ -2,9 +2,7 @@
 
 Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
 All in such a loop has to be of one width, or half of each vector stays empty: sums of float32 are float32, and what numba widens of
-int32 is made int32 again. For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single
-precision), within 3 units in the last place; for float64 they are the C library's. NaN stays NaN. They stand here and not in a file of
-their own, because what is kept on disk is renewed when the file of a loop changes, not when that of a function it calls does.
+int32 is made int32 again.
 Suffixes: n cells, g genes, b batches, k counts; `sum_` is summed over the cells first … last - 1.
 """
 
@@ -14,114 +12,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba import njit
 
+from sparcell.kernels.float_bits import closed, exp, log1p, of_ordered, opened, ordered
 from sparcell.kernels.jit import FAST, compiled
 
-f, int32 = np.float32, np.int32
-
-LOG2E = f(1.4426950408889634)
-ROUND, ROUND_BITS = f(12582912.0), int32(0x4B400000)
-"""1.5 · 2²³: adding it rounds to a whole number, which then stands in the lowest bits."""
-LOWEST = f(-87.0)
-"""Below it exp is taken as exp(-87) = 1.6e-38: smaller numbers have no full precision."""
-ONE_BITS, ROOT_HALF_BITS, MANTISSA = int32(0x3F800000), int32(0x3F3504F3), int32(0x007FFFFF)
-ABOVE_BITS = int32(ONE_BITS - ROOT_HALF_BITS)
-LN2_HIGH, LN2_LOW = f(0.693359375), f(-2.12194440e-4)
 ENOUGH = 8.0
 """From here on Stirling's series is used; its error is below 1e-11."""
 MOST_FACTORS = 16.0
 LOG_FACTORIALS = np.array([math.lgamma(x + 1) for x in range(256)])
-
-
-def _bits_of(context: Any, x: Any) -> Any:
-    """Give the bits of a float32 as an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.bitcast(given[0], context.get_value_type(types.int32))
-
-    return types.int32(types.float32), generate
-
-
-def _float_of(context: Any, x: Any) -> Any:
-    """Give the float32 that has these bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return builder.bitcast(given[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
-
-
-_bits: Any = intrinsic(_bits_of)
-_float: Any = intrinsic(_float_of)
-
-
-@njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def _exp32(x: Any) -> Any:
-    x = LOWEST if x < LOWEST else x
-    rounded = x * LOG2E + ROUND
-    power = int32(_bits(rounded) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
-    whole = f(power)
-    y = x - whole * LN2_HIGH - whole * LN2_LOW
-    p = f(1.9875691500e-4)
-    p = p * y + f(1.3981999507e-3)
-    p = p * y + f(8.3334519073e-3)
-    p = p * y + f(4.1665795894e-2)
-    p = p * y + f(1.6666665459e-1)
-    p = p * y + f(5.0000001201e-1)
-    p = p * y * y + y + f(1)
-    return p * _float(int32(int32(power << int32(23)) + ONE_BITS))
-
-
-@njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def _log1p32(x: Any) -> Any:
-    above = int32(_bits(f(1) + x) + ABOVE_BITS)
-    exponent = int32(int32(above >> int32(23)) - int32(127))
-    reduced = _float(int32(int32(above & MANTISSA) + ROOT_HALF_BITS)) - f(1)
-    # near 0 the sum 1 + x would have lost the digits of x; NaN has bits like any other
-    y = x if exponent == 0 or x != x else reduced
-    p = f(7.0376836292e-2)
-    p = p * y - f(1.1514610310e-1)
-    p = p * y + f(1.1676998740e-1)
-    p = p * y - f(1.2420140846e-1)
-    p = p * y + f(1.4249322787e-1)
-    p = p * y - f(1.6668057665e-1)
-    p = p * y + f(2.0000714765e-1)
-    p = p * y - f(2.4999993993e-1)
-    p = p * y + f(3.3333331174e-1)
-    square, k = y * y, f(exponent)
-    return (y + (y * square * p - f(0.5) * square + k * LN2_LOW)) + k * LN2_HIGH
-
-
-def exp(x: Any) -> Any:
-    """e to the x, for x up to 0."""
-    raise NotImplementedError  # pragma: no cover
-
-
-def log1p(x: Any) -> Any:
-    """log(1 + x) for x above -1."""
-    raise NotImplementedError  # pragma: no cover
-
-
-@overload(exp)
-def _exp(x: Any) -> Any:
-    chosen = _exp32 if x == types.float32 else math.exp
-
-    def exp(x: Any) -> Any:
-        return chosen(x)
-
-    return exp
-
-
-@overload(log1p)
-def _log1p(x: Any) -> Any:
-    chosen = _log1p32 if x == types.float32 else math.log1p
-
-    def log1p(x: Any) -> Any:
-        return chosen(x)
-
-    return log1p
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False)
@@ -192,10 +91,19 @@ def table_ways(log_r_g: Any, r_g: Any, ways_kg: Any, slope_kg: Any) -> None:
                 ways_g[g] = fewer_g[g] + log1p(r_g[g] + above - one) - constant
 
 
+@compiled()
+def _largest(logit_g: Any) -> Any:
+    """Give the largest logit; where one is no number, any value, and the sum of the exponentials is none either."""
+    most = ordered(logit_g[0])
+    for g in range(logit_g.shape[0]):
+        most = max(most, ordered(logit_g[g]))
+    return of_ordered(most)
+
+
 @compiled(fastmath=FAST)
-def _shares(logit_g: Any, largest: Any) -> Any:
+def _shares(logit_g: Any) -> Any:
     """Replace logits by their exponentials over that of the largest, and return their sum."""
-    total = logit_g.dtype.type(0)
+    largest, total = _largest(logit_g), logit_g.dtype.type(0)
     for g in range(logit_g.shape[0]):
         e = exp(logit_g[g] - largest)
         logit_g[g] = e
@@ -228,37 +136,51 @@ def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_
 
 
 @compiled(fastmath=FAST)
-def negative_binomial(
-    span: Any, logit_ng: Any, largest_n: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any
-) -> None:
-    """-log p of each cell; the logits are overwritten by its slope in them, times the cell's weight."""
+def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: Any, sum_log_r_g: Any) -> Any:
+    """Take the counts' part of the slopes in, and return Σ log `ways` and the sum of that part."""
+    column, value = counts
+    r_g, ways_kg, slope_kg = dispersion
+    n_tabled, log_ways, slopes = ways_kg.shape[0], 0.0, 0.0
+    for i in range(column.shape[0]):
+        g, x = column[i], value[i]
+        k = int(x)
+        if k < n_tabled and k == x:
+            one_log_ways, slope = ways_kg[k, g], slope_kg[k, g]
+        else:
+            one_log_ways, slope = ways(float(x), float(r_g[g]))
+        log_ways += one_log_ways
+        slope_g[g] -= of_x[i]
+        slopes -= of_x[i]
+        sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
+    return log_ways, slopes
+
+
+@compiled(fastmath=FAST)
+def negative_binomial(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
+    """-log p of each cell; the logits are overwritten by its slope in them, times the cell's weight.
+
+    The head is its logits and its bias: of logits in bfloat16, given as their bits, the latter is to be added yet.
+    """
     first, last = span
+    logit_ng, bias_g = heads[0]
     r_bg, ways_bkg, slope_bkg = dispersion
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_log_r_bg = sums
-    zero, one, n_genes = logit_ng.dtype.type(0), logit_ng.dtype.type(1), logit_ng.shape[1]
-    slope_g, of_x = np.empty(n_genes, logit_ng.dtype), np.empty(n_genes, logit_ng.dtype)
+    kind, n_genes = r_bg.dtype, logit_ng.shape[1]
+    zero, one = kind.type(0), kind.type(1)
+    scratch = np.empty((3, n_genes), kind)
+    slope_g, of_x = scratch[0], scratch[1]
     for n in range(first, last):
-        b, share_g, weight = group_n[n], logit_ng[n], weight_n[n]
-        r_g, ways_kg, slope_kg, sum_log_r_g = r_bg[b], ways_bkg[b], slope_bkg[b], sum_log_r_bg[b]
-        n_tabled = ways_kg.shape[0]
-        total = _shares(share_g, largest_n[n])
+        b, weight = group_n[n], weight_n[n]
+        share_g = opened(logit_ng[n], bias_g, scratch[2])
+        r_g, sum_log_r_g = r_bg[b], sum_log_r_bg[b]
+        total = _shares(share_g)
         scale = size_n[n] / total
         slope_g[:] = 0
-        slopes = 0.0
         counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
         counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
-        for i in range(counts[0].shape[0]):
-            g, x = counts[0][i], counts[1][i]
-            k = int(x)
-            if k < n_tabled and k == x:
-                log_ways, slope = ways_kg[k, g], slope_kg[k, g]
-            else:
-                log_ways, slope = ways(float(x), float(r_g[g]))
-            counted -= log_ways
-            slope_g[g] -= of_x[i]
-            slopes -= of_x[i]
-            sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
+        tables = r_g, ways_bkg[b], slope_bkg[b]
+        log_ways, slopes = _at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
         loss, sloped = zero, zero
         for g in range(n_genes):
             r = r_g[g]
@@ -270,8 +192,9 @@ def negative_binomial(
             slope_g[g] += m * q
             sloped += m * q
             sum_log_r_g[g] += weight * r * (lp - t * q)
-        nll_n[n] = loss + counted
-        _through_softmax(share_g, slope_g, logit_ng.dtype.type((sloped + slopes) / total), weight, sum_bias_g)
+        nll_n[n] = loss + (counted - log_ways)
+        _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
+        closed(share_g, logit_ng[n])
 
 
 @compiled(fastmath=FAST)
@@ -337,27 +260,27 @@ def _dispersion(
 
 
 @compiled(fastmath=FAST)
-def zero_inflated(
-    span: Any, logits: Any, largest_n: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any
-) -> None:
+def zero_inflated(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
     """The same with zeros dropped in: logits of both heads are overwritten by the slopes in them.
 
     With s = log P(0) = -r log(1 + m/r) of the negative binomial and u the logit of a drop, a zero has probability
     sigmoid(u) + sigmoid(-u) e^s, and came from the negative binomial with probability sigmoid(s - u).
     """
     first, last = span
-    logit_ng, drop_ng = logits
+    (logit_ng, bias_g), (drop_ng, drop_bias_g) = heads
     r_bg, ways_bkg, slope_bkg = dispersion
     start, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_drop_g, sum_log_r_bg = sums
-    one, n_genes = logit_ng.dtype.type(1), logit_ng.shape[1]
-    scratch = np.empty((4, n_genes), logit_ng.dtype)
+    kind, n_genes = r_bg.dtype, logit_ng.shape[1]
+    one = kind.type(1)
+    scratch = np.empty((6, n_genes), kind)
     slope_g, of_x, kept_g, rise_g = scratch[0], scratch[1], scratch[2], scratch[3]
     for n in range(first, last):
-        b, share_g, drop_g, weight = group_n[n], logit_ng[n], drop_ng[n], weight_n[n]
-        r_g, ways_kg, slope_kg, sum_log_r_g = r_bg[b], ways_bkg[b], slope_bkg[b], sum_log_r_bg[b]
-        n_tabled = ways_kg.shape[0]
-        total = _shares(share_g, largest_n[n])
+        b, weight = group_n[n], weight_n[n]
+        share_g = opened(logit_ng[n], bias_g, scratch[4])
+        drop_g = opened(drop_ng[n], drop_bias_g, scratch[5])
+        r_g, sum_log_r_g = r_bg[b], sum_log_r_bg[b]
+        total = _shares(share_g)
         scale = size_n[n] / total
         slope_g[:] = 0
         counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
@@ -365,18 +288,9 @@ def zero_inflated(
         _log_rises(share_g, r_g, scale, rise_g)
         counted += _either_way(counts[0], rise_g, r_g, drop_g)
         loss = _zeros(rise_g, r_g, drop_g, kept_g)
-        slopes = 0.0
-        for i in range(counts[0].shape[0]):  # a count above 0 was not dropped
-            g, x = counts[0][i], counts[1][i]
-            k = int(x)
-            if k < n_tabled and k == x:
-                log_ways, slope = ways_kg[k, g], slope_kg[k, g]
-            else:
-                log_ways, slope = ways(float(x), float(r_g[g]))
-            counted -= log_ways
-            slope_g[g] -= of_x[i]
-            slopes -= of_x[i]
-            sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
+        tables = r_g, ways_bkg[b], slope_bkg[b]
+        log_ways, slopes = _at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
+        for g in counts[0]:  # a count above 0 was not dropped
             drop_g[g] += one - kept_g[g]
             kept_g[g] = one
         sloped = _slopes(share_g, r_g, kept_g, scale, slope_g)
@@ -385,5 +299,7 @@ def zero_inflated(
             v = weight * drop_g[g]
             drop_g[g] = v
             sum_drop_g[g] += v
-        nll_n[n] = loss + counted
-        _through_softmax(share_g, slope_g, logit_ng.dtype.type((sloped + slopes) / total), weight, sum_bias_g)
+        nll_n[n] = loss + (counted - log_ways)
+        _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
+        closed(share_g, logit_ng[n])
+        closed(drop_g, drop_ng[n])

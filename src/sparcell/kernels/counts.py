@@ -14,7 +14,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import count_loops, team
-from sparcell.kernels.products import product, rounded
+from sparcell.kernels.products import product, rounded, rounded_product
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -76,27 +76,25 @@ def _evaluate(
     given: _Given, bfloat16: bool, weight_n: Tensor, h_nh: Tensor, log_r_bg: Tensor, heads: tuple[Tensor, ...]
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """-log p of each cell, the weighed slopes in the logits of each head, and their sums: each bias, log r."""
+    biases = heads[1::2]
     logits = [
-        product(h_nh, weight_gh, bias_g, bfloat16=bfloat16)
-        for weight_gh, bias_g in zip(heads[::2], heads[1::2], strict=True)
+        rounded_product(h_nh, weight_gh) if bfloat16 else product(h_nh, weight_gh, bias_g)
+        for weight_gh, bias_g in zip(heads[::2], biases, strict=True)
     ]
-    largest_n = logits[0].amax(dim=1).numpy()
     nll_n = torch.empty(given.n_cells, dtype=h_nh.dtype)
     dispersion = tabled(log_r_bg.detach())
     n_blocks = -(-given.n_cells // CELLS)
-    sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*heads[1::2], log_r_bg)]
-    cells, arrays, whole = (
-        given.weighed(weight_n),
-        tuple(logit_ng.numpy() for logit_ng in logits),
-        nll_n.numpy(),
+    sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*biases, log_r_bg)]
+    cells, whole = given.weighed(weight_n), nll_n.numpy()
+    arrays = tuple(
+        ((logit_ng.view(torch.int16) if bfloat16 else logit_ng).numpy(), bias_g.detach().numpy())
+        for logit_ng, bias_g in zip(logits, biases, strict=True)
     )
+    loop = count_loops.negative_binomial if len(arrays) == 1 else count_loops.zero_inflated
 
     def work(first: int, last: int) -> None:
         own = tuple(part[first // CELLS].numpy() for part in sums)
-        if len(arrays) == 1:
-            count_loops.negative_binomial((first, last), arrays[0], largest_n, dispersion, cells, whole, own)
-        else:
-            count_loops.zero_inflated((first, last), arrays, largest_n, dispersion, cells, whole, own)
+        loop((first, last), arrays, dispersion, cells, whole, own)
 
     team.over(given.n_cells, CELLS, work)
     return nll_n, logits, [part.sum(dim=0) for part in sums]

@@ -37,8 +37,13 @@ def fast(x: Tensor) -> bool:
 def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat16: bool = False) -> Tensor:
     """a bᵀ + bias, (n, m), without gradients. Either factor may be a transposed view."""
     if bfloat16:
-        product_nm = torch.mm(a_nk.bfloat16(), b_mk.bfloat16().t()).float()
+        product_nm = rounded_product(a_nk, b_mk).float()
         return product_nm if bias_m is None else product_nm.add_(bias_m)
     if ONEDNN and a_nk.dtype == torch.float32 and a_nk.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(a_nk, b_mk, bias_m, "none", [], "")  # type: ignore[no-any-return]
     return linear(a_nk, b_mk, bias_m)
+
+
+def rounded_product(a_nk: Tensor, b_mk: Tensor) -> Tensor:
+    """a bᵀ in bfloat16 of factors rounded to it; the sums are float32."""
+    return torch.mm(a_nk.bfloat16(), b_mk.bfloat16().t())
