@@ -6,8 +6,16 @@ with. Where its own rules do not hold (dense cells on the CPU, a GPU without Tri
 
 from __future__ import annotations
 
-from sparcell.kernels.counts import negative_binomial
+from sparcell.kernels.counts import negative_binomial, poisson
 from sparcell.kernels.linear import Linear, by_input, log_scaled, sparse_linear
 from sparcell.kernels.squares import squared_distance
 
-__all__ = ["Linear", "by_input", "log_scaled", "negative_binomial", "sparse_linear", "squared_distance"]
+__all__ = [
+    "Linear",
+    "by_input",
+    "log_scaled",
+    "negative_binomial",
+    "poisson",
+    "sparse_linear",
+    "squared_distance",
+]

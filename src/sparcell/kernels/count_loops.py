@@ -1,4 +1,4 @@
-"""Negative binomials, plain and zero-inflated, compiled: one cell after another, all of its genes.
+"""Poisson and negative binomials, plain and zero-inflated, compiled: one cell after another, all of its genes.
 
 Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
 All in such a loop has to be of one width, or half of each vector stays empty: sums of float32 are float32, and what numba widens of
@@ -121,6 +121,39 @@ def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any,
 
 
 @compiled(fastmath=FAST)
+def poisson(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
+    """-log p of each cell; the logits are overwritten by its slope in them, share · Σ x - x, times the cell's weight.
+
+    The head is its logits and its bias: of logits in bfloat16, given as their bits, the latter is to be added yet. There is no dispersion.
+    """
+    first, last = span
+    logit_ng, bias_g = heads[0]
+    start, column, value, size_n, _, weight_n = cells
+    sum_bias_g = sums[0]
+    kind = bias_g.dtype
+    scratch = np.empty(logit_ng.shape[1], kind)
+    for n in range(first, last):
+        share_g, weight = opened(logit_ng[n], bias_g, scratch), weight_n[n]
+        largest, loss, counted = float(_largest(share_g)), float(size_n[n]), 0.0
+        for i in range(start[n], start[n + 1]):
+            x = float(value[i])
+            loss += log_factorial(x) - x * (float(share_g[column[i]]) - largest)
+            counted += x
+        total = float(_shares(share_g))
+        nll_n[n] = loss + counted * (math.log(total) - math.log(float(size_n[n])))
+        scale = kind.type(float(weight) * counted / total)
+        for g in range(share_g.shape[0]):
+            v = scale * share_g[g]
+            share_g[g] = v
+            sum_bias_g[g] += v
+        for i in range(start[n], start[n + 1]):
+            of_x = weight * value[i]
+            share_g[column[i]] -= of_x
+            sum_bias_g[column[i]] -= of_x
+        closed(share_g, logit_ng[n])
+
+
+@compiled(fastmath=FAST)
 def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x: Any) -> Any:
     """Σ x log(1 + r/m) over a cell's counts above 0; `of_x` becomes x r / (r + m), the count's part of the slope in log m."""
     one, n_counts = share_g.dtype.type(1), column.shape[0]
@@ -157,10 +190,7 @@ def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: An
 
 @compiled(fastmath=FAST)
 def negative_binomial(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
-    """-log p of each cell; the logits are overwritten by its slope in them, times the cell's weight.
-
-    The head is its logits and its bias: of logits in bfloat16, given as their bits, the latter is to be added yet.
-    """
+    """The same: r (m - x) / (r + m) is the slope in the logarithm of the mean m."""
     first, last = span
     logit_ng, bias_g = heads[0]
     r_bg, ways_bkg, slope_bkg = dispersion

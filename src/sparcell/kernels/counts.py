@@ -46,7 +46,10 @@ class _Given:
 
 
 class _Nll(Function):
-    """-log p(x|z) of each cell from the decoder's last hidden layer, one or two heads and the logarithms of the dispersions."""
+    """-log p(x|z) of each cell from the decoder's last hidden layer, one or two heads and the logarithms of the dispersions.
+
+    Without a row of the latter it is a Poisson's.
+    """
 
     @staticmethod
     def forward(ctx: Any, given: _Given, h_nh: Tensor, log_r_bg: Tensor, *heads: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def _evaluate(
         for weight_gh, bias_g in zip(heads[::2], biases, strict=True)
     ]
     nll_n = torch.empty(given.n_cells, dtype=h_nh.dtype)
-    dispersion = tabled(log_r_bg.detach())
+    dispersion = tabled(log_r_bg.detach()) if len(log_r_bg) else ()
     n_blocks = -(-given.n_cells // CELLS)
     sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*biases, log_r_bg)]
     cells, whole = given.weighed(weight_n), nll_n.numpy()
@@ -90,7 +93,9 @@ def _evaluate(
         ((logit_ng.view(torch.int16) if bfloat16 else logit_ng).numpy(), bias_g.detach().numpy())
         for logit_ng, bias_g in zip(logits, biases, strict=True)
     )
-    loop = count_loops.negative_binomial if len(arrays) == 1 else count_loops.zero_inflated
+    loop = count_loops.poisson
+    if dispersion:
+        loop = count_loops.negative_binomial if len(arrays) == 1 else count_loops.zero_inflated
 
     def work(first: int, last: int) -> None:
         own = tuple(part[first // CELLS].numpy() for part in sums)
@@ -124,6 +129,15 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     except ImportError:
         return None
     return count_gpu if count_gpu.trusted(device) else None
+
+
+def poisson(h_nh: Tensor, head: torch.nn.Linear, batch: Batch) -> Tensor | None:
+    """-log Poisson(x; size · softmax(W h + b)) of each cell in nats, (n,); None where no kernel is for such cells."""
+    if batch.sparse is None:
+        return None
+    given = _Given(batch.sparse, batch.size_n1, None, h_nh.dtype)
+    none = h_nh.new_empty((0, given.n_genes))
+    return _Nll.apply(given, h_nh, none, head.weight, head.bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def negative_binomial(

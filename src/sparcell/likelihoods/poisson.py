@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from sparcell import kernels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,10 +48,13 @@ class Poisson(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = nn.Linear(n_hidden, n_genes)
+        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): the expected counts add up to the size, so no exponential is needed."""
+        fused_n = kernels.poisson(h_nh, self.head, batch)
+        if fused_n is not None:
+            return fused_n
         log_mean_ng = self.distribution(h_nh, batch).log_mean
         expected_n = batch.size_n1.squeeze(1)
         return expected_n + (torch.lgamma(batch.x_ng + 1) - batch.x_ng * log_mean_ng).sum(dim=1)
