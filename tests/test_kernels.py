@@ -5,6 +5,9 @@ Suffixes: n cells, g genes, h hidden units, b batches.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -291,6 +294,19 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
 def there_and_back(x_g, bits_g, bias_g, scratch_g):
     float_bits.closed(x_g, bits_g)
     return float_bits.opened(bits_g, bias_g, scratch_g)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+)
+def test_threads_do_not_wait_awake_for_long_unless_the_user_says_so(given, expected):
+    ask = "import os, sparcell; print(os.environ.get('GOMP_SPINCOUNT'))"
+    others = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    told = subprocess.run(
+        [sys.executable, "-c", ask], env=others | given, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == expected
 
 
 def test_rows_in_bfloat16_are_rounded_as_torch_rounds():

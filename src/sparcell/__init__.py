@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
 
 __version__ = "0.1.0"
+
+# Threads of torch (GNU OpenMP) wait awake for their next piece of work, by default so long that two jobs on the same cores slow each
+# other down thirty times. This is read when torch is first imported; the time alone and the results are the same (docs/speed.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __all__ = [
     "Autoencoder",
