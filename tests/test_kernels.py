@@ -23,7 +23,7 @@ from sparcell import loader
 from sparcell.config import LikelihoodConfig
 from sparcell.contracts import Batch, SparseRows
 from sparcell.kernels import count_loops as loops
-from sparcell.kernels import counts, float_bits, sparse_linear, squared_distance, team
+from sparcell.kernels import counts, float_bits, sparse_linear, squared_distance, squares, team
 from sparcell.kernels.jit import FAST
 from sparcell.kernels.linear import MANY, Linear
 from sparcell.kernels.products import ONEDNN
@@ -176,8 +176,13 @@ class Nll(torch.nn.Module):
         return self.likelihood.nll(h_nh, batch)
 
 
-@pytest.mark.parametrize("n_hidden", [4, 100])
-def test_squared_distance_either_way_is_the_plain_one(n_hidden):
+@pytest.mark.parametrize(
+    ("n_hidden", "genes", "sums"), [(4, 1024, 2**23), (4, 7, 2**23), (4, 7, 400), (100, 7, 2**23)]
+)
+def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, monkeypatch):
+    """In one block of genes and in several, as many as their sums may take."""
+    monkeypatch.setattr(squares, "GENES", genes)
+    monkeypatch.setattr(squares, "MOST_SUMS", sums)
     assert pays(N, 4)
     assert not pays(N, 100)
     x_ng = drawn()

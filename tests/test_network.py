@@ -278,8 +278,9 @@ def test_a_norm_gives_every_hidden_layer_mean_0_and_variance_1_before_its_relu()
     network = counted(norm="layer", encoder=(50, 40), decoder=(30,)).network(5)
     norms = [module for module in network.modules() if isinstance(module, nn.LayerNorm)]
     assert [norm.normalized_shape[0] for norm in norms] == [50, 40, 30]
-    order = [type(part) for layer in network.encoder.layers for part in layer]
-    assert order == [nn.Linear, nn.LayerNorm, nn.ReLU] * 2  # no layer is linear
+    parts = [part for layer in network.encoder.layers for part in layer]
+    kinds = [nn.Linear, nn.LayerNorm, nn.ReLU] * 2  # no layer is linear
+    assert all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True))
     hidden = network.encoder.layers[0][:2](torch.randn(9, 5, generator=generator()))
     torch.testing.assert_close(hidden.mean(dim=1), torch.zeros(9), rtol=0, atol=1e-5)
     torch.testing.assert_close(hidden.var(dim=1, unbiased=False), torch.ones(9), rtol=1e-3, atol=1e-3)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sparcell.covariates import Known
     from sparcell.schema import Schema
 
+FORMAT = 2
+"""Of the tensors that are noted; raise it whenever they change their order or their names."""
 EVERY = 30.0
 """Seconds between two notes."""
 
@@ -85,7 +87,12 @@ class Notes:
 
 def fingerprint(settings: TrainConfig, schema: Schema, rows: Rows, known: Known) -> str:
     """Digest of all that the course of a training depends on."""
-    told = {"model": type(settings).__name__, "settings": asdict(settings), "schema": asdict(schema)}
+    told = {
+        "format": FORMAT,
+        "model": type(settings).__name__,
+        "settings": asdict(settings),
+        "schema": asdict(schema),
+    }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for start in range(0, len(rows), 4096):
         block = rows.rows(np.arange(start, min(start + 4096, len(rows))))

@@ -52,24 +52,27 @@ def starts_of_blocks(first: Any, last: Any, start: Any, column: Any, block: Any,
 @compiled(fastmath=FAST)
 def add_pulls(first: Any, last: Any, by_gene: Any, head: Any, sums: Any) -> None:
     """Add, over genes, what the expanded square needs besides products with W: Wᵀb and |x|² - 2 x·b."""
-    start, cell, value = by_gene
+    start, stop, cell, value = by_gene
     weight_gh, bias_g = head
     pull_h, of_x_n = sums
     for g in range(first, last):
         row, b = weight_gh[g], bias_g[g]
         for h in range(row.shape[0]):
             pull_h[h] += b * row[h]
-        for i in range(start[g], start[g + 1]):
+        for i in range(start[g], stop[g]):
             x = value[i]
             of_x_n[cell[i]] += x * (x - b - b)
 
 
 @compiled(fastmath=FAST)
 def head_slopes(first: Any, last: Any, by_gene: Any, head: Any, weighed: Any, slopes: Any) -> None:
-    """Slopes of the weighed squares in W, given W Σ w hhᵀ of these genes: plus b Σ w hᵀ - xᵀ w h; and the slopes in b."""
-    start, cell, value = by_gene
+    """Slopes of the weighed squares in W, given W Σ w hhᵀ of these genes: plus b Σ w hᵀ - xᵀ w h; and the slopes in b.
+
+    Of w it takes each, -w h of each cell, Σ w h and Σ w.
+    """
+    start, stop, cell, value = by_gene
     weight_gh, bias_g = head
-    weight_n, weighed_nh, sum_h, total = weighed
+    weight_n, minus_nh, sum_h, total = weighed
     given_gh, slope_gh, slope_g = slopes
     for g in range(first, last):
         row, given_h, slope_h, b = weight_gh[g], given_gh[g - first], slope_gh[g], bias_g[g]
@@ -77,31 +80,16 @@ def head_slopes(first: Any, last: Any, by_gene: Any, head: Any, weighed: Any, sl
         for h in range(row.shape[0]):
             dot += row[h] * sum_h[h]
             slope_h[h] = given_h[h] + b * sum_h[h]
-        i, stop = start[g], start[g + 1]
-        while i + 3 < stop:
-            one, two, three, four = (
-                weighed_nh[cell[i]],
-                weighed_nh[cell[i + 1]],
-                weighed_nh[cell[i + 2]],
-                weighed_nh[cell[i + 3]],
-            )
-            p, q, r, s = value[i], value[i + 1], value[i + 2], value[i + 3]
-            for h in range(row.shape[0]):
-                slope_h[h] -= p * one[h] + q * two[h] + r * three[h] + s * four[h]
-            i += 4
-        while i < stop:
-            one, p = weighed_nh[cell[i]], value[i]
-            for h in range(row.shape[0]):
-                slope_h[h] -= p * one[h]
-            i += 1
-        for i in range(start[g], stop):
+        add_rows_times(g, g + 1, by_gene, minus_nh, slope_gh)
+        for i in range(start[g], stop[g]):
             dot -= value[i] * weight_n[cell[i]]
         slope_g[g] = dot
 
 
 @compiled(fastmath=FAST)
-def subtract(first: Any, last: Any, start: Any, column: Any, value: Any, out_ng: Any) -> None:
+def subtract(first: Any, last: Any, sparse: Any, out_ng: Any) -> None:
     """Take sparse rows off a dense matrix."""
+    start, stop, column, value = sparse
     for n in range(first, last):
-        for i in range(start[n], start[n + 1]):
+        for i in range(start[n], stop[n]):
             out_ng[n, column[i]] -= value[i]

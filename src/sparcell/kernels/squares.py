@@ -14,12 +14,11 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS
+from sparcell.kernels.linear import CELLS, arrays
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy.sparse import csc_matrix, csr_matrix
     from torch import Tensor
 
     from sparcell.contracts import SparseRows
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 GENES = 1024
 """Genes of a block: their weights fit the cache of a core."""
+MOST_SUMS = 2**23
+"""Numbers that all blocks together may add up; with very many cells blocks are larger."""
 
 
 def pays(n_cells: int, n_hidden: int) -> bool:
@@ -64,40 +65,37 @@ def _without_code(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """WᵀW, Wᵀb, x W (n, h) and |x|² - 2 x·b (n,): all that can be had before h, in one pass over W."""
     (n_genes, n_hidden), n_cells = weight_gh.shape, cells.shape[0]
-    n_blocks = -(-n_genes // GENES)
+    genes = max(GENES, -(-n_genes * n_cells * n_hidden // MOST_SUMS))
+    n_blocks = -(-n_genes // genes)
     gram_bhh = weight_gh.new_empty((n_blocks, n_hidden, n_hidden))
     sums = [
         weight_gh.new_zeros((n_blocks, *shape)) for shape in ((n_cells, n_hidden), (n_hidden,), (n_cells,))
     ]
-    by_gene, weight, bias = _arrays(cells.by_gene), weight_gh.numpy(), bias_g.numpy()
-    start_bn = _starts_of_blocks(cells, n_blocks)
+    by_gene, weight, bias = arrays(cells.by_gene), weight_gh.numpy(), bias_g.numpy()
+    start_bn = _starts_of_blocks(cells, genes, n_blocks)
 
     def work(first: int, last: int) -> None:
-        part_hg, b = weight_gh[first:last].t(), first // GENES
+        part_hg, b = weight_gh[first:last].t(), first // genes
         gram_bhh[b] = product(part_hg, part_hg)
         pulled_nh, *own = (part[b].numpy() for part in sums)
         of_block = start_bn[b], start_bn[b + 1], cells.matrix.indices, cells.matrix.data
         sparse_loops.add_rows_times(0, n_cells, of_block, weight, pulled_nh)
         sparse_loops.add_pulls(first, last, by_gene, (weight, bias), tuple(own))
 
-    team.over(n_genes, GENES, work)
+    team.over(n_genes, genes, work)
     pulled_nh, pull_h, of_x_n = (part.sum(dim=0) for part in sums)
     return gram_bhh.sum(dim=0), pull_h, pulled_nh, of_x_n
 
 
-def _starts_of_blocks(cells: SparseRows, n_blocks: int) -> NDArray[np.integer]:
+def _starts_of_blocks(cells: SparseRows, genes: int, n_blocks: int) -> NDArray[np.integer]:
     """Where each block of genes begins in each cell's values."""
     x_ng = cells.matrix
     start_bn = np.empty((n_blocks + 1, cells.shape[0]), x_ng.indptr.dtype)
-    given = x_ng.indptr, x_ng.indices, GENES, start_bn
+    given = x_ng.indptr, x_ng.indices, genes, start_bn
     team.over(
         len(x_ng.indptr) - 1, CELLS, lambda first, last: sparse_loops.starts_of_blocks(first, last, *given)
     )
     return start_bn
-
-
-def _arrays(matrix: csr_matrix | csc_matrix) -> tuple[Any, Any, Any]:
-    return matrix.indptr, matrix.indices, matrix.data
 
 
 def _head_slopes(
@@ -107,9 +105,9 @@ def _head_slopes(
     weighed_nh = twice_n1 * h_nh
     weighed_hh = product(weighed_nh.t(), h_nh.t())
     slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
-    by_gene, head = _arrays(cells.by_gene), (weight_gh.numpy(), bias_g.numpy())
+    by_gene, head = arrays(cells.by_gene), (weight_gh.numpy(), bias_g.numpy())
     twice_n = twice_n1.squeeze(1).contiguous()
-    given = twice_n, weighed_nh, weighed_nh.sum(dim=0), twice_n.sum()
+    given = twice_n, -weighed_nh, weighed_nh.sum(dim=0), twice_n.sum()
     weighed, into = tuple(part.numpy() for part in given), tuple(part.numpy() for part in slopes)
 
     def work(first: int, last: int) -> None:
@@ -127,7 +125,7 @@ class _PlainSquaredDistance(Function):
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.bfloat16 = rounded()
         residual_ng = product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
-        given = (*_arrays(cells.matrix), residual_ng.numpy())
+        given = arrays(cells.matrix), residual_ng.numpy()
         team.over(len(h_nh), CELLS, lambda first, last: sparse_loops.subtract(first, last, *given))
         ctx.save_for_backward(h_nh, weight_gh, residual_ng)
         square_n: Tensor = torch.linalg.vector_norm(residual_ng, dim=1).square()
