@@ -511,6 +511,15 @@ def test_results_of_other_data_are_not_replaced(data, tmp_path, here):
         run(data, tmp_path / "b", replace(BASELINES, n_top_genes=50), resume=True)
 
 
+def test_the_folder_of_a_study_is_not_taken_up(data, tmp_path, here):
+    (tmp_path / "s" / "runs").mkdir(parents=True)
+    for name in ("runs/pca-6-seed0.npz", "study.h5ad"):
+        (tmp_path / "s" / name).write_bytes(b"of a study")
+    with pytest.raises(InputError, match="s is not empty"):
+        run(data, tmp_path / "s", replace(BASELINES, baselines=("pca",)), resume=True)
+    assert not here
+
+
 def test_a_run_that_fails_is_told_and_the_others_go_on(data, tmp_path, here, monkeypatch):
     def fail(job):
         raise TrainingError("the loss was not finite")

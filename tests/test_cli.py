@@ -11,7 +11,7 @@ import pytest
 
 import small
 from shell import sparcell
-from sparcell import cli
+from sparcell import cli, commands
 from sparcell.command_config import StudyConfig
 from sparcell.commands import StudyModelOptions, StudyOptions
 from sparcell.config import settings_of
@@ -44,6 +44,11 @@ def test_help_of_a_command_names_every_setting_of_every_model(command):
         for setting in settings_of(model):
             if command == "fit" or setting.name != "seed":
                 assert f"--{setting.name.replace('_', '-')}" in shown
+
+
+def test_what_was_typed_is_recorded_so_that_it_can_be_typed_again(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/sparcell", "study", "my counts.h5ad", "--seeds", "2"])
+    assert commands.typed() == "sparcell study 'my counts.h5ad' --seeds 2"
 
 
 def test_options_are_the_settings_themselves():

@@ -101,6 +101,19 @@ def test_a_study_of_other_data_is_not_resumed_and_stays_as_it_is(data, tmp_path)
     assert before == {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
 
 
+def test_the_folder_of_a_benchmark_is_not_taken_up_by_a_study(data, tmp_path):
+    folder = tmp_path / "b"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "runs" / "pca-seed0.npz").write_bytes(b"a run")
+    (folder / "benchmark.h5ad").write_bytes(b"cells")
+    with pytest.raises(InputError, match="b is not empty"):
+        study_module.run(data, folder, CONFIG, changes=CHANGES, resume=True)
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        "benchmark.h5ad",
+        "pca-seed0.npz",
+    ]
+
+
 def test_a_study_that_is_refused_leaves_no_folder(data, tmp_path):
     with pytest.raises(InputError, match="no column"):
         study_module.run(data, tmp_path / "s", StudyConfig(labels_key="cell_typ"))

@@ -5,7 +5,6 @@ Suffixes: n cells.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcell import files, integration, outcome, presets, split
+from sparcell import files, integration, outcome, presets, runs, split
 from sparcell.command_config import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError, did_you_mean
 from sparcell.models import MODELS
@@ -42,7 +41,7 @@ READABLE = presets.PRESETS["programs"]
 """The settings with `disentangle`: those for codes that can be read (docs/beta_vsc.md); suffix and title keep these rows apart."""
 
 OURS = ("sparcell", "torch", "numpy")
-OUR_FORMAT = 3
+OUR_FORMAT = 4
 """Of stored runs of our models; raise it whenever the same settings begin to give other results."""
 
 
@@ -154,11 +153,11 @@ def run(
         Where not a single run came to its end.
     """
     started, config = time.perf_counter(), config or BenchmarkConfig()
-    folder = check_folder(Path(out), resume)
+    folder = runs.check_folder(Path(out), resume, foreign="study.h5ad")
     fit, skipped = ready(list(contenders(config, changes or {})), batches=config.batch_key is not None)
     ground = split.prepare(data, config)
     check_fits(fit, ground, config)
-    check_same_data(folder, ground.digest)
+    runs.check_same_data(folder, ground.digest, of="benchmark", parts="counts, genes or batches")
     judge = Judge.of(ground, config.perplexity, scib=announce(skipped), silent=silent)
     with Workshop(ground.cells, silent=silent) as shop:
         outcomes, failed = run_all(fit, Bench(folder, ground, ground.digest, config, judge, shop))
@@ -179,30 +178,6 @@ def announce(skipped: list[Skipped]) -> bool:
     for entry in skipped:
         log.warning("skipped: %s (%s)", entry.title, entry.reason)
     return scib
-
-
-def check_folder(folder: Path, resume: bool) -> Path:
-    """Refuse a folder that holds anything but, with `resume`, an earlier benchmark; a new one is not left behind empty."""
-    new = not folder.exists()
-    earlier = resume and any((folder / "runs").glob("*-seed*.npz")) and not (folder / "study.h5ad").exists()
-    files.check_output_folder(folder, allow_existing=earlier)
-    if new:
-        folder.rmdir()  # made again by the first run
-    return folder
-
-
-def check_same_data(folder: Path, digest: str) -> None:
-    """Refuse to take up a finished benchmark of other data, genes or batches: its results would be replaced."""
-    try:
-        earlier = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["input"]
-        name, same = earlier["name"], earlier["sha256"] == digest
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if not same:
-        raise InputError(
-            f"{folder} holds a benchmark of other counts, genes or batches ({name}), which would be replaced; expected a folder "
-            "for each: give another --out."
-        )
 
 
 def ready(rows: Sequence[Contender], *, batches: bool) -> tuple[list[Contender], list[Skipped]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import typing
 import warnings
@@ -120,11 +121,10 @@ def study(
     from sparcell import study as whole_study  # brings the plotting libraries, which no other command needs
 
     hush(quiet)
-    command = " ".join(["sparcell", *sys.argv[1:]])
     config = StudyConfig(**given(study))
     changes = given(data) | given(model)
     results = whole_study.run(
-        input, out, config, changes=changes, resume=resume, silent=quiet, command=command
+        input, out, config, changes=changes, resume=resume, silent=quiet, command=typed()
     )
     if not quiet:
         whole_study.show(results)
@@ -160,10 +160,9 @@ def benchmark(
     from sparcell import outcome
 
     hush(quiet)
-    command = " ".join(["sparcell", *sys.argv[1:]])
     config = BenchmarkConfig(**given(benchmark))
     standings = whole_benchmark.run(
-        input, out, config, changes=given(model), resume=resume, silent=quiet, command=command
+        input, out, config, changes=given(model), resume=resume, silent=quiet, command=typed()
     )
     if not quiet:
         outcome.show(standings)
@@ -298,9 +297,8 @@ def programs(
     from sparcell import program_report  # brings the plotting libraries, which no other command needs
 
     hush(quiet)
-    command = " ".join(["sparcell", *sys.argv[1:]])
     config = ProgramsConfig(**given(programs))
-    found = program_report.run(input, load, out, config, silent=quiet, command=command)
+    found = program_report.run(input, load, out, config, silent=quiet, command=typed())
     if not quiet:
         print(f"{found.n_live} of {found.n_latent} latents live; page: {out / 'programs.html'}")
 
@@ -318,6 +316,11 @@ def check_output_file(out: Path, input: Path) -> None:
             f"--out is {out}, which exists; expected a new name, so that nothing is overwritten."
         )
     files.check_output_folder(out.parent, allow_existing=True)
+
+
+def typed() -> str:
+    """Give the command line that was typed, for the record of what was made."""
+    return shlex.join(["sparcell", *sys.argv[1:]])
 
 
 def hush(quiet: bool) -> None:

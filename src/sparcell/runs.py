@@ -6,6 +6,7 @@ Suffixes: n cells, k latents, c clusters, m generated cells, s interpolation ste
 from __future__ import annotations
 
 import io as bytes_io
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from sparcell import embed
+from sparcell import embed, files
+from sparcell.errors import InputError
 from sparcell.metrics import clustering_scores
 from sparcell.results import MEASURES
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from sparcell.model import Model
     from sparcell.presets import Trained
 
-FORMAT = 3
+FORMAT = 4
 """Of stored runs; raise it whenever the same settings begin to give other results, so that old runs are made anew."""
 
 N_GENERATED = 500
@@ -180,3 +182,26 @@ def typical_cells(labels: pd.Categorical, code_nk: NDArray[np.floating]) -> tupl
         distance = np.linalg.norm(code_nk[members] - code_nk[members].mean(axis=0), axis=1)
         rows.append(int(members[distance.argmin()]))
     return rows[0], rows[1], (str(first), str(second))
+
+
+def check_folder(folder: Path, resume: bool, *, foreign: str) -> Path:
+    """Refuse a folder that holds anything but, with `resume`, earlier runs, and no `foreign` file; a new one is not left behind empty."""
+    new = not folder.exists()
+    earlier = resume and any((folder / "runs").glob("*-seed*.npz")) and not (folder / foreign).exists()
+    files.check_output_folder(folder, allow_existing=earlier)
+    if new:
+        folder.rmdir()  # made again by the first run
+    return folder
+
+
+def check_same_data(folder: Path, digest: str, *, of: str, parts: str) -> None:
+    """Refuse to take up what is finished with other data, for it would be replaced: `of` what, and which parts may differ."""
+    try:
+        earlier = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["input"]
+        name, same = earlier["name"], earlier["sha256"] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not same:
+        raise InputError(
+            f"{folder} holds a {of} of other {parts} ({name}), which would be replaced; expected a folder for each: give another --out."
+        )

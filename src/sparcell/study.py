@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -102,7 +101,7 @@ def run(
     started = time.perf_counter()
     config = config or StudyConfig()
     tasks = list(plan_tasks(config, changes or {}))
-    folder = check_folder(Path(out), resume)
+    folder = runs.check_folder(Path(out), resume, foreign="benchmark.h5ad")
     prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
     check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
@@ -118,30 +117,6 @@ def run(
         saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}"
         raise KeyboardInterrupt(f"{saved}; the same command with --resume goes on from there.") from None
     return results
-
-
-def check_folder(folder: Path, resume: bool) -> Path:
-    """Refuse a folder that holds anything but, with `resume`, an earlier study; a new one is not left behind empty."""
-    new = not folder.exists()
-    earlier = resume and any((folder / "runs").glob("*-seed*.npz"))
-    files.check_output_folder(folder, allow_existing=earlier)
-    if new:
-        folder.rmdir()  # made again by the first run
-    return folder
-
-
-def check_same_data(folder: Path, digest: str) -> None:
-    """Refuse to take up a finished study of other data: its results would be replaced."""
-    try:
-        earlier = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["input"]
-        name, same = earlier["name"], earlier["sha256"] == digest
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if not same:
-        raise InputError(
-            f"{folder} holds a study of other counts ({name}), which would be replaced; expected a folder for each data set: "
-            "give another --out."
-        )
 
 
 def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
@@ -172,7 +147,7 @@ def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
 
 def check_fits(prepared: Prepared, folder: Path) -> None:
     """Refuse, before any training, data that is too small for k-means, or not that of the study in the folder."""
-    check_same_data(folder, prepared.digest)
+    runs.check_same_data(folder, prepared.digest, of="study", parts="counts")
     n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
     if n_cells <= n_types:
         raise InputError(
