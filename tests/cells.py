@@ -5,9 +5,12 @@ Suffixes: n cells, g genes, b batches, c covariates.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import sparse
 
 from sparcell.contracts import Batch
+from sparcell.sources import MemoryRows
 
 
 def cells(x_ng, batch_nb=None, covariates_nc=None):
@@ -16,6 +19,13 @@ def cells(x_ng, batch_nb=None, covariates_nc=None):
     size_n1 = x_ng.sum(dim=1, keepdim=True).clamp_min(1)
     batch_nb = none if batch_nb is None else batch_nb
     return Batch(x_ng, size_n1, batch_nb, none if covariates_nc is None else covariates_nc)
+
+
+def sparse_rows(x_ng):
+    """The cells as they come to the kernels: among others, in another order."""
+    others = sparse.random(3, x_ng.shape[1], density=0.3, format="csr", dtype=np.float32, random_state=0)
+    rows = MemoryRows(sparse.csr_matrix(sparse.vstack([others, sparse.csr_matrix(x_ng)[::-1], others])))
+    return rows.rows(np.arange(len(rows) - 4, 2, -1))
 
 
 def alike(batch, n_cells):

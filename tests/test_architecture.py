@@ -39,7 +39,6 @@ LAYERS = (
         "contracts",
         "covariates",
         "runtime",
-        "sources",
         "tables",
         "enrichment",
         "graph",
@@ -49,7 +48,7 @@ LAYERS = (
         "pl",
         "peers",
     ),
-    ("kernels", "effects"),
+    ("kernels", "effects", "sources"),
     (
         "likelihoods",
         "network",
@@ -92,7 +91,7 @@ IMPORTS_ONLY = {
     "progress": set(),
     "peers": {"progress"},
     "integration": {"standings"},
-    "sources": set(),
+    "sources": {"contracts"},
     "datasets": {"errors"},
     "embed": {"kernels"},
     "start": set(),
@@ -111,7 +110,7 @@ IMPORTS_ONLY = {
     "loader": {"contracts", "covariates", "sampler"},
     "codes": {"metrics"},
     "programs": {"codes", "contracts", "loader", "metrics", "network", "sampler", "schema"},
-    "course": {"config", "network"},
+    "course": {"config", "kernels", "network"},
     "trainer": {"config", "contracts", "course", "errors", "objective", "replay"},
     "replay": {"contracts", "course"},
     "models": {"config", "contracts", "errors", "estimator", "model", "network"},
@@ -162,6 +161,7 @@ LIBRARIES = {
         "checkpoint",
     }
     | {"likelihoods", "kernels", "course", "replay", "diagnosis", "programs", "model", "outputs", "outcome"},
+    "llvmlite": {"kernels"},
     "numba": {"kernels"},
     "triton": {"kernels"},
     "safetensors": {"checkpoint"},
@@ -180,7 +180,6 @@ LIBRARIES = {
 """Where each library may be imported; numpy, scipy and pandas everywhere. A new one must be placed here."""
 
 EVERYWHERE = {"numpy", "scipy", "pandas"}
-NOT_FOR_METRICS = {"torch", "anndata"}
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 60, 7
 DATA_FIELDS = {field.name for field in fields(DataConfig)}
 

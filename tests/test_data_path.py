@@ -73,7 +73,9 @@ def test_rows_come_in_the_order_asked_and_again_if_asked_twice():
     x_ng = sparse.csr_matrix(np.arange(12.0, dtype=np.float32).reshape(4, 3))
     rows = MemoryRows(x_ng)
     assert len(rows) == 4
-    np.testing.assert_array_equal(rows.rows(np.array([2, 0, 2])).toarray(), x_ng.toarray()[[2, 0, 2]])
+    np.testing.assert_array_equal(
+        rows.rows(np.array([2, 0, 2])).matrix().toarray(), x_ng.toarray()[[2, 0, 2]]
+    )
 
 
 @pytest.mark.parametrize("share", [1.0, -1.0], ids=["sparse", "dense"])

@@ -16,14 +16,14 @@ import torch
 from numba import njit
 from scipy import sparse, special
 
-from cells import cells, generator
+from cells import cells, generator, sparse_rows
 from kinds import KINDS, layer_of, settings_of
 from planted import planted
 from sparcell import loader
 from sparcell.config import LikelihoodConfig
-from sparcell.contracts import Batch, SparseRows
+from sparcell.contracts import Batch
 from sparcell.kernels import count_loops as loops
-from sparcell.kernels import counts, float_bits, sparse_linear, squared_distance, squares, team
+from sparcell.kernels import counts, float_bits, linear, sparse_linear, squared_distance, squares, team
 from sparcell.kernels.jit import FAST
 from sparcell.kernels.linear import MANY, Linear
 from sparcell.kernels.products import ONEDNN
@@ -108,9 +108,7 @@ def batches(x_ng, n_batches=0, dtype=torch.float64):
     dense = torch.from_numpy(x_ng).to(dtype)
     batch_nb = torch.eye(max(n_batches, 1), dtype=dtype)[torch.arange(len(x_ng)) % max(n_batches, 1)]
     plain = cells(dense, batch_nb[:, :n_batches])
-    return Batch(
-        SparseRows(sparse.csr_matrix(x_ng)), plain.size_n1, plain.batch_nb, plain.covariates_nc
-    ), plain
+    return Batch(sparse_rows(x_ng), plain.size_n1, plain.batch_nb, plain.covariates_nc), plain
 
 
 def made(name, dispersion="gene", dtype=torch.float64):
@@ -177,11 +175,11 @@ class Nll(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("n_hidden", "genes", "sums"), [(4, 1024, 2**23), (4, 7, 2**23), (4, 7, 400), (100, 7, 2**23)]
+    ("n_hidden", "genes", "sums"), [(4, 1024, 2**23), (4, 7, 2**23), (4, 7, 40), (100, 7, 2**23)]
 )
 def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, monkeypatch):
     """In one block of genes and in several, as many as their sums may take."""
-    monkeypatch.setattr(squares, "GENES", genes)
+    monkeypatch.setattr(linear, "WEIGHTS", genes * n_hidden)
     monkeypatch.setattr(squares, "MOST_SUMS", sums)
     assert pays(N, 4)
     assert not pays(N, 100)
@@ -189,7 +187,7 @@ def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, mon
     head = torch.nn.Linear(n_hidden, G, dtype=torch.float64)
     h_nh = torch.randn((N, n_hidden), generator=generator(), dtype=torch.float64, requires_grad=True)
     weights = [h_nh, *head.parameters()]
-    fast_n = squared_distance(h_nh, head, SparseRows(sparse.csr_matrix(x_ng)))
+    fast_n = squared_distance(h_nh, head, sparse_rows(x_ng))
     plain_n = (head(h_nh) - torch.from_numpy(x_ng)).square().sum(dim=1)
     torch.testing.assert_close(fast_n, plain_n, rtol=1e-10, atol=1e-10)
     weight_n = torch.rand(N, generator=generator()).double()
@@ -199,13 +197,16 @@ def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, mon
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("genes", "n_hidden"), [(1024, H), (7, H), (1, 16), (1024, 200), (7, 85)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_linear_layer_over_sparse_cells_is_the_dense_one(dtype):
-    x_ng, layer = drawn(), torch.nn.Linear(G, H, dtype=dtype)
-    fast_nh = sparse_linear(SparseRows(sparse.csr_matrix(x_ng)), layer.weight, layer.bias)
+def test_a_linear_layer_over_sparse_cells_is_the_dense_one(dtype, genes, n_hidden, monkeypatch):
+    """With hidden units for whole vectors, for some of them, and for none."""
+    monkeypatch.setattr(linear, "WEIGHTS", genes * n_hidden)
+    x_ng, layer = drawn(), torch.nn.Linear(G, n_hidden, dtype=dtype)
+    fast_nh = sparse_linear(sparse_rows(x_ng), layer.weight, layer.bias)
     plain_nh = layer(torch.from_numpy(x_ng).to(dtype))
     torch.testing.assert_close(fast_nh, plain_nh)
-    slope_nh = torch.randn((N, H), generator=generator(), dtype=dtype)
+    slope_nh = torch.randn((N, n_hidden), generator=generator(), dtype=dtype)
     for fast, plain in zip(
         *(torch.autograd.grad(out, layer.parameters(), slope_nh) for out in (fast_nh, plain_nh)), strict=True
     ):
@@ -337,7 +338,7 @@ def test_bfloat16_rounds_the_products_and_nothing_else(n_heads, n_dispersions, m
         for _ in range(n_heads)
         for part in (torch.randn(G, H, generator=draw), torch.randn(G, generator=draw))
     ]
-    given = counts._Given(SparseRows(x_ng), torch.full((N, 1), 12.0), None, torch.float32)
+    given = counts._Given(sparse_rows(x_ng), torch.full((N, 1), 12.0), None, torch.float32)
     rounded = counts._evaluate(given, True, torch.ones(N), h_nh, log_r_bg, tuple(heads))
     monkeypatch.setattr(
         counts, "product", lambda a, b, bias: (a.bfloat16() @ b.bfloat16().t()).float() + bias

@@ -28,6 +28,7 @@ from sparcell.config import TrainConfig
 from sparcell.contracts import Loss
 from sparcell.course import SLOWER, Course
 from sparcell.errors import InputError, TrainingError
+from sparcell.kernels import AdamW
 from sparcell.objective import LEAST_RATE, RATES, RISE
 from sparcell.replay import Player
 from sparcell.trainer import Plan
@@ -290,13 +291,13 @@ def test_the_cosine_schedule_rises_and_falls_to_a_hundredth():
 @pytest.mark.parametrize("schedule", RATES)
 def test_each_step_is_made_with_the_scheduled_size(adata, schedule, monkeypatch):
     sizes = []
-    real = torch.optim.AdamW.step
+    real = AdamW.along
 
     def watched(self, *arguments):
         sizes.append(self.param_groups[0]["lr"])
         return real(self, *arguments)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    monkeypatch.setattr(AdamW, "along", watched)
     fit(KIND, adata, settings={"epochs": 4, "schedule": schedule, "learning_rate": 0.02})
     np.testing.assert_allclose(sizes, [0.02 * RATES[schedule](step, 20) for step in range(20)])
 
@@ -340,15 +341,15 @@ def test_weight_decay_takes_its_share_of_each_weight():
 
 
 def test_adam_is_given_weights_and_gradients_row_by_row(monkeypatch):
-    """However they lie: the fused one goes through memory, and takes it for granted that all of a weight's lies alike."""
-    seen, real = [], torch.optim.AdamW.step
+    """However they lie: the loops go through memory, and take it for granted that all of a weight's lies alike."""
+    seen, real = [], AdamW.along
 
-    def watched(self):
+    def watched(self, limit):
         for weight in (weight for group in self.param_groups for weight in group["params"]):
             seen.append(weight.is_contiguous() and weight.grad.is_contiguous())
-        return real(self)
+        return real(self, limit)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    monkeypatch.setattr(AdamW, "along", watched)
     _, after, _, course = one_step()
     assert not all(weight.is_contiguous() for weight in after)
     assert all(seen)
@@ -420,7 +421,7 @@ def test_after_one_loss_that_is_no_number_the_run_goes_back_and_on_with_smaller_
 
 def test_a_weight_that_is_no_number_after_the_last_step_is_noticed(adata, monkeypatch):
     """The loss is computed before the step, so a segment's last step can spoil the weights unseen."""
-    real, calls = torch.optim.AdamW.step, []
+    real, calls = AdamW.along, []
 
     def spoiling(self, *arguments):
         real(self, *arguments)
@@ -429,7 +430,7 @@ def test_a_weight_that_is_no_number_after_the_last_step_is_noticed(adata, monkey
             with torch.no_grad():
                 self.param_groups[0]["params"][-1][0, 0] = math.inf
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", spoiling)
+    monkeypatch.setattr(AdamW, "along", spoiling)
     model = fit(KIND, adata, settings={"epochs": 2})
     assert len(calls) == 15
     assert all(np.isfinite(values).all() for values in weights(model).values())

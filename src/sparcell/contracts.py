@@ -6,17 +6,18 @@ Suffixes: n cells, g genes, k latents, h hidden units, b batches (donors, chemis
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import nn
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-    from scipy.sparse import csc_matrix, csr_matrix
+    from scipy.sparse import csr_matrix
     from torch import Tensor
 
     from sparcell.config import LikelihoodConfig
@@ -24,24 +25,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Cells as compressed sparse rows, on the CPU: what the kernels read."""
+    """Cells as compressed sparse rows, on the CPU: what the kernels read. They may lie among others, in any order."""
 
-    matrix: csr_matrix
-    """float32, (n, g); each value once, none of them 0, those of a cell in the order of the genes."""
+    start_n: NDArray[np.integer]
+    """Where each cell begins in `column` and `value`."""
+    stop_n: NDArray[np.integer]
+    """Where it ends: the place after its last value."""
+    column: NDArray[np.integer]
+    """Genes of the values; those of a cell in order, each once."""
+    value: NDArray[np.floating]
+    """Values, none of them 0."""
+    n_genes: int
+    turned: list[SparseRows] = field(default_factory=list, repr=False, compare=False)
+    """The same by genes, with the cells as columns: noted by the kernels when they first need it."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
-        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        return len(self.start_n), self.n_genes
 
-    @cached_property
-    def by_gene(self) -> csc_matrix:
-        """The same column by column, made when first asked for."""
-        return self.matrix.tocsc()
+    def matrix(self) -> csr_matrix:
+        """Copy the cells into a matrix of their own, (n, g)."""
+        length_n = self.stop_n - self.start_n
+        indptr = np.concatenate([[0], np.cumsum(length_n)])
+        at = np.arange(indptr[-1]) + np.repeat(self.start_n - indptr[:-1], length_n)
+        return sparse.csr_matrix((self.value[at], self.column[at], indptr), shape=self.shape)
 
     def dense(self) -> Tensor:
         """The cells as a dense matrix, (n, g)."""
-        return torch.from_numpy(self.matrix.toarray())
+        return torch.from_numpy(self.matrix().toarray())
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Batch:
         """The same as sparse rows, where it is held so."""
         return self.x if isinstance(self.x, SparseRows) else None
 
-    @property
+    @cached_property
     def known_nc(self) -> Tensor:
         """All that is known of a cell besides its expression, (n, b + c)."""
         return torch.cat([self.batch_nb, self.covariates_nc], dim=1)
@@ -118,8 +130,8 @@ class Rows(Protocol):
         """Return the number of cells."""
         ...
 
-    def rows(self, index: NDArray[np.integer]) -> csr_matrix:
-        """Return the cells numbered `index`, in that order, all genes, float32; the values of a cell in the order of the genes."""
+    def rows(self, index: NDArray[np.integer]) -> SparseRows:
+        """Return the cells numbered `index`, in that order, all genes, float32."""
         ...
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sparcell import kernels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,7 +27,7 @@ class Course:
     """A network on its way: weights, Adam's memory, the noise still to come, the best weights so far."""
 
     network: Network
-    adam: torch.optim.AdamW
+    adam: kernels.AdamW
     """Over `weights`, each as it lies in memory: `turned`."""
     generator: torch.Generator
     weights: list[Tensor]
@@ -57,17 +59,16 @@ class Course:
         for name, weight in reversed(list(network.named_parameters())):
             (fast if name.split(".")[-1] in quick else slow).append(weight)
         groups = [{"params": _as_they_lie(slow), "pace": 1.0}, {"params": _as_they_lie(fast), "pace": QUICK}]
-        adam = torch.optim.AdamW(
-            groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        adam = kernels.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         return cls(network, adam, generator, [*slow, *fast], rate=config.learning_rate)
 
-    def learn(self) -> None:
-        """Make a step along the gradients, and forget them."""
-        for weight, held in zip(self.weights, self._held, strict=True):
+    def learn(self, limit: float = 0.0) -> None:
+        """Make a step along the gradients, shortened to `limit` if that is above 0, and forget them."""
+        pairs = list(zip(self.weights, self._held, strict=True))
+        for weight, held in pairs:
             held.grad = None if weight.grad is None else turned(weight, weight.grad)
-        self.adam.step()
-        for weight, held in zip(self.weights, self._held, strict=True):
+        self.adam.along(limit)
+        for weight, held in pairs:
             weight.grad = held.grad = None
 
     @property

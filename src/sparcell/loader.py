@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from sparcell import sampler
-from sparcell.contracts import Batch, SparseRows
+from sparcell.contracts import Batch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.contracts import Rows
+    from sparcell.contracts import Rows, SparseRows
     from sparcell.covariates import Known
 
 DENSE_LIMIT = 2**31
@@ -43,18 +43,21 @@ class Loader:
         self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
         self._size_n = np.full(len(rows), np.nan, np.float32)  # of a cell that has been read
         first = rows.rows(np.arange(min(len(rows), LOOKED_AT)))
-        self.sparse = device.type == "cpu" and first.nnz <= SPARSE_SHARE * first.shape[0] * first.shape[1]
+        self.sparse = (
+            device.type == "cpu"
+            and (first.stop_n - first.start_n).sum() <= SPARSE_SHARE * first.shape[0] * n_genes
+        )
         self.resident: tuple[Tensor, Tensor] | None = None
         if not self.sparse and len(rows) * n_genes * 4 <= dense_limit:
             self.resident = self._dense(np.arange(len(rows)))
 
     def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
-        x_ng = self.rows.rows(index)
+        cells = self.rows.rows(index)
         size_n = self._size_n[index]
         if np.isnan(size_n).any():
-            size_n[:] = np.maximum(np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+            size_n[:] = np.maximum(np.asarray(cells.matrix().sum(axis=1, dtype=np.float64)).ravel(), 1.0)
             self._size_n[index] = size_n
-        return SparseRows(x_ng), torch.from_numpy(size_n[:, None])
+        return cells, torch.from_numpy(size_n[:, None])
 
     def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         cells, size_n1 = self._read(index)

@@ -34,7 +34,8 @@ def drop(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Set a share of the values to 0 and raise the others, so that the sum is the same in expectation; none without a generator."""
     if generator is None or share == 0:
         return x
-    return x * (torch.rand(x.shape, generator=generator, device=x.device) >= share) / (1 - share)
+    kept = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype).ge_(share)
+    return x * kept.div_(1 - share)
 
 
 class Layers(nn.Module):
@@ -68,7 +69,10 @@ class Layers(nn.Module):
         """Pass through all layers; units are left out only in training, by draws of `generator`."""
         for layer in cast("Iterable[nn.Sequential]", self.layers):
             if isinstance(x, SparseRows):
-                given = layer[1:](through(cast("nn.Linear", layer[0]), x, known_nc))
+                linear, *parts = layer
+                given = through(cast("nn.Linear", linear), x, known_nc)
+                for part in parts:
+                    given = part(given)
             else:
                 given = layer(torch.cat([x, known_nc], dim=1) if known_nc.shape[1] else x)
             x = drop(given, self.dropout, generator if self.training else None)
@@ -186,7 +190,7 @@ class Network(nn.Module):
         """The same, not standardised, as sparse rows: a count of 0 stays 0."""
         if not self.likelihood.counts:
             return cells
-        return kernels.log_scaled(cells, (TARGET_SUM / size_n1).squeeze(1))
+        return kernels.log_scaled(cells, TARGET_SUM / size_n1.squeeze(1).numpy())
 
     def posterior(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0

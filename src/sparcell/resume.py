@@ -95,7 +95,7 @@ def fingerprint(settings: TrainConfig, schema: Schema, rows: Rows, known: Known)
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for start in range(0, len(rows), 4096):
-        block = rows.rows(np.arange(start, min(start + 4096, len(rows))))
+        block = rows.rows(np.arange(start, min(start + 4096, len(rows)))).matrix()
         for part in (block.indptr, block.indices, block.data):
             digest.update(np.ascontiguousarray(part).tobytes())
     for values in known:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy import sparse
+from sparcell.contracts import SparseRows
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+    from scipy import sparse
 
 
 class MemoryRows:
-    """Cells of a matrix in memory."""
+    """Cells of a matrix in memory: read where they lie."""
 
     def __init__(self, x_ng: sparse.csr_matrix) -> None:
         self.x_ng = x_ng
@@ -20,6 +21,9 @@ class MemoryRows:
     def __len__(self) -> int:
         return int(self.x_ng.shape[0])
 
-    def rows(self, index: NDArray[np.integer]) -> sparse.csr_matrix:
+    def rows(self, index: NDArray[np.integer]) -> SparseRows:
         """Return the cells numbered `index`, in that order."""
-        return self.x_ng[index]
+        x_ng = self.x_ng
+        return SparseRows(
+            x_ng.indptr[index], x_ng.indptr[index + 1], x_ng.indices, x_ng.data, int(x_ng.shape[1])
+        )

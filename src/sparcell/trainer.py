@@ -136,9 +136,7 @@ def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: floa
     with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
         loss = negative_elbo(output, network.likelihood, batch, weight)
     loss.total.backward()  # type: ignore[no-untyped-call]
-    if config.clip > 0:
-        torch.nn.utils.clip_grad_norm_(course.weights, config.clip)
-    course.learn()
+    course.learn(config.clip)
     terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
     return torch.stack([*terms, torch.full_like(terms[0], weight)])
 

@@ -6,11 +6,13 @@ with. Where its own rules do not hold (dense cells on the CPU, a GPU without Tri
 
 from __future__ import annotations
 
+from sparcell.kernels.adam import AdamW
 from sparcell.kernels.counts import negative_binomial, poisson
 from sparcell.kernels.linear import Linear, by_input, log_scaled, sparse_linear
 from sparcell.kernels.squares import squared_distance
 
 __all__ = [
+    "AdamW",
     "Linear",
     "by_input",
     "log_scaled",

@@ -16,6 +16,7 @@ from numba import njit
 
 from sparcell.kernels.float_bits import closed, exp, log1p, of_ordered, opened, ordered
 from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.tasks import each, part
 
 ENOUGH = 8.0
 """From here on Stirling's series is used; its error is below 1e-11."""
@@ -121,21 +122,22 @@ def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any,
 
 
 @compiled(fastmath=FAST)
-def poisson(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
+def poisson(number: Any, given: Any) -> None:
     """-log p of each cell; the logits are overwritten by its slope in them, share · Σ x - x, times the cell's weight.
 
     The head is its logits and its bias: of logits in bfloat16, given as their bits, the latter is to be added yet. There is no dispersion.
     """
-    first, last = span
+    block, heads, _, cells, nll_n, sums = given
+    first, last = part(number, block, nll_n.shape[0])
     logit_ng, bias_g = heads[0]
-    start, column, value, size_n, _, weight_n = cells
-    sum_bias_g = sums[0]
+    start, stop, column, value, size_n, _, weight_n = cells
+    sum_bias_g = sums[0][number]
     kind = bias_g.dtype
     scratch = np.empty(logit_ng.shape[1], kind)
     for n in range(first, last):
         share_g, weight = opened(logit_ng[n], bias_g, scratch), weight_n[n]
         largest, loss, counted = float(_largest(share_g)), float(size_n[n]), 0.0
-        for i in range(start[n], start[n + 1]):
+        for i in range(start[n], stop[n]):
             x = float(value[i])
             loss += log_factorial(x) - x * (float(share_g[column[i]]) - largest)
             counted += x
@@ -146,7 +148,7 @@ def poisson(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums
             v = scale * share_g[g]
             share_g[g] = v
             sum_bias_g[g] += v
-        for i in range(start[n], start[n + 1]):
+        for i in range(start[n], stop[n]):
             of_x = weight * value[i]
             share_g[column[i]] -= of_x
             sum_bias_g[column[i]] -= of_x
@@ -189,13 +191,14 @@ def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: An
 
 
 @compiled(fastmath=FAST)
-def negative_binomial(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
+def negative_binomial(number: Any, given: Any) -> None:
     """The same: r (m - x) / (r + m) is the slope in the logarithm of the mean m."""
-    first, last = span
+    block, heads, dispersion, cells, nll_n, sums = given
+    first, last = part(number, block, nll_n.shape[0])
     logit_ng, bias_g = heads[0]
     r_bg, ways_bkg, slope_bkg = dispersion
-    start, column, value, size_n, group_n, weight_n = cells
-    sum_bias_g, sum_log_r_bg = sums
+    start, stop, column, value, size_n, group_n, weight_n = cells
+    sum_bias_g, sum_log_r_bg = sums[0][number], sums[1][number]
     kind, n_genes = r_bg.dtype, logit_ng.shape[1]
     zero, one = kind.type(0), kind.type(1)
     scratch = np.empty((3, n_genes), kind)
@@ -207,7 +210,7 @@ def negative_binomial(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n:
         total = _shares(share_g)
         scale = size_n[n] / total
         slope_g[:] = 0
-        counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
+        counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
         counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
         tables = r_g, ways_bkg[b], slope_bkg[b]
         log_ways, slopes = _at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
@@ -290,17 +293,18 @@ def _dispersion(
 
 
 @compiled(fastmath=FAST)
-def zero_inflated(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any, sums: Any) -> None:
+def zero_inflated(number: Any, given: Any) -> None:
     """The same with zeros dropped in: logits of both heads are overwritten by the slopes in them.
 
     With s = log P(0) = -r log(1 + m/r) of the negative binomial and u the logit of a drop, a zero has probability
     sigmoid(u) + sigmoid(-u) e^s, and came from the negative binomial with probability sigmoid(s - u).
     """
-    first, last = span
+    block, heads, dispersion, cells, nll_n, sums = given
+    first, last = part(number, block, nll_n.shape[0])
     (logit_ng, bias_g), (drop_ng, drop_bias_g) = heads
     r_bg, ways_bkg, slope_bkg = dispersion
-    start, column, value, size_n, group_n, weight_n = cells
-    sum_bias_g, sum_drop_g, sum_log_r_bg = sums
+    start, stop, column, value, size_n, group_n, weight_n = cells
+    sum_bias_g, sum_drop_g, sum_log_r_bg = sums[0][number], sums[1][number], sums[2][number]
     kind, n_genes = r_bg.dtype, logit_ng.shape[1]
     one = kind.type(1)
     scratch = np.empty((6, n_genes), kind)
@@ -313,7 +317,7 @@ def zero_inflated(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any
         total = _shares(share_g)
         scale = size_n[n] / total
         slope_g[:] = 0
-        counts = column[start[n] : start[n + 1]], value[start[n] : start[n + 1]]
+        counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
         counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
         _log_rises(share_g, r_g, scale, rise_g)
         counted += _either_way(counts[0], rise_g, r_g, drop_g)
@@ -333,3 +337,21 @@ def zero_inflated(span: Any, heads: Any, dispersion: Any, cells: Any, nll_n: Any
         _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
         closed(share_g, logit_ng[n])
         closed(drop_g, drop_ng[n])
+
+
+@compiled()
+def share_poisson(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, poisson, given)
+
+
+@compiled()
+def share_negative_binomial(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, negative_binomial, given)
+
+
+@compiled()
+def share_zero_inflated(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, zero_inflated, given)

@@ -38,7 +38,7 @@ class _Given:
     ) -> None:
         self.n_cells, self.n_genes = cells.shape
         self.group_n = np.zeros(self.n_cells, np.int64) if group_n is None else group_n.numpy()
-        self.cells = (cells.matrix.indptr, cells.matrix.indices, cells.matrix.data)
+        self.cells = (cells.start_n, cells.stop_n, cells.column, cells.value)
         self.size_n = size_n1.squeeze(1).to(dtype).numpy()
 
     def weighed(self, weight_n: Tensor) -> tuple[NDArray[Any], ...]:
@@ -67,12 +67,12 @@ class _Nll(Function):
         else:  # rare: the slopes of the biases were summed over cells of equal weight
             _, slopes, sums = _evaluate(ctx.given, ctx.bfloat16, weight_n, h_nh, log_r_bg, heads)
             common = torch.ones((), dtype=h_nh.dtype)
-        h_slope_nh, found = torch.zeros_like(h_nh), []
+        of_h, of_heads = [], []
         scaled_nh = common * h_nh
         for slope_ng, sum_g, weight_gh in zip(slopes, sums, heads[::2], strict=False):
-            h_slope_nh += product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
-            found += [product(scaled_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), common * sum_g]
-        return None, common * h_slope_nh, common * sums[-1], *found
+            of_h.append(product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16))
+            of_heads += [product(scaled_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), common * sum_g]
+        return None, common * sum(of_h[1:], of_h[0]), common * sums[-1], *of_heads
 
 
 def _evaluate(
@@ -89,19 +89,15 @@ def _evaluate(
     n_blocks = -(-given.n_cells // CELLS)
     sums = [torch.zeros((n_blocks, *part.shape), dtype=h_nh.dtype) for part in (*biases, log_r_bg)]
     cells, whole = given.weighed(weight_n), nll_n.numpy()
+    parts = tuple(part.numpy() for part in sums)
     arrays = tuple(
         ((logit_ng.view(torch.int16) if bfloat16 else logit_ng).numpy(), bias_g.detach().numpy())
         for logit_ng, bias_g in zip(logits, biases, strict=True)
     )
-    loop = count_loops.poisson
+    launch = count_loops.share_poisson
     if dispersion:
-        loop = count_loops.negative_binomial if len(arrays) == 1 else count_loops.zero_inflated
-
-    def work(first: int, last: int) -> None:
-        own = tuple(part[first // CELLS].numpy() for part in sums)
-        loop((first, last), arrays, dispersion, cells, whole, own)
-
-    team.over(given.n_cells, CELLS, work)
+        launch = count_loops.share_zero_inflated if heads[2:] else count_loops.share_negative_binomial
+    team.share(launch, n_blocks, CELLS, arrays, dispersion, cells, whole, parts)
     return nll_n, logits, [part.sum(dim=0) for part in sums]
 
 

@@ -5,24 +5,25 @@ Suffixes: n cells, g genes, h hidden units; i, o units before and after a layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch.autograd import Function
 
+from sparcell.contracts import SparseRows
 from sparcell.kernels import sparse_loops, team
 from sparcell.kernels.products import fast, product
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.contracts import SparseRows
 
-CELLS, GENES = 32, 512
-"""Rows of a block."""
+CELLS = 32
+"""Cells of a block."""
+WEIGHTS = 2**17
+"""Weights of a block of genes: they fit the cache of a core."""
 MANY = 2**23
 """Multiplications from which on a product by oneDNN is worth a function of our own."""
 
@@ -56,9 +57,7 @@ class _Sparse(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
         ctx.cells = cells
-        # the backward pass needs them by gene, and here a thread has time for it
-        beside = [lambda: cells.by_gene] if ctx.needs_input_grad[1] else []
-        return rows_times(cells, weight_gh, *beside)
+        return rows_times(cells, weight_gh, CELLS, turn=ctx.needs_input_grad[1])
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
@@ -80,36 +79,61 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
     return out_nh + bias_h
 
 
-def rows_times(cells: SparseRows, weight_gh: Tensor, *beside: Callable[[], object]) -> Tensor:
-    """x W, (n, h), without gradients; what is to be done `beside` it is done by the same threads."""
-    out_nh = torch.zeros((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
-    given = arrays(cells.matrix), weight_gh.detach().numpy(), out_nh.numpy()
-    team.over(
-        len(out_nh), CELLS, lambda first, last: sparse_loops.add_rows_times(first, last, *given), *beside
-    )
-    return out_nh
+def rows_times(rows: SparseRows, matrix: Tensor, block: int, *, turn: bool = False) -> Tensor:
+    """Sparse rows times a matrix, without gradients, by blocks of rows; with `turn` they are also laid out by columns."""
+    product = torch.empty((rows.shape[0], matrix.shape[1]), dtype=matrix.dtype)
+    n_blocks = -(-len(product) // block)
+    given = block, rows_of(rows), matrix.detach().contiguous().numpy(), product.numpy()
+    if turn and not rows.turned:
+        turned = _room_by_gene(rows)
+        team.share(sparse_loops.share_rows_times_and_turn, n_blocks + 1, given, rows_of(turned))
+        rows.turned.append(turned)
+    else:
+        team.share(sparse_loops.share_rows_times, n_blocks, *given)
+    return product
 
 
-def arrays(matrix: sparse.csr_matrix | sparse.csc_matrix) -> tuple[Any, Any, Any, Any]:
-    """Where each row begins and ends, the columns and the values; of a matrix by columns the same of its columns."""
-    return matrix.indptr[:-1], matrix.indptr[1:], matrix.indices, matrix.data
+def rows_of(cells: SparseRows) -> tuple[NDArray[Any], ...]:
+    """Where each cell begins and ends, the genes and the values."""
+    return cells.start_n, cells.stop_n, cells.column, cells.value
 
 
-def log_scaled(cells: SparseRows, scale_n: Tensor) -> SparseRows:
+def genes_of_block(n_hidden: int) -> int:
+    """How many genes are a block."""
+    return max(1, WEIGHTS // n_hidden)
+
+
+def _room_for(cells: SparseRows, spans: Any, n_columns: int) -> SparseRows:
+    """As many values as the cells have, to be filled in."""
+    n_values = int((cells.stop_n - cells.start_n).sum())
+    column, value = np.empty(n_values, cells.column.dtype), np.empty(n_values, cells.value.dtype)
+    start, stop = spans
+    return SparseRows(start, stop, column, value, n_columns)
+
+
+def _room_by_gene(cells: SparseRows) -> SparseRows:
+    n_cells, n_genes = cells.shape
+    return _room_for(cells, np.empty((2, n_genes), cells.start_n.dtype), n_cells)
+
+
+def by_gene(cells: SparseRows) -> SparseRows:
+    """The same laid out by genes, (g, n)."""
+    if not cells.turned:
+        cells.turned.append(_room_by_gene(cells))
+        sparse_loops.turn(rows_of(cells), rows_of(cells.turned[0]))
+    return cells.turned[0]
+
+
+def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
     """log(1 + scale · x), each cell with its scale, at least 0."""
-    x_ng = cells.matrix
-    value = np.log1p(x_ng.data * np.repeat(scale_n.numpy(), np.diff(x_ng.indptr)))
-    return type(cells)(sparse.csr_matrix((value, x_ng.indices, x_ng.indptr), shape=x_ng.shape, copy=False))
+    length_n = cells.stop_n - cells.start_n
+    stop_n = np.cumsum(length_n, dtype=length_n.dtype)
+    scaled = _room_for(cells, (stop_n - length_n, stop_n), cells.n_genes)
+    n_blocks = -(-len(stop_n) // CELLS)
+    team.share(sparse_loops.share_log_scaled, n_blocks, CELLS, rows_of(cells), scale_n, rows_of(scaled))
+    return scaled
 
 
 def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
-    """xᵀ y, (g, h), without gradients; gene by gene, so that no two threads add to the same row."""
-    out_gh = torch.empty((cells.shape[1], slope_nh.shape[1]), dtype=slope_nh.dtype)
-    given = arrays(cells.by_gene), slope_nh.contiguous().numpy(), out_gh.numpy()
-
-    def work(first: int, last: int) -> None:
-        given[-1][first:last] = 0  # block by block, while it is in the cache
-        sparse_loops.add_rows_times(first, last, *given)
-
-    team.over(len(out_gh), GENES, work)
-    return out_gh
+    """xᵀ y, (g, h), without gradients."""
+    return rows_times(by_gene(cells), slope_nh, genes_of_block(slope_nh.shape[1]))

@@ -7,61 +7,96 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparcell.kernels.float_bits import log1p
 from sparcell.kernels.jit import FAST, compiled
-
-
-@compiled(fastmath=FAST)
-def add_rows_times(first: Any, last: Any, sparse: Any, weight: Any, out_nh: Any) -> None:
-    """Add sparse rows times a dense matrix: out[n] += Σ value · weight[column], over the values from `start` to before `stop`.
-
-    Four values at a time, so that a row of the sum is read and written a quarter as often.
-    """
-    start, stop, column, value = sparse
-    for n in range(first, last):
-        row, i = out_nh[n], start[n]
-        while i + 3 < stop[n]:
-            one, two, three, four = (
-                weight[column[i]],
-                weight[column[i + 1]],
-                weight[column[i + 2]],
-                weight[column[i + 3]],
-            )
-            p, q, r, s = value[i], value[i + 1], value[i + 2], value[i + 3]
-            for h in range(row.shape[0]):
-                row[h] += p * one[h] + q * two[h] + r * three[h] + s * four[h]
-            i += 4
-        while i < stop[n]:
-            one, p = weight[column[i]], value[i]
-            for h in range(row.shape[0]):
-                row[h] += p * one[h]
-            i += 1
+from sparcell.kernels.tasks import each, part
+from sparcell.kernels.weighed_rows import add_weighed_rows
 
 
 @compiled()
-def starts_of_blocks(first: Any, last: Any, start: Any, column: Any, block: Any, start_bn: Any) -> None:
-    """Find where the genes of each block begin in each row, whose columns are in order; one more is the row's end."""
-    for n in range(first, last):
-        b = 0
-        for i in range(start[n], start[n + 1]):
-            while column[i] >= b * block:
-                start_bn[b, n] = i
-                b += 1
-        start_bn[b:, n] = start[n + 1]
+def turn(sparse: Any, turned: Any) -> None:
+    """Lay sparse rows out by their columns; within a column they stay in order."""
+    start, stop, column, value = sparse
+    new_start, new_stop, row, new_value = turned
+    new_stop[:] = 0
+    for n in range(start.shape[0]):
+        for i in range(start[n], stop[n]):
+            new_stop[column[i]] += 1
+    total = 0
+    for g in range(new_stop.shape[0]):
+        new_start[g] = total
+        total += new_stop[g]
+        new_stop[g] = new_start[g]
+    for n in range(start.shape[0]):
+        for i in range(start[n], stop[n]):
+            at = new_stop[column[i]]
+            row[at], new_value[at] = n, value[i]
+            new_stop[column[i]] = at + 1
 
 
 @compiled(fastmath=FAST)
-def add_pulls(first: Any, last: Any, by_gene: Any, head: Any, sums: Any) -> None:
-    """Add, over genes, what the expanded square needs besides products with W: Wᵀb and |x|² - 2 x·b."""
-    start, stop, cell, value = by_gene
-    weight_gh, bias_g = head
-    pull_h, of_x_n = sums
-    for g in range(first, last):
-        row, b = weight_gh[g], bias_g[g]
-        for h in range(row.shape[0]):
-            pull_h[h] += b * row[h]
-        for i in range(start[g], stop[g]):
-            x = value[i]
-            of_x_n[cell[i]] += x * (x - b - b)
+def log_scaled(number: Any, given: Any) -> None:
+    """Write log(1 + scale · x) of rows that may lie anywhere, each with its scale, side by side."""
+    block, sparse, scale_n, scaled = given
+    start, stop, column, value = sparse
+    new_start, new_stop, new_column, new_value = scaled
+    first, last = part(number, block, scale_n.shape[0])
+    for n in range(first, last):
+        scale, x, new_x = scale_n[n], value[start[n] : stop[n]], new_value[new_start[n] : new_stop[n]]
+        new_column[new_start[n] : new_stop[n]] = column[start[n] : stop[n]]
+        for i in range(new_x.shape[0]):
+            new_x[i] = log1p(scale * x[i])
+
+
+@compiled()
+def share_log_scaled(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, log_scaled, given)
+
+
+@compiled(fastmath=FAST)
+def rows_times(number: Any, given: Any) -> None:
+    """Sparse rows times a matrix: out[n] = Σ value · matrix[column], over the values from `start` to before `stop`."""
+    block, sparse, matrix, out_nh = given
+    start, stop, column, value = sparse
+    first, last = part(number, block, out_nh.shape[0])
+    for n in range(first, last):
+        out_nh[n] = 0  # while it is in the cache
+        add_weighed_rows(out_nh[n], start[n], stop[n], column, value, matrix)
+
+
+@compiled()
+def share_rows_times(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, rows_times, given)
+
+
+@compiled(fastmath=FAST)
+def rows_times_and_turn(number: Any, given: Any) -> None:
+    """The same, and as one more task the rows laid out by their columns: the first, for it takes longest."""
+    product, turned = given
+    if number == 0:
+        turn(product[1], turned)
+    else:
+        rows_times(number - 1, product)
+
+
+@compiled()
+def share_rows_times_and_turn(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, rows_times_and_turn, given)
+
+
+@compiled(fastmath=FAST)
+def squares_less_pulls(first: Any, last: Any, sparse: Any, bias_g: Any, out_n: Any) -> None:
+    """|x|² - 2 x·b of sparse rows."""
+    start, stop, column, value = sparse
+    for n in range(first, last):
+        x, gene, total = value[start[n] : stop[n]], column[start[n] : stop[n]], out_n.dtype.type(0)
+        for i in range(x.shape[0]):
+            b = bias_g[gene[i]]
+            total += x[i] * (x[i] - b - b)
+        out_n[n] = total
 
 
 @compiled(fastmath=FAST)
@@ -80,16 +115,24 @@ def head_slopes(first: Any, last: Any, by_gene: Any, head: Any, weighed: Any, sl
         for h in range(row.shape[0]):
             dot += row[h] * sum_h[h]
             slope_h[h] = given_h[h] + b * sum_h[h]
-        add_rows_times(g, g + 1, by_gene, minus_nh, slope_gh)
+        add_weighed_rows(slope_h, start[g], stop[g], cell, value, minus_nh)
         for i in range(start[g], stop[g]):
             dot -= value[i] * weight_n[cell[i]]
         slope_g[g] = dot
 
 
 @compiled(fastmath=FAST)
-def subtract(first: Any, last: Any, sparse: Any, out_ng: Any) -> None:
+def subtract(number: Any, given: Any) -> None:
     """Take sparse rows off a dense matrix."""
+    block, sparse, out_ng = given
     start, stop, column, value = sparse
+    first, last = part(number, block, out_ng.shape[0])
     for n in range(first, last):
         for i in range(start[n], stop[n]):
             out_ng[n, column[i]] -= value[i]
+
+
+@compiled()
+def share_subtract(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, subtract, given)

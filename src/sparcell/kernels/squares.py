@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, team
-from sparcell.kernels.linear import CELLS, arrays
+from sparcell.kernels.linear import CELLS, by_gene, genes_of_block, rows_of, rows_times
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from sparcell.contracts import SparseRows
 
 
-GENES = 1024
-"""Genes of a block: their weights fit the cache of a core."""
 MOST_SUMS = 2**23
 """Numbers that all blocks together may add up; with very many cells blocks are larger."""
 
@@ -44,7 +40,9 @@ class _SquaredDistance(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.cells = cells
-        gram_hh, pull_h, pulled_nh, of_x_n = _without_code(cells, weight_gh.detach(), bias_g.detach())
+        gram_hh, pull_h, pulled_nh, of_x_n = _without_code(
+            cells, weight_gh.detach().contiguous(), bias_g.detach()
+        )
         half_nh = product(h_nh, gram_hh) + pull_h - pulled_nh  # half the slope in h
         ctx.save_for_backward(h_nh, weight_gh, bias_g, half_nh)
         distance_n: Tensor = (
@@ -63,39 +61,21 @@ class _SquaredDistance(Function):
 def _without_code(
     cells: SparseRows, weight_gh: Tensor, bias_g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """WᵀW, Wᵀb, x W (n, h) and |x|² - 2 x·b (n,): all that can be had before h, in one pass over W."""
+    """WᵀW, Wᵀb, x W (n, h) and |x|² - 2 x·b (n,): all that can be had before h."""
     (n_genes, n_hidden), n_cells = weight_gh.shape, cells.shape[0]
-    genes = max(GENES, -(-n_genes * n_cells * n_hidden // MOST_SUMS))
+    genes = max(genes_of_block(n_hidden), -(-n_genes * n_hidden**2 // MOST_SUMS))
     n_blocks = -(-n_genes // genes)
     gram_bhh = weight_gh.new_empty((n_blocks, n_hidden, n_hidden))
-    sums = [
-        weight_gh.new_zeros((n_blocks, *shape)) for shape in ((n_cells, n_hidden), (n_hidden,), (n_cells,))
-    ]
-    by_gene, weight, bias = arrays(cells.by_gene), weight_gh.numpy(), bias_g.numpy()
-    start_bn = _starts_of_blocks(cells, genes, n_blocks)
+    pull_bh, of_x_n = weight_gh.new_empty((n_blocks, n_hidden)), weight_gh.new_empty(n_cells)
+    given, out = (rows_of(cells), bias_g.numpy()), of_x_n.numpy()
 
     def work(first: int, last: int) -> None:
-        part_hg, b = weight_gh[first:last].t(), first // genes
-        gram_bhh[b] = product(part_hg, part_hg)
-        pulled_nh, *own = (part[b].numpy() for part in sums)
-        of_block = start_bn[b], start_bn[b + 1], cells.matrix.indices, cells.matrix.data
-        sparse_loops.add_rows_times(0, n_cells, of_block, weight, pulled_nh)
-        sparse_loops.add_pulls(first, last, by_gene, (weight, bias), tuple(own))
+        part_gh, b = weight_gh[first:last], first // genes
+        gram_bhh[b] = product(part_gh.t(), part_gh.t())
+        pull_bh[b] = bias_g[first:last] @ part_gh
 
-    team.over(n_genes, genes, work)
-    pulled_nh, pull_h, of_x_n = (part.sum(dim=0) for part in sums)
-    return gram_bhh.sum(dim=0), pull_h, pulled_nh, of_x_n
-
-
-def _starts_of_blocks(cells: SparseRows, genes: int, n_blocks: int) -> NDArray[np.integer]:
-    """Where each block of genes begins in each cell's values."""
-    x_ng = cells.matrix
-    start_bn = np.empty((n_blocks + 1, cells.shape[0]), x_ng.indptr.dtype)
-    given = x_ng.indptr, x_ng.indices, genes, start_bn
-    team.over(
-        len(x_ng.indptr) - 1, CELLS, lambda first, last: sparse_loops.starts_of_blocks(first, last, *given)
-    )
-    return start_bn
+    team.over(n_genes, genes, work, lambda: sparse_loops.squares_less_pulls(0, n_cells, *given, out))
+    return gram_bhh.sum(dim=0), pull_bh.sum(dim=0), rows_times(cells, weight_gh, CELLS), of_x_n
 
 
 def _head_slopes(
@@ -105,16 +85,16 @@ def _head_slopes(
     weighed_nh = twice_n1 * h_nh
     weighed_hh = product(weighed_nh.t(), h_nh.t())
     slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
-    by_gene, head = arrays(cells.by_gene), (weight_gh.numpy(), bias_g.numpy())
+    head, sparse = (weight_gh.numpy(), bias_g.numpy()), rows_of(by_gene(cells))
     twice_n = twice_n1.squeeze(1).contiguous()
     given = twice_n, -weighed_nh, weighed_nh.sum(dim=0), twice_n.sum()
     weighed, into = tuple(part.numpy() for part in given), tuple(part.numpy() for part in slopes)
 
     def work(first: int, last: int) -> None:
         given_gh = product(weight_gh[first:last], weighed_hh).numpy()
-        sparse_loops.head_slopes(first, last, by_gene, head, weighed, (given_gh, *into))
+        sparse_loops.head_slopes(first, last, sparse, head, weighed, (given_gh, *into))
 
-    team.over(len(weight_gh), GENES, work)
+    team.over(len(weight_gh), genes_of_block(weight_gh.shape[1]), work)
     return slopes
 
 
@@ -125,8 +105,8 @@ class _PlainSquaredDistance(Function):
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.bfloat16 = rounded()
         residual_ng = product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
-        given = arrays(cells.matrix), residual_ng.numpy()
-        team.over(len(h_nh), CELLS, lambda first, last: sparse_loops.subtract(first, last, *given))
+        n_blocks = -(-len(h_nh) // CELLS)
+        team.share(sparse_loops.share_subtract, n_blocks, CELLS, rows_of(cells), residual_ng.numpy())
         ctx.save_for_backward(h_nh, weight_gh, residual_ng)
         square_n: Tensor = torch.linalg.vector_norm(residual_ng, dim=1).square()
         return square_n

@@ -46,6 +46,24 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
+@cache
+def _address() -> int:
+    """Where GOMP_parallel lies in memory, for compiled code; 0 where there is none."""
+    return ctypes.cast(parallel, ctypes.c_void_p).value or 0 if (parallel := openmp()) else 0
+
+
+def share(launch: Callable[..., bool], n_tasks: int, *given: Any) -> None:
+    """Have compiled tasks 0 … n_tasks - 1 done by a launcher of theirs (`kernels.tasks`)."""
+    if (n_takers := min(n_threads(), n_tasks)) <= 1 or openmp():
+        whole = launch((_address(), n_takers), (0, n_tasks), given)
+    else:
+        done: list[bool] = []
+        over(n_tasks, 1, lambda first, last: done.append(launch((0, 1), (first, last), given)))
+        whole = all(done)
+    if not whole:
+        raise MemoryError("a loop over cells found no memory for its sums")
+
+
 def over(n: int, block: int, work: Callable[[int, int], None], *beside: Callable[[], object]) -> None:
     """Call `work(first, last)` for each block of 0 … n - 1, and first what is to be done `beside` it; none may hold the interpreter's lock.
 

@@ -1,0 +1,106 @@
+"""A weighed sum of some rows of a matrix, held in the processor's registers until it is whole.
+
+In a plain loop it is read from memory and written back with every row, after a check that it does not lie over that row.
+
+Suffix: h columns of the matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sparcell.kernels.jit import FAST
+
+LANES = 16
+"""Numbers of a vector; processors with shorter ones take several."""
+VECTORS = 8 if binding.get_host_cpu_features().get("avx512f") else 4
+"""Vectors of a sum: as many as there are registers for."""
+WIDE = VECTORS * LANES
+
+INT, SHORT = ir.IntType(64), ir.IntType(32)
+FUSED = ("contract",)
+
+
+def _add(n_vectors: int) -> Callable[..., None]:
+    """Add so many vectors of Σ value · matrix[row]; the span is the first column, the first value and the one after the last."""
+
+    def add(context: Any, out_h: Any, span: Any, row: Any, value: Any, matrix: Any) -> Any:
+        arrays = out_h, row, value, matrix
+        if not all(isinstance(array, types.Array) and array.layout == "C" for array in arrays):
+            return None  # numba then says what it was given
+        kind, whole = out_h.dtype, types.int64
+
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            def array(i: int) -> Any:
+                return context.make_array(signature.args[i])(context, builder, given[i])
+
+            def loaded(i: int, at: Any, wanted: Any) -> Any:
+                found = builder.load(builder.gep(array(i).data, [at]))
+                return context.cast(builder, found, signature.args[i].dtype, wanted)
+
+            vector = ir.VectorType(context.get_value_type(kind), LANES)
+            each = ir.Constant(ir.VectorType(SHORT, LANES), [0] * LANES)
+            width = context.get_abi_sizeof(vector.element)
+
+            def place(data: Any, at: Any, number: int) -> Any:
+                at = builder.add(at, ir.Constant(INT, number * LANES))
+                return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+            def load(place: Any) -> Any:
+                found = builder.load(place)
+                found.align = width
+                return found
+
+            first, start, stop = (
+                context.cast(builder, part, of_part, whole)
+                for part, of_part in zip(cgutils.unpack_tuple(builder, given[1], 3), span, strict=True)
+            )
+            data, n_columns = array(4).data, builder.extract_value(array(4).shape, 1)
+            places = [place(array(0).data, first, number) for number in range(n_vectors)]
+            sums = [
+                cgutils.alloca_once(builder, vector) for _ in places
+            ]  # the compiler makes registers of them
+            for there, sum_ in zip(places, sums, strict=True):
+                builder.store(load(there), sum_)
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(INT, 1)) as (i, _):
+                at = builder.add(builder.mul(loaded(2, i, whole), n_columns), first)
+                x = builder.insert_element(
+                    ir.Constant(vector, ir.Undefined), loaded(3, i, kind), ir.Constant(SHORT, 0)
+                )
+                x = builder.shuffle_vector(x, x, each)
+                for number, sum_ in enumerate(sums):
+                    more = builder.fmul(x, load(place(data, at, number)), flags=FUSED)
+                    builder.store(builder.fadd(builder.load(sum_), more, flags=FUSED), sum_)
+            for there, sum_ in zip(places, sums, strict=True):
+                builder.store(builder.load(sum_), there).align = width
+            return context.get_dummy_value()
+
+        return types.void(out_h, span, row, value, matrix), generate
+
+    made: Callable[..., None] = intrinsic(add)
+    return made
+
+
+_add_wide, _add_vector = _add(VECTORS), _add(1)
+
+
+@njit(nogil=True, error_model="numpy", fastmath=FAST)
+def add_weighed_rows(out_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
+    """out += Σ value · matrix[row], over the values from `start` to before `stop`; all arrays lie in one piece, row by row."""
+    n_columns, h = out_h.shape[0], 0
+    while h + WIDE <= n_columns:
+        _add_wide(out_h, (h, start, stop), row, value, matrix)
+        h += WIDE
+    while h + LANES <= n_columns:
+        _add_vector(out_h, (h, start, stop), row, value, matrix)
+        h += LANES
+    if h < n_columns:
+        for i in range(start, stop):
+            for k in range(h, n_columns):
+                out_h[k] += value[i] * matrix[row[i], k]
