@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -237,48 +236,6 @@ def test_blocks_are_the_same_with_any_number_of_threads(name, monkeypatch):
         found.append((nll_n, *torch.autograd.grad(nll_n.mean(), likelihood.parameters())))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
-
-
-@pytest.mark.parametrize("whose", ["torch", "own"])
-def test_a_team_does_each_block_once_and_passes_errors_on(whose, monkeypatch):
-    monkeypatch.setattr(team, "n_threads", lambda: 4)
-    if whose == "own":
-        monkeypatch.setattr(team, "openmp", lambda: None)
-    elif team.openmp() is None:
-        pytest.skip("torch comes without OpenMP here")
-    done, lock = [], threading.Lock()
-
-    def work(first, last):
-        with lock:
-            done.extend(range(first, last))
-
-    team.over(103, 10, work, lambda: work(200, 201))
-    assert sorted(done) == [*range(103), 200]
-
-    def fail(first, last):
-        raise ValueError("from a block")
-
-    def interrupted(first, last):
-        raise KeyboardInterrupt
-
-    with pytest.raises(ValueError, match="from a block"):
-        team.over(20, 10, fail)
-    with pytest.raises(KeyboardInterrupt):
-        team.over(20, 10, interrupted)
-
-
-def test_blocks_are_shared_out_over_the_threads_of_torch(monkeypatch):
-    if team.openmp() is None:
-        pytest.skip("torch comes without OpenMP here")
-    monkeypatch.setattr(team, "n_threads", lambda: 2)
-    met, workers = threading.Barrier(2, timeout=60), set()
-
-    def work(first, last):
-        met.wait()  # passed only if two threads are here at once
-        workers.add(threading.get_ident())
-
-    team.over(2, 1, work)
-    assert len(workers) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
