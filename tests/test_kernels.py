@@ -174,16 +174,25 @@ class Nll(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("n_hidden", "genes", "sums"), [(4, 1024, 2**23), (4, 7, 2**23), (4, 7, 40), (100, 7, 2**23)]
+    ("n_hidden", "genes", "sums", "times"),
+    [
+        (4, 1024, 2**23, 1),
+        (4, 7, 2**23, 1),
+        (4, 7, 40, 1),
+        (100, 7, 2**23, 1),
+        (32, 7, 2**23, 1),
+        (40, 1024, 2**23, 5),
+        (59, 100, 2**23, 5),
+    ],
 )
-def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, monkeypatch):
-    """In one block of genes and in several, as many as their sums may take."""
+def test_squared_distance_either_way_is_the_plain_one(n_hidden, genes, sums, times, monkeypatch):
+    """In one block of genes and in several, as many as their sums may take; with units for whole pieces of a product and for none."""
     monkeypatch.setattr(linear, "WEIGHTS", genes * n_hidden)
     monkeypatch.setattr(squares, "MOST_SUMS", sums)
     assert pays(N, 4)
     assert not pays(N, 100)
-    x_ng = drawn()
-    head = torch.nn.Linear(n_hidden, G, dtype=torch.float64)
+    x_ng = np.tile(drawn(), times)
+    head = torch.nn.Linear(n_hidden, times * G, dtype=torch.float64)
     h_nh = torch.randn((N, n_hidden), generator=generator(), dtype=torch.float64, requires_grad=True)
     weights = [h_nh, *head.parameters()]
     fast_n = squared_distance(h_nh, head, sparse_rows(x_ng))

@@ -88,40 +88,6 @@ def share_rows_times_and_turn(team: Any, span: Any, given: Any) -> Any:
 
 
 @compiled(fastmath=FAST)
-def squares_less_pulls(first: Any, last: Any, sparse: Any, bias_g: Any, out_n: Any) -> None:
-    """|x|² - 2 x·b of sparse rows."""
-    start, stop, column, value = sparse
-    for n in range(first, last):
-        x, gene, total = value[start[n] : stop[n]], column[start[n] : stop[n]], out_n.dtype.type(0)
-        for i in range(x.shape[0]):
-            b = bias_g[gene[i]]
-            total += x[i] * (x[i] - b - b)
-        out_n[n] = total
-
-
-@compiled(fastmath=FAST)
-def head_slopes(first: Any, last: Any, by_gene: Any, head: Any, weighed: Any, slopes: Any) -> None:
-    """Slopes of the weighed squares in W, given W Σ w hhᵀ of these genes: plus b Σ w hᵀ - xᵀ w h; and the slopes in b.
-
-    Of w it takes each, -w h of each cell, Σ w h and Σ w.
-    """
-    start, stop, cell, value = by_gene
-    weight_gh, bias_g = head
-    weight_n, minus_nh, sum_h, total = weighed
-    given_gh, slope_gh, slope_g = slopes
-    for g in range(first, last):
-        row, given_h, slope_h, b = weight_gh[g], given_gh[g - first], slope_gh[g], bias_g[g]
-        dot = b * total
-        for h in range(row.shape[0]):
-            dot += row[h] * sum_h[h]
-            slope_h[h] = given_h[h] + b * sum_h[h]
-        add_weighed_rows(slope_h, start[g], stop[g], cell, value, minus_nh)
-        for i in range(start[g], stop[g]):
-            dot -= value[i] * weight_n[cell[i]]
-        slope_g[g] = dot
-
-
-@compiled(fastmath=FAST)
 def subtract(number: Any, given: Any) -> None:
     """Take sparse rows off a dense matrix."""
     block, sparse, out_ng = given

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.autograd import Function
 
-from sparcell.kernels import sparse_loops, team
+from sparcell.kernels import sparse_loops, square_loops, team
 from sparcell.kernels.linear import CELLS, by_gene, genes_of_block, rows_of, rows_times
 from sparcell.kernels.products import product, rounded
 
@@ -67,15 +67,12 @@ def _without_code(
     n_blocks = -(-n_genes // genes)
     gram_bhh = weight_gh.new_empty((n_blocks, n_hidden, n_hidden))
     pull_bh, of_x_n = weight_gh.new_empty((n_blocks, n_hidden)), weight_gh.new_empty(n_cells)
-    given, out = (rows_of(cells), bias_g.numpy()), of_x_n.numpy()
-
-    def work(first: int, last: int) -> None:
-        part_gh, b = weight_gh[first:last], first // genes
-        gram_bhh[b] = product(part_gh.t(), part_gh.t())
-        pull_bh[b] = bias_g[first:last] @ part_gh
-
-    team.over(n_genes, genes, work, lambda: sparse_loops.squares_less_pulls(0, n_cells, *given, out))
-    return gram_bhh.sum(dim=0), pull_bh.sum(dim=0), rows_times(cells, weight_gh, CELLS), of_x_n
+    head, sums = (weight_gh.numpy(), bias_g.numpy()), (gram_bhh.numpy(), pull_bh.numpy())
+    share = square_loops.share_without_code
+    team.share(share, n_blocks + 1, genes, rows_of(cells), head, of_x_n.numpy(), sums)
+    lower_hh = gram_bhh.sum(dim=0).tril_()
+    gram_hh = lower_hh + lower_hh.tril(-1).t()
+    return gram_hh, pull_bh.sum(dim=0), rows_times(cells, weight_gh, CELLS), of_x_n
 
 
 def _head_slopes(
@@ -84,17 +81,14 @@ def _head_slopes(
     """Slopes of the weighed squares in W and b: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h, and W Σ w h + b Σ w - xᵀ w, each w doubled."""
     weighed_nh = twice_n1 * h_nh
     weighed_hh = product(weighed_nh.t(), h_nh.t())
-    slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
-    head, sparse = (weight_gh.numpy(), bias_g.numpy()), rows_of(by_gene(cells))
     twice_n = twice_n1.squeeze(1).contiguous()
-    given = twice_n, -weighed_nh, weighed_nh.sum(dim=0), twice_n.sum()
-    weighed, into = tuple(part.numpy() for part in given), tuple(part.numpy() for part in slopes)
-
-    def work(first: int, last: int) -> None:
-        given_gh = product(weight_gh[first:last], weighed_hh).numpy()
-        sparse_loops.head_slopes(first, last, sparse, head, weighed, (given_gh, *into))
-
-    team.over(len(weight_gh), genes_of_block(weight_gh.shape[1]), work)
+    given = weighed_hh, -weighed_nh, weighed_nh.sum(dim=0), twice_n, twice_n.sum()
+    slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
+    head, weighed, into = (tuple(x.numpy() for x in part) for part in ((weight_gh, bias_g), given, slopes))
+    n_genes, n_hidden = weight_gh.shape
+    block = genes_of_block(n_hidden)
+    share = square_loops.share_head_slopes
+    team.share(share, -(-n_genes // block), block, rows_of(by_gene(cells)), head, weighed, into)
     return slopes
 
 
