@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cells import cells, generator
+from cells import cells, generator, sparse_rows
 from sparcell.config import NetworkConfig
 from sparcell.models import MODELS
 from sparcell.network import MOST_SDS, Layers, Network, drop
@@ -224,6 +225,19 @@ def test_a_head_of_counts_begins_with_the_genes_shares(likelihood):
     expected = x_ng.sum(dim=1, keepdim=True).clamp_min(1) * total_g / total_g.sum()
     torch.testing.assert_close(mean_ng, expected, rtol=1e-4, atol=1e-5)
     assert (mean_ng > 0).all()
+
+
+def test_a_network_of_counts_begins_alike_with_sparse_cells():
+    """Shares of the genes, those of each batch, and the constants of the input."""
+    x_ng, batch_nb = some_counts(), torch.eye(2)[torch.arange(40) % 2]
+    plain = cells(x_ng, batch_nb)
+    begun = []
+    for batch in (plain, replace(plain, x=sparse_rows(x_ng.numpy()))):
+        network = counted(standardise=True).network(5, 2)
+        network.begin([batch])
+        begun.append(network.state_dict())
+    for name, value in begun[0].items():
+        torch.testing.assert_close(begun[1][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_head_of_expression_keeps_its_initial_weights():

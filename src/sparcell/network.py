@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
@@ -156,11 +157,12 @@ class Network(nn.Module):
     def _begin_counts(self, batches: Iterable[Batch]) -> None:
         total_bg, sum_g, square_g, n_cells = (torch.zeros((), dtype=torch.float64) for _ in range(4))
         for batch in batches:
-            x_ng, one_nb = self.input(batch).double(), torch.ones_like(batch.size_n1)
+            one_nb = torch.ones_like(batch.size_n1)
             groups_nb = torch.cat([one_nb, batch.batch_nb], dim=1).double()
-            total_bg = total_bg + (groups_nb.T @ batch.x_ng.double()).cpu()
-            sum_g, square_g = sum_g + x_ng.sum(dim=0).cpu(), square_g + x_ng.square().sum(dim=0).cpu()
-            n_cells = n_cells + len(x_ng)
+            totals = self._totals_of_sparse if batch.sparse is not None else self._totals
+            of_batch = [total.cpu() for total in totals(batch, groups_nb)]
+            total_bg, sum_g, square_g = total_bg + of_batch[0], sum_g + of_batch[1], square_g + of_batch[2]
+            n_cells = n_cells + len(one_nb)
         share_bg = torch.log((total_bg + 1) / (total_bg + 1).sum(dim=1, keepdim=True))
         head, n_batches = self.likelihood.head, len(share_bg) - 1
         head.bias.copy_(share_bg[0])
@@ -172,6 +174,22 @@ class Network(nn.Module):
             self.input_sd.copy_(
                 (square_g / n_cells - mean_g.square()).clamp_min(0).sqrt().clamp_min(LEAST_SD)
             )
+
+    def _totals(self, batch: Batch, groups_nb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts of groups of cells, (b, g), and the sums of the expression and of its squares, (g,); in float64."""
+        x_ng = self.expression(batch).double()
+        return groups_nb.T @ batch.x_ng.double(), x_ng.sum(dim=0), x_ng.square().sum(dim=0)
+
+    def _totals_of_sparse(self, batch: Batch, groups_nb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from the values that are not 0."""
+        cells = cast("SparseRows", batch.sparse)
+        counts_ng, x_ng = cells.matrix(), self.sparse_input(cells, batch.size_n1).matrix()
+        value = x_ng.data.astype(np.float64)
+        sum_g, square_g = (
+            np.bincount(x_ng.indices, of_each, minlength=x_ng.shape[1]) for of_each in (value, value**2)
+        )
+        total_gb = counts_ng.T @ groups_nb.numpy()
+        return torch.from_numpy(total_gb).T, torch.from_numpy(sum_g), torch.from_numpy(square_g)
 
     def expression(self, batch: Batch) -> Tensor:
         """The data, (n, g); of counts log(1 + x) of the cell scaled to TARGET_SUM."""
