@@ -143,6 +143,7 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
     ) -> Model:
         """Train on data that fits `schema`: `fit` after its checks."""
         device = runtime.resolve_device(self.device)
+        runtime.keep_freed_memory()
         known = schema.covariates.read(adata.obs)
         rows = schema.rows(adata)
         network = self.network(len(schema.genes), known.batch_nb.shape[1], known.covariates_nc.shape[1])
