@@ -54,6 +54,8 @@ class _Nll(Function):
     @staticmethod
     def forward(ctx: Any, given: _Given, h_nh: Tensor, log_r_bg: Tensor, *heads: Tensor) -> Tensor:
         ctx.given, ctx.bfloat16 = given, rounded()
+        if ctx.bfloat16:  # once for both directions
+            heads = tuple(x if number % 2 else x.bfloat16() for number, x in enumerate(heads))
         ones_n = torch.ones(given.n_cells, dtype=h_nh.dtype)
         nll_n, ctx.slopes, ctx.sums = _evaluate(given, ctx.bfloat16, ones_n, h_nh, log_r_bg, heads)
         ctx.save_for_backward(h_nh, log_r_bg, *heads)
