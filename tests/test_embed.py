@@ -6,6 +6,8 @@ Suffixes: n cells, k latents, d map dimensions.
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -81,6 +83,25 @@ def test_the_divergence_of_a_map_and_its_slope_are_those_of_the_formula(n_dimens
         back[n, d] -= step
         numerical = (dense_divergence(there, p_nn) - dense_divergence(back, p_nn)) / (2 * step)
         assert 4 * slope_nd[n, d] == pytest.approx(numerical, rel=1e-4, abs=1e-4 * np.abs(4 * slope_nd).max())
+
+
+@pytest.mark.parametrize(("n_cells", "perplexity"), [(None, 12.5), (8, 2.0)])
+def test_neighbours_and_affinities_are_those_of_opentsne(codes, n_cells, perplexity):
+    from openTSNE.affinity import PerplexityBasedNN
+
+    codes = np.asarray(codes[:n_cells], dtype=np.float64)
+    ours = embed._exact_affinities(codes, perplexity, 1)
+    theirs = PerplexityBasedNN(codes, perplexity, method="exact")
+    np.testing.assert_array_equal(ours.P.toarray(), theirs.P.toarray())
+
+
+def test_nothing_is_compiled_for_neighbours_that_are_found_without(codes):
+    """Pynndescent compiles for many seconds when it is first imported."""
+    code = (
+        "import sys, numpy; from sparcell import embed; "
+        "embed.tsne(numpy.random.default_rng(0).normal(size=(50, 4)), perplexity=5); assert 'pynndescent' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_forces_are_those_of_a_tree_that_approximates_nothing():

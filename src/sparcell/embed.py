@@ -43,16 +43,30 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
 
     n_cells = len(code_nk)
     exact = n_cells <= EXACT_CELLS
+    n_jobs = 1 if n_cells <= FEW_CELLS else effective_n_jobs(-1)  # the same map to the bit either way
     code_nk = np.asarray(code_nk, dtype=np.float64)
+    perplexity = affordable(perplexity, n_cells)
     return openTSNE.TSNE(
         n_components=n_components,
-        perplexity=affordable(perplexity, n_cells),
-        neighbors="exact" if exact else "auto",
+        perplexity=perplexity,
         negative_gradient_method=divergence if exact else "fft" if n_components == 2 else "bh",
         initialization="pca" if np.ptp(code_nk, axis=0).any() else "random",  # PCA divides by the spread
         random_state=seed,
-        n_jobs=1 if n_cells <= FEW_CELLS else effective_n_jobs(-1),  # the same map to the bit either way
-    ).fit(code_nk)
+        n_jobs=n_jobs,
+    ).fit(code_nk, _exact_affinities(code_nk, perplexity, n_jobs) if exact else None)
+
+
+def _exact_affinities(code_nk: Floats, perplexity: float, n_jobs: int) -> Any:
+    """What openTSNE makes itself with `neighbors="exact"`, but only after it has imported pynndescent to see whether it is there.
+
+    In a new environment that compiles for 12 seconds.
+    """
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import Sklearn
+
+    n_neighbours = min(len(code_nk) - 1, int(3 * perplexity))
+    nearest = Sklearn(code_nk, n_neighbours, metric="euclidean", n_jobs=n_jobs)
+    return PerplexityBasedNN(knn_index=nearest, perplexity=perplexity, n_jobs=n_jobs)
 
 
 def divergence(
