@@ -89,13 +89,13 @@ def test_the_divergence_of_a_map_and_its_slope_are_those_of_the_formula(n_dimens
 def test_neighbours_and_affinities_are_those_of_opentsne(codes, n_cells, perplexity):
     from openTSNE.affinity import PerplexityBasedNN
 
-    codes = np.asarray(codes[:n_cells], dtype=np.float64)
+    codes = np.asarray(codes[0][:n_cells], dtype=np.float64)
     ours = embed._exact_affinities(codes, perplexity, 1)
     theirs = PerplexityBasedNN(codes, perplexity, method="exact")
     np.testing.assert_array_equal(ours.P.toarray(), theirs.P.toarray())
 
 
-def test_nothing_is_compiled_for_neighbours_that_are_found_without(codes):
+def test_nothing_is_compiled_for_neighbours_that_are_found_without():
     """Pynndescent compiles for many seconds when it is first imported."""
     code = (
         "import sys, numpy; from sparcell import embed; "
