@@ -1,8 +1,7 @@
 """Single precision by its bits, in a form that compiles to vector instructions: exp, log1p, an order, and bfloat16.
 
 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the last place;
-for float64 they are the C library's. NaN stays NaN. What the compiler keeps on disk of a loop is renewed when the loop's own file changes:
-after a change here, remove `__pycache__`. Suffix: g genes.
+for float64 they are the C library's. NaN stays NaN. Suffix: g genes.
 """
 
 from __future__ import annotations
