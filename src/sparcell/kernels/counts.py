@@ -14,6 +14,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import count_loops, team
+from sparcell.kernels.linear import rows_of
 from sparcell.kernels.products import product, rounded, rounded_product
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class _Given:
     ) -> None:
         self.n_cells, self.n_genes = cells.shape
         self.group_n = np.zeros(self.n_cells, np.int64) if group_n is None else group_n.numpy()
-        self.cells = (cells.start_n, cells.stop_n, cells.column, cells.value)
+        self.cells = rows_of(cells)
         self.size_n = size_n1.squeeze(1).to(dtype).numpy()
 
     def weighed(self, weight_n: Tensor) -> tuple[NDArray[Any], ...]:

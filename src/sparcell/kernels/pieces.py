@@ -16,9 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparcell.kernels.jit import FAST
-from sparcell.kernels.weighed_rows import FUSED, INT, LANES, SHORT, VECTORS
+from sparcell.kernels.vectors import INT, LANES, REGISTERS, Vectors
 
-TALL, BROAD = (8, 2) if VECTORS == 8 else (4, 1)
+TALL, BROAD = (8, 2) if REGISTERS == 8 else (4, 1)
 """Rows and vectors of a piece, which leave registers for its factors."""
 WIDE = BROAD * LANES
 
@@ -41,9 +41,7 @@ def _add_piece(context: Any, out: Any, corner: Any, left: Any, right: Any, place
             context.make_array(signature.args[i])(context, builder, given[i]) for i in (0, 2, 3)
         )
         corner, place, (first, last) = (cgutils.unpack_tuple(builder, given[i], 2) for i in (1, 4, 5))
-        vector = ir.VectorType(context.get_value_type(out.dtype), LANES)
-        width = context.get_abi_sizeof(vector.element)
-        each = ir.Constant(ir.VectorType(SHORT, LANES), [0] * LANES)
+        vectors = Vectors(context, builder, out.dtype)
 
         def shifted(at: Any, by: int) -> Any:
             return builder.add(at, ir.Constant(INT, by))
@@ -54,11 +52,6 @@ def _add_piece(context: Any, out: Any, corner: Any, left: Any, right: Any, place
             found = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [at])
             return builder.bitcast(found, array.data.type)
 
-        def load(place: Any) -> Any:
-            found = builder.load(builder.bitcast(place, vector.as_pointer()))
-            found.align = width
-            return found
-
         places = [
             [
                 where(to, shifted(corner[0], row), shifted(corner[1], number * LANES))
@@ -66,20 +59,18 @@ def _add_piece(context: Any, out: Any, corner: Any, left: Any, right: Any, place
             ]
             for row in range(TALL)
         ]
-        sums = [[cgutils.alloca_once_value(builder, load(there)) for there in of_row] for of_row in places]
+        sums = [[vectors.sum_from(there) for there in of_row] for of_row in places]
         with cgutils.for_range_slice(builder, first, last, ir.Constant(INT, 1)) as (k, _):
-            y = [load(where(other, k, shifted(place[1], number * LANES))) for number in range(BROAD)]
+            of_k = [
+                vectors.load(where(other, k, shifted(place[1], number * LANES))) for number in range(BROAD)
+            ]
             for row, of_row in enumerate(sums):
-                x = builder.load(where(one, k, shifted(place[0], row)))
-                x = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(SHORT, 0))
-                x = builder.shuffle_vector(x, x, each)
-                for of_y, sum_ in zip(y, of_row, strict=True):
-                    more = builder.fmul(x, of_y, flags=FUSED)
-                    builder.store(builder.fadd(builder.load(sum_), more, flags=FUSED), sum_)
+                x = vectors.spread(builder.load(where(one, k, shifted(place[0], row))))
+                for y, sum_ in zip(of_k, of_row, strict=True):
+                    vectors.add_product(sum_, x, y)
         for there_of_row, of_row in zip(places, sums, strict=True):
             for there, sum_ in zip(there_of_row, of_row, strict=True):
-                there = builder.bitcast(there, vector.as_pointer())
-                builder.store(builder.load(sum_), there).align = width
+                vectors.write(sum_, there)
         return context.get_dummy_value()
 
     return types.void(out, two, left, right, two, two), generate

@@ -10,21 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparcell.kernels.jit import FAST
+from sparcell.kernels.vectors import INT, LANES, REGISTERS, Vectors
 
-LANES = 16
-"""Numbers of a vector; processors with shorter ones take several."""
-VECTORS = 8 if binding.get_host_cpu_features().get("avx512f") else 4
-"""Vectors of a sum: as many as there are registers for."""
-WIDE = VECTORS * LANES
-
-INT, SHORT = ir.IntType(64), ir.IntType(32)
-FUSED = ("contract",)
+WIDE = REGISTERS * LANES
 
 
 def _add(n_vectors: int) -> Callable[..., None]:
@@ -44,18 +38,10 @@ def _add(n_vectors: int) -> Callable[..., None]:
                 found = builder.load(builder.gep(array(i).data, [at]))
                 return context.cast(builder, found, signature.args[i].dtype, wanted)
 
-            vector = ir.VectorType(context.get_value_type(kind), LANES)
-            each = ir.Constant(ir.VectorType(SHORT, LANES), [0] * LANES)
-            width = context.get_abi_sizeof(vector.element)
+            vectors = Vectors(context, builder, kind)
 
             def place(data: Any, at: Any, number: int) -> Any:
-                at = builder.add(at, ir.Constant(INT, number * LANES))
-                return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
-
-            def load(place: Any) -> Any:
-                found = builder.load(place)
-                found.align = width
-                return found
+                return builder.gep(data, [builder.add(at, ir.Constant(INT, number * LANES))])
 
             first, start, stop = (
                 context.cast(builder, part, of_part, whole)
@@ -63,22 +49,14 @@ def _add(n_vectors: int) -> Callable[..., None]:
             )
             data, n_columns = array(4).data, builder.extract_value(array(4).shape, 1)
             places = [place(array(0).data, first, number) for number in range(n_vectors)]
-            sums = [
-                cgutils.alloca_once(builder, vector) for _ in places
-            ]  # the compiler makes registers of them
-            for there, sum_ in zip(places, sums, strict=True):
-                builder.store(load(there), sum_)
+            sums = [vectors.sum_from(there) for there in places]
             with cgutils.for_range_slice(builder, start, stop, ir.Constant(INT, 1)) as (i, _):
                 at = builder.add(builder.mul(loaded(2, i, whole), n_columns), first)
-                x = builder.insert_element(
-                    ir.Constant(vector, ir.Undefined), loaded(3, i, kind), ir.Constant(SHORT, 0)
-                )
-                x = builder.shuffle_vector(x, x, each)
+                x = vectors.spread(loaded(3, i, kind))
                 for number, sum_ in enumerate(sums):
-                    more = builder.fmul(x, load(place(data, at, number)), flags=FUSED)
-                    builder.store(builder.fadd(builder.load(sum_), more, flags=FUSED), sum_)
+                    vectors.add_product(sum_, x, vectors.load(place(data, at, number)))
             for there, sum_ in zip(places, sums, strict=True):
-                builder.store(builder.load(sum_), there).align = width
+                vectors.write(sum_, there)
             return context.get_dummy_value()
 
         return types.void(out_h, span, row, value, matrix), generate
@@ -87,7 +65,7 @@ def _add(n_vectors: int) -> Callable[..., None]:
     return made
 
 
-_add_wide, _add_vector = _add(VECTORS), _add(1)
+_add_wide, _add_vector = _add(REGISTERS), _add(1)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=FAST)
