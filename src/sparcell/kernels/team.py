@@ -64,13 +64,12 @@ def share(launch: Callable[..., bool], n_tasks: int, *given: Any) -> None:
         raise MemoryError("a loop over cells found no memory for its sums")
 
 
-def over(n: int, block: int, work: Callable[[int, int], None], *beside: Callable[[], object]) -> None:
-    """Call `work(first, last)` for each block of 0 … n - 1, and first what is to be done `beside` it; none may hold the interpreter's lock.
+def over(n: int, block: int, work: Callable[[int, int], None]) -> None:
+    """Call `work(first, last)` for each block of 0 … n - 1; it may not hold the interpreter's lock.
 
     Whoever is free takes the next. After an error in one no more are begun, and it is raised here.
     """
-    tasks: list[Callable[[], object]] = [*beside]
-    tasks += (partial(work, first, min(first + block, n)) for first in range(0, n, block))
+    tasks = [partial(work, first, min(first + block, n)) for first in range(0, n, block)]
     waiting, errors = iter(tasks), list[BaseException]()
 
     def take(_: object = None) -> None:
