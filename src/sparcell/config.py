@@ -164,7 +164,8 @@ class TrainConfig:
     device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1, mps."] = "auto"
     precision: Annotated[
         Literal["float32", "bfloat16"],
-        "Of the matrix products of the head in training: bfloat16 is faster on many genes where the processor knows it, and less exact.",
+        "Of the matrix products of the head in training: bfloat16 is faster on many genes, and less exact. Where there are no instructions "
+        "for it (x86 has them with AVX512-BF16, NVIDIA from Ampere on) training is in float32, and a warning says so.",
     ] = "float32"
 
     def __post_init__(self) -> None:

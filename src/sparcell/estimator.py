@@ -157,7 +157,8 @@ class Estimator(NetworkConfig, LikelihoodConfig, TrainConfig):
         course = Course.start(network, self, runtime.noise(self.seed, device))
         notes = resume.Notes.open(checkpoint, self, schema, rows, known)
         history = notes.take_up(course)
-        plan = Plan.of(self, feed.n_steps, self.kl_weight)
+        rounded = runtime.rounds(self.precision, device)
+        plan = Plan.of(self, feed.n_steps, self.kl_weight, rounded=rounded)
         title = f"{type(self).__name__}, seed {self.seed}"
         try:
             with progress.bar(title, plan.n_epochs, silent=silent, done=course.epoch) as advance:

@@ -42,14 +42,17 @@ class Plan:
     n_steps: int
     """Steps of an epoch."""
     beta: float
+    rounded: bool = False
+    """Whether the head's products are in bfloat16."""
 
     @classmethod
-    def of(cls, config: TrainConfig, n_steps: int, beta: float) -> Plan:
+    def of(cls, config: TrainConfig, n_steps: int, beta: float, *, rounded: bool = False) -> Plan:
         """Settle the number of epochs: as set, or by its steps, but few enough for small data and enough for large data."""
         if config.epochs != "auto":
-            return cls(config, config.epochs, n_steps, beta)
+            return cls(config, config.epochs, n_steps, beta, rounded)
         least = max(1, min(LEAST_EPOCHS, ENOUGH_STEPS // n_steps))
-        return cls(config, min(MOST_EPOCHS, max(least, round(config.steps / n_steps))), n_steps, beta)
+        epochs = min(MOST_EPOCHS, max(least, round(config.steps / n_steps)))
+        return cls(config, epochs, n_steps, beta, rounded)
 
     @property
     def n_warmup(self) -> int:
@@ -132,8 +135,7 @@ def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: floa
     """Make a step; its loss, nll, KL and weight of the KL, (4,). Nothing in it waits for the device."""
     network, generator, config = course.network, course.generator, plan.config
     output = network(batch, generator, progress)
-    rounded = config.precision == "bfloat16"
-    with torch.autocast(generator.device.type, torch.bfloat16, enabled=rounded):  # the head's products
+    with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.rounded):  # the head's products
         loss = negative_elbo(output, network.likelihood, batch, weight)
     loss.total.backward()  # type: ignore[no-untyped-call]
     course.learn(config.clip)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from sparcell.kernels.adam import AdamW
 from sparcell.kernels.counts import negative_binomial, poisson
 from sparcell.kernels.linear import Linear, by_input, log_scaled, sparse_linear
+from sparcell.kernels.products import knows_bfloat16
 from sparcell.kernels.squares import squared_distance
 
 __all__ = [
     "AdamW",
     "Linear",
     "by_input",
+    "knows_bfloat16",
     "log_scaled",
     "negative_binomial",
     "poisson",

@@ -1,14 +1,17 @@
 """Matrix products, by the fastest library there is.
 
 oneDNN comes with torch on x86 and Linux on ARM, but torch gives float32 products to MKL or OpenBLAS; on AMD processors oneDNN is more
-than twice as fast (benchmarks/speed.md). Under `torch.autocast` to bfloat16 the factors are rounded to it and the sums are float32.
+than twice as fast (benchmarks/speed.md). Under `torch.autocast` to bfloat16 the factors are rounded to it and the sums are float32;
+`knows_bfloat16` says where that is worth it.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+from llvmlite import binding
 from torch.nn.functional import linear
 
 if TYPE_CHECKING:
@@ -17,6 +20,17 @@ if TYPE_CHECKING:
 ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
     torch.ops.mkldnn, "_linear_pointwise"
 )
+
+
+@cache
+def knows_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products in bfloat16. Without them such a product takes ten times as long as in float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        found = binding.get_host_cpu_features()
+        return ONEDNN and any(found.get(name, False) for name in ("avx512bf16", "bf16"))
+    return True
 
 
 def rounded(device: str = "cpu") -> bool:
