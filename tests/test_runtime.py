@@ -1,13 +1,21 @@
-"""What is set for the process: freed memory is kept for the next step."""
+"""What is settled for the process: which precision a device has, compiled loops, memory that is kept for the next step."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from kinds import settings_of
+from planted import planted
+from sparcell import kernels, runtime
+from sparcell.kernels import products
 
 BLOCK = """
 import ctypes, sys
@@ -41,3 +49,80 @@ def test_a_large_block_comes_from_memory_that_is_kept():
         mapped[how] = int(done.stdout)
     assert mapped["kept"] == 0
     assert mapped["as it is"] >= 20 * 2**20, "the C library keeps it by itself: `keep_freed_memory` may go"
+
+
+TRAIN = """
+import hashlib
+import numpy as np
+import sparcell as sp
+
+adata = sp.datasets.pbmc3k()[:512].copy()
+adata = adata[:, np.asarray(adata.X.sum(axis=0)).ravel() >= 30].copy()
+for likelihood in ("gaussian", "zinb"):
+    expression = {"normalise": True} if likelihood == "gaussian" else {}
+    model = sp.BetaVAE(likelihood=likelihood, epochs=1, batch_size=256).fit(adata, silent=True, **expression)
+    weights = [weight.numpy().tobytes() for weight in model.network.state_dict().values()]
+    print(likelihood, hashlib.sha256(b"".join(weights)).hexdigest())
+"""
+
+
+def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_find_them_compiled(tmp_path):
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,
+        )
+        found.append(done.stdout.splitlines())
+        assert any(tmp_path.rglob("*.nbc")), "nothing was kept on disk, so the next process compiles too"
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def imitated(monkeypatch):
+    """As if the processor had no instructions for bfloat16."""
+    monkeypatch.setattr(kernels, "knows_bfloat16", lambda device: False)
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"avx512bf16": True}, True),
+        ({"avx2": True, "avx512f": True}, False),
+        ({"bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_a_processor_knows_bfloat16_by_its_instructions(features, expected, monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    monkeypatch.setattr(products.binding, "get_host_cpu_features", lambda: features)
+    assert products.knows_bfloat16.__wrapped__(torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_knows_bfloat16_from_ampere_on(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert products.knows_bfloat16.__wrapped__(torch.device("cuda")) is expected
+
+
+@pytest.mark.usefixtures("imitated")
+def test_where_bfloat16_would_be_imitated_training_is_in_float32_and_says_so(caplog):
+    """Bit for bit: whoever writes one setting for all machines gets on each what is fast there."""
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        with caplog.at_level(logging.WARNING, logger="sparcell"):
+            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(planted(), silent=True)
+        curves.append(model.history["loss"].tolist())
+        assert ("bfloat16" in caplog.text) is (precision == "bfloat16")
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.usefixtures("imitated")
+def test_float32_asks_nothing_of_the_processor(caplog):
+    assert not runtime.rounds("float32", torch.device("cpu"))
+    assert not caplog.text

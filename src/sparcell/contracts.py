@@ -6,7 +6,7 @@ Suffixes: n cells, g genes, k latents, h hidden units, b batches (donors, chemis
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -36,8 +36,6 @@ class SparseRows:
     value: NDArray[np.floating]
     """Values, none of them 0."""
     n_genes: int
-    turned: list[SparseRows] = field(default_factory=list, repr=False, compare=False)
-    """The same by genes, with the cells as columns: noted by the kernels when they first need it."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
 from sparcell.kernels import team
-from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _floats_at(context: Any, address: Any) -> Any:
 floats_at: Any = intrinsic(_floats_at)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def square(number: Any, given: Any) -> None:
     """Sum of squares of the slopes of a task."""
     start_t, place_p5, square_t = given
@@ -67,7 +67,7 @@ def share_square(team: Any, span: Any, given: Any) -> Any:
     return each(team, span, square, given)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def move(number: Any, given: Any) -> None:
     """Move weights along their slopes times c: w (1 - decay) - s m / (u √v + eps), with m and v the means of slopes and of squares."""
     start_t, place_p5, weight_p, setting_w7 = given

@@ -12,10 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparcell.kernels.float_bits import closed, exp, log1p, of_ordered, opened, ordered
-from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each, part
 
 ENOUGH = 8.0
@@ -24,7 +23,7 @@ MOST_FACTORS = 16.0
 LOG_FACTORIALS = np.array([math.lgamma(x + 1) for x in range(256)])
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@inlined(fastmath=False)
 def _stirling(z: Any) -> Any:
     """log Gamma and its derivative, for z of at least ENOUGH (Abramowitz & Stegun 6.1.41, 6.3.18)."""
     log_z, i, square = math.log(z), 1 / z, 1 / (z * z)
@@ -33,7 +32,7 @@ def _stirling(z: Any) -> Any:
     return (z - 0.5) * log_z - z + 0.918938533204672742 + series, log_z - 0.5 * i - slope
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@inlined(fastmath=False)
 def gamma_ratio(x: Any, r: Any) -> Any:
     """log Gamma(x + r) - log Gamma(r) and its derivative by r, for x and r above 0 in float64.
 
@@ -59,7 +58,7 @@ def gamma_ratio(x: Any, r: Any) -> Any:
     return high - low + math.log(product / high_product), high_slope - low_slope + slope
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@inlined(fastmath=False)
 def log_factorial(x: Any) -> Any:
     """log x!, for x of at least 0."""
     if x < 256.0 and x == math.floor(x):
@@ -67,16 +66,21 @@ def log_factorial(x: Any) -> Any:
     return math.lgamma(x + 1)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=False)
+@inlined(fastmath=False)
 def ways(x: Any, r: Any) -> Any:
     """log Gamma(x + r) - log Gamma(r) - log x!, and its derivative by r."""
     log_ratio, slope = gamma_ratio(x, r)
     return log_ratio - log_factorial(x), slope
 
 
-@compiled(fastmath=FAST)
-def table_ways(log_r_g: Any, r_g: Any, ways_kg: Any, slope_kg: Any) -> None:
-    """Fill in `ways` of the counts 0, 1, 2, …: most counts are small, and a gene has one r for all of its cells."""
+@inlined(fastmath=FAST)
+def table_ways(number: Any, given: Any) -> None:
+    """Fill in `ways` of the counts 0, 1, 2, … of a block of genes: most counts are small, and a gene has one r for all of its cells."""
+    block, log_r_bg, r_bg, ways_bkg, slope_bkg = given
+    n_blocks = -(-r_bg.shape[1] // block)
+    b, (first, last) = number // n_blocks, part(number % n_blocks, block, r_bg.shape[1])
+    log_r_g, r_g = log_r_bg[b, first:last], r_bg[b, first:last]
+    ways_kg, slope_kg = ways_bkg[b, :, first:last], slope_bkg[b, :, first:last]
     ways_kg[0, :] = 0
     slope_kg[0, :] = 0
     one = r_g.dtype.type(1)
@@ -92,7 +96,7 @@ def table_ways(log_r_g: Any, r_g: Any, ways_kg: Any, slope_kg: Any) -> None:
                 ways_g[g] = fewer_g[g] + log1p(r_g[g] + above - one) - constant
 
 
-@compiled()
+@inlined()
 def _largest(logit_g: Any) -> Any:
     """Give the largest logit; where one is no number, any value, and the sum of the exponentials is none either."""
     most = ordered(logit_g[0])
@@ -101,7 +105,7 @@ def _largest(logit_g: Any) -> Any:
     return of_ordered(most)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _shares(logit_g: Any) -> Any:
     """Replace logits by their exponentials over that of the largest, and return their sum."""
     largest, total = _largest(logit_g), logit_g.dtype.type(0)
@@ -112,7 +116,7 @@ def _shares(logit_g: Any) -> Any:
     return total
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any, sum_bias_g: Any) -> None:
     """Overwrite exponentials by the slope of the loss in the logits, from its slope in the logarithms of the means."""
     for g in range(share_g.shape[0]):
@@ -121,7 +125,7 @@ def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any,
         sum_bias_g[g] += v
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def poisson(number: Any, given: Any) -> None:
     """-log p of each cell; the logits are overwritten by its slope in them, share · Σ x - x, times the cell's weight.
 
@@ -155,7 +159,7 @@ def poisson(number: Any, given: Any) -> None:
         closed(share_g, logit_ng[n])
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x: Any) -> Any:
     """Σ x log(1 + r/m) over a cell's counts above 0; `of_x` becomes x r / (r + m), the count's part of the slope in log m."""
     one, n_counts = share_g.dtype.type(1), column.shape[0]
@@ -170,7 +174,7 @@ def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_
     return loss
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: Any, sum_log_r_g: Any) -> Any:
     """Take the counts' part of the slopes in, and return Σ log `ways` and the sum of that part."""
     column, value = counts
@@ -190,7 +194,7 @@ def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: An
     return log_ways, slopes
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def negative_binomial(number: Any, given: Any) -> None:
     """The same: r (m - x) / (r + m) is the slope in the logarithm of the mean m."""
     block, heads, dispersion, cells, nll_n, sums = given
@@ -230,14 +234,14 @@ def negative_binomial(number: Any, given: Any) -> None:
         closed(share_g, logit_ng[n])
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _log_rises(share_g: Any, r_g: Any, scale: Any, rise_g: Any) -> None:
     """log(1 + m/r) of a cell's genes: log P(0) of the negative binomial is -r times it."""
     for g in range(share_g.shape[0]):
         rise_g[g] = log1p(share_g[g] * scale / r_g[g])
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _either_way(column: Any, rise_g: Any, r_g: Any, drop_g: Any) -> Any:
     """Σ log(e^u + e^s) - s over the genes of a cell's counts above 0: what they would cost more if they were zeros."""
     zero, n_counts = drop_g.dtype.type(0), column.shape[0]
@@ -251,7 +255,7 @@ def _either_way(column: Any, rise_g: Any, r_g: Any, drop_g: Any) -> Any:
     return loss
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _zeros(rise_g: Any, r_g: Any, drop_g: Any, kept_g: Any) -> Any:
     """-log P(0) of a cell; the logits of a drop are overwritten by the slopes in them, `kept_g` by sigmoid(s - u)."""
     one, zero = drop_g.dtype.type(1), drop_g.dtype.type(0)
@@ -268,7 +272,7 @@ def _zeros(rise_g: Any, r_g: Any, drop_g: Any, kept_g: Any) -> Any:
     return loss
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _slopes(share_g: Any, r_g: Any, kept_g: Any, scale: Any, slope_g: Any) -> Any:
     """Add the slope of a counted zero in the logarithm of its mean."""
     one = share_g.dtype.type(1)
@@ -281,7 +285,7 @@ def _slopes(share_g: Any, r_g: Any, kept_g: Any, scale: Any, slope_g: Any) -> An
     return sloped
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _dispersion(
     rise_g: Any, share_g: Any, r_g: Any, kept_g: Any, scale: Any, weight: Any, sum_log_r_g: Any
 ) -> None:
@@ -292,7 +296,7 @@ def _dispersion(
         sum_log_r_g[g] += weight * kept_g[g] * r_g[g] * (rise_g[g] - t / (one + t))
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def zero_inflated(number: Any, given: Any) -> None:
     """The same with zeros dropped in: logits of both heads are overwritten by the slopes in them.
 
@@ -337,6 +341,12 @@ def zero_inflated(number: Any, given: Any) -> None:
         _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
         closed(share_g, logit_ng[n])
         closed(drop_g, drop_ng[n])
+
+
+@compiled()
+def share_table_ways(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, table_ways, given)
 
 
 @compiled()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
+GENES = 1024
+"""Genes of a block of the table."""
 TABLED = 16
 """Counts below this are looked up; with several batches, of which each has a table, fewer."""
 
@@ -109,8 +111,8 @@ def tabled(log_r_bg: Tensor) -> tuple[NDArray[Any], ...]:
     r_bg, log_r = log_r_bg.exp().numpy(), log_r_bg.numpy()
     n_batches, n_genes = r_bg.shape
     ways_bkg, slope_bkg = np.empty((2, n_batches, max(2, TABLED // n_batches), n_genes), r_bg.dtype)
-    for b in range(n_batches):
-        count_loops.table_ways(log_r[b], r_bg[b], ways_bkg[b], slope_bkg[b])
+    n_tasks = n_batches * -(-n_genes // GENES)
+    team.share(count_loops.share_table_ways, n_tasks, GENES, log_r, r_bg, ways_bkg, slope_bkg)
     return r_bg, ways_bkg, slope_bkg
 
 

@@ -10,8 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+from sparcell.kernels.jit import INLINED, inlined
 
 f, int32 = np.float32, np.int32
 
@@ -48,7 +50,7 @@ _bits: Any = intrinsic(_bits_of)
 _float: Any = intrinsic(_float_of)
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def _exp32(x: Any) -> Any:
     x = LOWEST if x < LOWEST else x
     rounded = x * LOG2E + ROUND
@@ -65,7 +67,7 @@ def _exp32(x: Any) -> Any:
     return p * _float(int32(int32(power << int32(23)) + ONE_BITS))
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def _log1p32(x: Any) -> Any:
     above = int32(_bits(f(1) + x) + ABOVE_BITS)
     exponent = int32(int32(above >> int32(23)) - int32(127))
@@ -95,7 +97,7 @@ def log1p(x: Any) -> Any:
     raise NotImplementedError  # pragma: no cover
 
 
-@overload(exp)
+@overload(exp, jit_options=INLINED)
 def _exp(x: Any) -> Any:
     chosen = _exp32 if x == types.float32 else math.exp
 
@@ -105,7 +107,7 @@ def _exp(x: Any) -> Any:
     return exp
 
 
-@overload(log1p)
+@overload(log1p, jit_options=INLINED)
 def _log1p(x: Any) -> Any:
     chosen = _log1p32 if x == types.float32 else math.log1p
 
@@ -115,13 +117,13 @@ def _log1p(x: Any) -> Any:
     return log1p
 
 
-@njit(nogil=True)
+@inlined()
 def _ordered32(x: Any) -> Any:
     bits = _bits(x)
     return int32(bits ^ int32(int32(bits >> int32(31)) & BELOW_SIGN))
 
 
-@njit(nogil=True)
+@inlined()
 def _of_ordered32(order: Any) -> Any:
     return _float(int32(order ^ int32(int32(order >> int32(31)) & BELOW_SIGN)))
 
@@ -136,12 +138,12 @@ def of_ordered(order: Any) -> Any:
     raise NotImplementedError  # pragma: no cover
 
 
-@njit(nogil=True)
+@inlined()
 def _itself(x: Any) -> Any:
     return x
 
 
-@overload(ordered)
+@overload(ordered, jit_options=INLINED)
 def _ordered(x: Any) -> Any:
     chosen = _ordered32 if x == types.float32 else _itself
 
@@ -151,7 +153,7 @@ def _ordered(x: Any) -> Any:
     return ordered
 
 
-@overload(of_ordered)
+@overload(of_ordered, jit_options=INLINED)
 def _of_ordered(order: Any) -> Any:
     chosen = _of_ordered32 if order == types.int32 else _itself
 
@@ -171,7 +173,7 @@ def closed(slope_g: Any, row_g: Any) -> None:
     raise NotImplementedError  # pragma: no cover
 
 
-@overload(opened)
+@overload(opened, jit_options=INLINED)
 def _opened(row_g: Any, bias_g: Any, scratch_g: Any) -> Any:
     def as_it_is(row_g: Any, bias_g: Any, scratch_g: Any) -> Any:
         return row_g
@@ -184,7 +186,7 @@ def _opened(row_g: Any, bias_g: Any, scratch_g: Any) -> Any:
     return widened if row_g.dtype == types.int16 else as_it_is
 
 
-@overload(closed)
+@overload(closed, jit_options=INLINED)
 def _closed(slope_g: Any, row_g: Any) -> Any:
     def as_it_is(slope_g: Any, row_g: Any) -> None:
         pass

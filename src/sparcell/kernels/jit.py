@@ -9,6 +9,21 @@ from numba import njit
 
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be taken in any order, so that they can be vectors; NaN and infinity keep their meaning."""
+INLINED: Any = {"forceinline": True}
+"""Every call is replaced by the function itself."""
+
+
+def inlined(**options: Any) -> Callable[[Any], Any]:
+    """Make a part of compiled loops, such as a task: it has no code of its own there.
+
+    A loop that is kept on disk would carry a copy of a function that it calls, optimised once more and so rounded differently; the process
+    that compiled the loop calls the first one. The same seed would give other bits in the first process than in all later ones.
+    """
+
+    def decorate(function: Any) -> Any:
+        return njit(nogil=True, error_model="numpy", **INLINED, **options)(function)
+
+    return decorate
 
 
 def compiled(**options: Any) -> Callable[[Any], Any]:

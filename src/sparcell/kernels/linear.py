@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
-WEIGHTS = 2**17
+WEIGHTS = 2**16
 """Weights of a block of genes: they fit the cache of a core."""
 MANY = 2**23
 """Multiplications from which on a product by oneDNN is worth a function of our own."""
@@ -57,7 +57,7 @@ class _Sparse(Function):
     @staticmethod
     def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
         ctx.cells = cells
-        return rows_times(cells, weight_gh, CELLS, turn=ctx.needs_input_grad[1])
+        return rows_times(cells, weight_gh)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
@@ -79,18 +79,12 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
     return out_nh + bias_h
 
 
-def rows_times(rows: SparseRows, matrix: Tensor, block: int, *, turn: bool = False) -> Tensor:
-    """Sparse rows times a matrix, without gradients, by blocks of rows; with `turn` they are also laid out by columns."""
-    product = torch.empty((rows.shape[0], matrix.shape[1]), dtype=matrix.dtype)
-    n_blocks = -(-len(product) // block)
-    given = block, rows_of(rows), matrix.detach().contiguous().numpy(), product.numpy()
-    if turn and not rows.turned:
-        turned = _room_by_gene(rows)
-        team.share(sparse_loops.share_rows_times_and_turn, n_blocks + 1, given, rows_of(turned))
-        rows.turned.append(turned)
-    else:
-        team.share(sparse_loops.share_rows_times, n_blocks, *given)
-    return product
+def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
+    """x W, (n, h), without gradients."""
+    out_nh = torch.empty((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
+    given = CELLS, rows_of(cells), weight_gh.detach().contiguous().numpy(), out_nh.numpy()
+    team.share(sparse_loops.share_rows_times, -(-len(out_nh) // CELLS), *given)
+    return out_nh
 
 
 def rows_of(cells: SparseRows) -> tuple[NDArray[Any], ...]:
@@ -103,32 +97,12 @@ def genes_of_block(n_hidden: int) -> int:
     return max(1, WEIGHTS // n_hidden)
 
 
-def _room_for(cells: SparseRows, spans: Any, n_columns: int) -> SparseRows:
-    """As many values as the cells have, to be filled in."""
-    n_values = int((cells.stop_n - cells.start_n).sum())
-    column, value = np.empty(n_values, cells.column.dtype), np.empty(n_values, cells.value.dtype)
-    start, stop = spans
-    return SparseRows(start, stop, column, value, n_columns)
-
-
-def _room_by_gene(cells: SparseRows) -> SparseRows:
-    n_cells, n_genes = cells.shape
-    return _room_for(cells, np.empty((2, n_genes), cells.start_n.dtype), n_cells)
-
-
-def by_gene(cells: SparseRows) -> SparseRows:
-    """The same laid out by genes, (g, n)."""
-    if not cells.turned:
-        cells.turned.append(_room_by_gene(cells))
-        sparse_loops.turn(rows_of(cells), rows_of(cells.turned[0]))
-    return cells.turned[0]
-
-
 def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
     """log(1 + scale · x), each cell with its scale, at least 0."""
     length_n = cells.stop_n - cells.start_n
     stop_n = np.cumsum(length_n, dtype=length_n.dtype)
-    scaled = _room_for(cells, (stop_n - length_n, stop_n), cells.n_genes)
+    column, value = np.empty(stop_n[-1], cells.column.dtype), np.empty(stop_n[-1], cells.value.dtype)
+    scaled = SparseRows(stop_n - length_n, stop_n, column, value, cells.n_genes)
     n_blocks = -(-len(stop_n) // CELLS)
     team.share(sparse_loops.share_log_scaled, n_blocks, CELLS, rows_of(cells), scale_n, rows_of(scaled))
     return scaled
@@ -136,4 +110,9 @@ def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
 
 def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
     """xᵀ y, (g, h), without gradients."""
-    return rows_times(by_gene(cells), slope_nh, genes_of_block(slope_nh.shape[1]))
+    (_, n_genes), n_hidden = cells.shape, slope_nh.shape[1]
+    out_gh = torch.empty((n_genes, n_hidden), dtype=slope_nh.dtype)
+    block = genes_of_block(n_hidden)
+    given = block, rows_of(cells), slope_nh.detach().contiguous().numpy(), out_gh.numpy()
+    team.share(sparse_loops.share_columns_times, -(-n_genes // block), *given)
+    return out_gh

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparcell.kernels.jit import FAST
+from sparcell.kernels.jit import FAST, inlined
 from sparcell.kernels.vectors import INT, LANES, REGISTERS, Vectors
 
 TALL, BROAD = (8, 2) if REGISTERS == 8 else (4, 1)
@@ -79,7 +79,7 @@ def _add_piece(context: Any, out: Any, corner: Any, left: Any, right: Any, place
 add_piece: Callable[..., None] = intrinsic(_add_piece)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FAST)
+@inlined(fastmath=FAST)
 def add_product(out_ac: Any, left_ka: Any, right_kc: Any, rows: Any, span: Any, lower: Any) -> None:
     """out[a] += Σ left[k, a] · right[k] for rows from rows[0] to before rows[1], over k from span[0] to before span[1].
 

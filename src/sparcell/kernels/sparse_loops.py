@@ -8,33 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 from sparcell.kernels.float_bits import log1p
-from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each, part
-from sparcell.kernels.weighed_rows import add_weighed_rows
+from sparcell.kernels.weighed_rows import add_to_rows, add_weighed_rows
 
 
-@compiled()
-def turn(sparse: Any, turned: Any) -> None:
-    """Lay sparse rows out by their columns; within a column they stay in order."""
-    start, stop, column, value = sparse
-    new_start, new_stop, row, new_value = turned
-    new_stop[:] = 0
-    for n in range(start.shape[0]):
-        for i in range(start[n], stop[n]):
-            new_stop[column[i]] += 1
-    total = 0
-    for g in range(new_stop.shape[0]):
-        new_start[g] = total
-        total += new_stop[g]
-        new_stop[g] = new_start[g]
-    for n in range(start.shape[0]):
-        for i in range(start[n], stop[n]):
-            at = new_stop[column[i]]
-            row[at], new_value[at] = n, value[i]
-            new_stop[column[i]] = at + 1
+@inlined()
+def first_from(column: Any, start: Any, stop: Any, least: Any) -> Any:
+    """Place of the first of the columns from `start` to before `stop`, which are in order, that is at least `least`."""
+    while start < stop:
+        middle = (start + stop) // 2
+        if column[middle] < least:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def log_scaled(number: Any, given: Any) -> None:
     """Write log(1 + scale · x) of rows that may lie anywhere, each with its scale, side by side."""
     block, sparse, scale_n, scaled = given
@@ -54,7 +45,7 @@ def share_log_scaled(team: Any, span: Any, given: Any) -> Any:
     return each(team, span, log_scaled, given)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def rows_times(number: Any, given: Any) -> None:
     """Sparse rows times a matrix: out[n] = Σ value · matrix[column], over the values from `start` to before `stop`."""
     block, sparse, matrix, out_nh = given
@@ -71,23 +62,28 @@ def share_rows_times(team: Any, span: Any, given: Any) -> Any:
     return each(team, span, rows_times, given)
 
 
-@compiled(fastmath=FAST)
-def rows_times_and_turn(number: Any, given: Any) -> None:
-    """The same, and as one more task the rows laid out by their columns: the first, for it takes longest."""
-    product, turned = given
-    if number == 0:
-        turn(product[1], turned)
-    else:
-        rows_times(number - 1, product)
+@inlined(fastmath=FAST)
+def columns_times(number: Any, given: Any) -> None:
+    """Columns of sparse rows times a matrix, for a block of them: out[g] = Σ value · matrix[n], over the values in column g.
+
+    Row by row, whose columns are in order: what is added to lies in the cache, and no value is laid out anew.
+    """
+    block, sparse, matrix, out_gh = given
+    start, stop, column, value = sparse
+    first, last = part(number, block, out_gh.shape[0])
+    out_gh[first:last] = 0
+    for n in range(start.shape[0]):
+        begin = first_from(column, start[n], stop[n], first)
+        add_to_rows(out_gh, begin, first_from(column, begin, stop[n], last), column, value, matrix[n])
 
 
 @compiled()
-def share_rows_times_and_turn(team: Any, span: Any, given: Any) -> Any:
+def share_columns_times(team: Any, span: Any, given: Any) -> Any:
     """Share its blocks out."""
-    return each(team, span, rows_times_and_turn, given)
+    return each(team, span, columns_times, given)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def subtract(number: Any, given: Any) -> None:
     """Take sparse rows off a dense matrix."""
     block, sparse, out_ng = given

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.pieces import add_product
+from sparcell.kernels.sparse_loops import first_from
 from sparcell.kernels.tasks import each, part
-from sparcell.kernels.weighed_rows import add_weighed_rows
+from sparcell.kernels.weighed_rows import add_to_rows
 
 NEAR = 64
 """Rows of W that stay in a core's first cache while all is done with them."""
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def without_code(number: Any, given: Any) -> None:
     """WᵀW (its lower half) and Wᵀb of a block of genes; and as one more task, the first, |x|² - 2 x·b of all cells."""
     block, cells, head, of_x_n, sums = given
@@ -49,14 +50,14 @@ def share_without_code(team: Any, span: Any, given: Any) -> Any:
     return each(team, span, without_code, given)
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def head_slopes(number: Any, given: Any) -> None:
     """Slopes of the weighed squares in W, for a block of genes: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h; and the slopes in b.
 
     Of the weights w and the code h it takes Σ w hhᵀ, -w h of each cell, Σ w h, each w, and Σ w.
     """
-    block, cells_of, head, weighed, slopes = given
-    start, stop, cell, value = cells_of
+    block, cells, head, weighed, slopes = given
+    start, stop, column, value = cells
     weight_gh, bias_g = head
     squares_hh, minus_nh, sum_h, weight_n, of_all = weighed
     slope_gh, slope_g = slopes
@@ -70,12 +71,14 @@ def head_slopes(number: Any, given: Any) -> None:
             for h in range(row.shape[0]):
                 dot += row[h] * sum_h[h]
                 slope_h[h] = b * sum_h[h]
-            for i in range(start[g], stop[g]):
-                dot -= value[i] * weight_n[cell[i]]
             slope_g[g] = dot
         add_product(slope_gh, weight_gh.T, squares_hh, (near, until), (0, squares_hh.shape[0]), False)
-        for g in range(near, until):
-            add_weighed_rows(slope_gh[g], start[g], stop[g], cell, value, minus_nh)
+    for n in range(start.shape[0]):
+        begin = first_from(column, start[n], stop[n], first)
+        end = first_from(column, begin, stop[n], last)
+        add_to_rows(slope_gh, begin, end, column, value, minus_nh[n])
+        for i in range(begin, end):
+            slope_g[column[i]] -= value[i] * weight_n[n]
 
 
 @compiled()

@@ -13,7 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, square_loops, team
-from sparcell.kernels.linear import CELLS, by_gene, genes_of_block, rows_of, rows_times
+from sparcell.kernels.linear import CELLS, genes_of_block, rows_of, rows_times
 from sparcell.kernels.products import product, rounded
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _without_code(
     team.share(share, n_blocks + 1, genes, rows_of(cells), head, of_x_n.numpy(), sums)
     lower_hh = gram_bhh.sum(dim=0).tril_()
     gram_hh = lower_hh + lower_hh.tril(-1).t()
-    return gram_hh, pull_bh.sum(dim=0), rows_times(cells, weight_gh, CELLS), of_x_n
+    return gram_hh, pull_bh.sum(dim=0), rows_times(cells, weight_gh), of_x_n
 
 
 def _head_slopes(
@@ -88,7 +88,7 @@ def _head_slopes(
     n_genes, n_hidden = weight_gh.shape
     block = genes_of_block(n_hidden)
     share = square_loops.share_head_slopes
-    team.share(share, -(-n_genes // block), block, rows_of(by_gene(cells)), head, weighed, into)
+    team.share(share, -(-n_genes // block), block, rows_of(cells), head, weighed, into)
     return slopes
 
 

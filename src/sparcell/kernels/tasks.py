@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from sparcell.kernels.jit import inlined
 
 INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 WORKER = ir.FunctionType(ir.VoidType(), [BYTES])
@@ -79,7 +81,7 @@ def _each(context: Any, team: Any, span: Any, task: Any, given: Any) -> Any:
 each: Callable[..., bool] = intrinsic(_each)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined()
 def part(number: Any, block: Any, n: Any) -> Any:
     """Where a block of 0 … n - 1 begins, and where it ends."""
     return number * block, min((number + 1) * block, n)

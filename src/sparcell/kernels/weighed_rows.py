@@ -1,6 +1,6 @@
-"""A weighed sum of some rows of a matrix, held in the processor's registers until it is whole.
+"""A weighed sum of some rows of a matrix, and a row added to some of them: the one row stays in the processor's registers.
 
-In a plain loop it is read from memory and written back with every row, after a check that it does not lie over that row.
+In a plain loop it is read from memory for every row, the sum written back too, after a check that it does not lie over that row.
 
 Suffix: h columns of the matrix.
 """
@@ -11,24 +11,27 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparcell.kernels.jit import FAST
+from sparcell.kernels.jit import FAST, inlined
 from sparcell.kernels.vectors import INT, LANES, REGISTERS, Vectors
 
 WIDE = REGISTERS * LANES
 
 
-def _add(n_vectors: int) -> Callable[..., None]:
-    """Add so many vectors of Σ value · matrix[row]; the span is the first column, the first value and the one after the last."""
+def _over(n_vectors: int, *, into: bool) -> Callable[..., None]:
+    """Go over the values with so many vectors of one row: add value · matrix[row] to it, or add value · it `into` matrix[row].
 
-    def add(context: Any, out_h: Any, span: Any, row: Any, value: Any, matrix: Any) -> Any:
-        arrays = out_h, row, value, matrix
+    The span is the first column, the first value and the one after the last.
+    """
+
+    def over(context: Any, one_h: Any, span: Any, row: Any, value: Any, matrix: Any) -> Any:
+        arrays = one_h, row, value, matrix
         if not all(isinstance(array, types.Array) and array.layout == "C" for array in arrays):
             return None  # numba then says what it was given
-        kind, whole = out_h.dtype, types.int64
+        kind, whole = one_h.dtype, types.int64
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             def array(i: int) -> Any:
@@ -49,26 +52,34 @@ def _add(n_vectors: int) -> Callable[..., None]:
             )
             data, n_columns = array(4).data, builder.extract_value(array(4).shape, 1)
             places = [place(array(0).data, first, number) for number in range(n_vectors)]
-            sums = [vectors.sum_from(there) for there in places]
+            held = [vectors.sum_from(there) for there in places]
             with cgutils.for_range_slice(builder, start, stop, ir.Constant(INT, 1)) as (i, _):
                 at = builder.add(builder.mul(loaded(2, i, whole), n_columns), first)
                 x = vectors.spread(loaded(3, i, kind))
-                for number, sum_ in enumerate(sums):
-                    vectors.add_product(sum_, x, vectors.load(place(data, at, number)))
-            for there, sum_ in zip(places, sums, strict=True):
-                vectors.write(sum_, there)
+                for number, own in enumerate(held):
+                    there = place(data, at, number)
+                    if into:
+                        sum_ = vectors.sum_from(there)
+                        vectors.add_product(sum_, x, builder.load(own))
+                        vectors.write(sum_, there)
+                    else:
+                        vectors.add_product(own, x, vectors.load(there))
+            if not into:
+                for there, sum_ in zip(places, held, strict=True):
+                    vectors.write(sum_, there)
             return context.get_dummy_value()
 
-        return types.void(out_h, span, row, value, matrix), generate
+        return types.void(one_h, span, row, value, matrix), generate
 
-    made: Callable[..., None] = intrinsic(add)
+    made: Callable[..., None] = intrinsic(over)
     return made
 
 
-_add_wide, _add_vector = _add(REGISTERS), _add(1)
+_add_wide, _add_vector = _over(REGISTERS, into=False), _over(1, into=False)
+_add_wide_to, _add_vector_to = _over(REGISTERS, into=True), _over(1, into=True)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FAST)
+@inlined(fastmath=FAST)
 def add_weighed_rows(out_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
     """out += Σ value · matrix[row], over the values from `start` to before `stop`; all arrays lie in one piece, row by row."""
     n_columns, h = out_h.shape[0], 0
@@ -82,3 +93,19 @@ def add_weighed_rows(out_h: Any, start: Any, stop: Any, row: Any, value: Any, ma
         for i in range(start, stop):
             for k in range(h, n_columns):
                 out_h[k] += value[i] * matrix[row[i], k]
+
+
+@inlined(fastmath=FAST)
+def add_to_rows(matrix: Any, start: Any, stop: Any, row: Any, value: Any, one_h: Any) -> None:
+    """matrix[row] += value · one_h, over the values from `start` to before `stop`; all arrays lie in one piece, row by row."""
+    n_columns, h = one_h.shape[0], 0
+    while h + WIDE <= n_columns:
+        _add_wide_to(one_h, (h, start, stop), row, value, matrix)
+        h += WIDE
+    while h + LANES <= n_columns:
+        _add_vector_to(one_h, (h, start, stop), row, value, matrix)
+        h += LANES
+    if h < n_columns:
+        for i in range(start, stop):
+            for k in range(h, n_columns):
+                matrix[row[i], k] += value[i] * one_h[k]
