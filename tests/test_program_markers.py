@@ -20,6 +20,7 @@ TYPES = {
 }
 """Cell types that each have a program from every seed that was tried, the set of their markers, and how many of its first ten genes they
 are at least: 9, 5, 3, 4 and 6 in the worst of ten seeds. Three of a set of twenty come first by chance once in ten thousand times.
+The first or the second name: cytotoxic T cells share half of the markers of NK cells, and rounding decides which is first.
 """
 
 
@@ -48,9 +49,7 @@ def test_blood_cells_have_programs_led_by_their_markers_and_named_after_them(cel
     for label, (name, least) in TYPES.items():
         markers = {*sets.genes[name], *(sets.genes["MHC class II"] if label == "B" else ())}
         clear = auc_pc[:, list(labels.cat.categories).index(label)] >= 0.95
-        found = [
-            key for key, is_clear in zip(ranked, clear, strict=True) if is_clear and told[key][0] == name
-        ]
+        found = [key for key, is_clear in zip(ranked, clear, strict=True) if is_clear and name in told[key]]
         assert found, label
         assert max(len(markers & set(ranked[key][:10])) for key in found) >= least, label
     assert any("CD8 T" in both for both in told.values())

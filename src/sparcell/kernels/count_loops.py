@@ -79,21 +79,25 @@ def table_ways(number: Any, given: Any) -> None:
     block, log_r_bg, r_bg, ways_bkg, slope_bkg = given
     n_blocks = -(-r_bg.shape[1] // block)
     b, (first, last) = number // n_blocks, part(number % n_blocks, block, r_bg.shape[1])
-    log_r_g, r_g = log_r_bg[b, first:last], r_bg[b, first:last]
-    ways_kg, slope_kg = ways_bkg[b, :, first:last], slope_bkg[b, :, first:last]
-    ways_kg[0, :] = 0
-    slope_kg[0, :] = 0
+    log_r_g, r_g = log_r_bg[b][first:last], r_bg[b][first:last]
     one = r_g.dtype.type(1)
-    for k in range(1, ways_kg.shape[0]):
+    for k in range(
+        ways_bkg.shape[1]
+    ):  # rows first: numba knows that their parts lie in one piece, and makes vectors
+        ways_g, slope_g = ways_bkg[b, k][first:last], slope_bkg[b, k][first:last]
+        if k == 0:
+            ways_g[:] = 0
+            slope_g[:] = 0
+            continue
+        fewer_g, less_g = ways_bkg[b, k - 1][first:last], slope_bkg[b, k - 1][first:last]
         above, constant = r_g.dtype.type(k - 1), r_g.dtype.type(math.log(k))
-        ways_g, fewer_g, slope_g, less_g = ways_kg[k], ways_kg[k - 1], slope_kg[k], slope_kg[k - 1]
         for g in range(r_g.shape[0]):
             slope_g[g] = less_g[g] + one / (r_g[g] + above)
-        if k == 1:  # 1 + (r - 1) would lose the digits of a small r
-            ways_g[:] = log_r_g
-        else:
+        for g in range(r_g.shape[0]):
+            ways_g[g] = fewer_g[g] + log1p(r_g[g] + above - one) - constant
+        if k == 1:  # 1 + (r - 1) has lost the digits of a small r
             for g in range(r_g.shape[0]):
-                ways_g[g] = fewer_g[g] + log1p(r_g[g] + above - one) - constant
+                ways_g[g] = log_r_g[g]
 
 
 @inlined()

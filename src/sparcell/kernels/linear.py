@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
-WEIGHTS = 2**16
+WEIGHTS = 2**17
 """Weights of a block of genes: they fit the cache of a core."""
 MANY = 2**23
 """Multiplications from which on a product by oneDNN is worth a function of our own."""
@@ -82,7 +82,8 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
 def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
     """x W, (n, h), without gradients."""
     out_nh = torch.empty((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
-    given = CELLS, rows_of(cells), weight_gh.detach().contiguous().numpy(), out_nh.numpy()
+    near = genes_of_block(weight_gh.shape[1])
+    given = CELLS, near, rows_of(cells), weight_gh.detach().contiguous().numpy(), out_nh.numpy()
     team.share(sparse_loops.share_rows_times, -(-len(out_nh) // CELLS), *given)
     return out_nh
 

@@ -34,8 +34,9 @@ def log_scaled(number: Any, given: Any) -> None:
     first, last = part(number, block, scale_n.shape[0])
     for n in range(first, last):
         scale, x, new_x = scale_n[n], value[start[n] : stop[n]], new_value[new_start[n] : new_stop[n]]
-        new_column[new_start[n] : new_stop[n]] = column[start[n] : stop[n]]
+        gene, new_gene = column[start[n] : stop[n]], new_column[new_start[n] : new_stop[n]]
         for i in range(new_x.shape[0]):
+            new_gene[i] = gene[i]
             new_x[i] = log1p(scale * x[i])
 
 
@@ -47,13 +48,21 @@ def share_log_scaled(team: Any, span: Any, given: Any) -> Any:
 
 @inlined(fastmath=FAST)
 def rows_times(number: Any, given: Any) -> None:
-    """Sparse rows times a matrix: out[n] = Σ value · matrix[column], over the values from `start` to before `stop`."""
-    block, sparse, matrix, out_nh = given
+    """Sparse rows times a matrix: out[n] = Σ value · matrix[column], over the values from `start` to before `stop`.
+
+    Some columns after the others, for all rows of the block: what they have in common is read while it is in the cache.
+    """
+    block, near, sparse, matrix, out_nh = given
     start, stop, column, value = sparse
     first, last = part(number, block, out_nh.shape[0])
-    for n in range(first, last):
-        out_nh[n] = 0  # while it is in the cache
-        add_weighed_rows(out_nh[n], start[n], stop[n], column, value, matrix)
+    out_nh[first:last] = 0
+    begin_n = start[first:last].copy()
+    for until in range(near, matrix.shape[0] + near, near):
+        for n in range(first, last):
+            begin = begin_n[n - first]
+            end = first_from(column, begin, stop[n], until)
+            add_weighed_rows(out_nh[n], begin, end, column, value, matrix)
+            begin_n[n - first] = end
 
 
 @compiled()
