@@ -1,4 +1,4 @@
-"""Poisson and negative binomials, plain and zero-inflated, compiled: one cell after another, all of its genes.
+"""Poisson and negative binomial, compiled: one cell after another, all of its genes.
 
 Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
 All in such a loop has to be of one width, or half of each vector stays empty: sums of float32 are float32, and what numba widens of
@@ -110,7 +110,7 @@ def _largest(logit_g: Any) -> Any:
 
 
 @inlined(fastmath=FAST)
-def _shares(logit_g: Any) -> Any:
+def shares(logit_g: Any) -> Any:
     """Replace logits by their exponentials over that of the largest, and return their sum."""
     largest, total = _largest(logit_g), logit_g.dtype.type(0)
     for g in range(logit_g.shape[0]):
@@ -121,7 +121,7 @@ def _shares(logit_g: Any) -> Any:
 
 
 @inlined(fastmath=FAST)
-def _through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any, sum_bias_g: Any) -> None:
+def through_softmax(share_g: Any, slope_g: Any, share_of_sum: Any, weight: Any, sum_bias_g: Any) -> None:
     """Overwrite exponentials by the slope of the loss in the logits, from its slope in the logarithms of the means."""
     for g in range(share_g.shape[0]):
         v = weight * (slope_g[g] - share_g[g] * share_of_sum)
@@ -149,7 +149,7 @@ def poisson(number: Any, given: Any) -> None:
             x = float(value[i])
             loss += log_factorial(x) - x * (float(share_g[column[i]]) - largest)
             counted += x
-        total = float(_shares(share_g))
+        total = float(shares(share_g))
         nll_n[n] = loss + counted * (math.log(total) - math.log(float(size_n[n])))
         scale = kind.type(float(weight) * counted / total)
         for g in range(share_g.shape[0]):
@@ -164,7 +164,7 @@ def poisson(number: Any, given: Any) -> None:
 
 
 @inlined(fastmath=FAST)
-def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x: Any) -> Any:
+def above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x: Any) -> Any:
     """Σ x log(1 + r/m) over a cell's counts above 0; `of_x` becomes x r / (r + m), the count's part of the slope in log m."""
     one, n_counts = share_g.dtype.type(1), column.shape[0]
     ratio = np.empty(n_counts, share_g.dtype)
@@ -179,7 +179,7 @@ def _above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_
 
 
 @inlined(fastmath=FAST)
-def _at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: Any, sum_log_r_g: Any) -> Any:
+def at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: Any, sum_log_r_g: Any) -> Any:
     """Take the counts' part of the slopes in, and return Σ log `ways` and the sum of that part."""
     column, value = counts
     r_g, ways_kg, slope_kg = dispersion
@@ -204,7 +204,7 @@ def negative_binomial(number: Any, given: Any) -> None:
     block, heads, dispersion, cells, nll_n, sums = given
     first, last = part(number, block, nll_n.shape[0])
     logit_ng, bias_g = heads[0]
-    r_bg, ways_bkg, slope_bkg = dispersion
+    r_bg, inverse_bg, ways_bkg, slope_bkg = dispersion
     start, stop, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_log_r_bg = sums[0][number], sums[1][number]
     kind, n_genes = r_bg.dtype, logit_ng.shape[1]
@@ -214,19 +214,19 @@ def negative_binomial(number: Any, given: Any) -> None:
     for n in range(first, last):
         b, weight = group_n[n], weight_n[n]
         share_g = opened(logit_ng[n], bias_g, scratch[2])
-        r_g, sum_log_r_g = r_bg[b], sum_log_r_bg[b]
-        total = _shares(share_g)
+        r_g, inverse_g, sum_log_r_g = r_bg[b], inverse_bg[b], sum_log_r_bg[b]
+        total = shares(share_g)
         scale = size_n[n] / total
         slope_g[:] = 0
         counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
-        counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
+        counted = float(above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
         tables = r_g, ways_bkg[b], slope_bkg[b]
-        log_ways, slopes = _at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
+        log_ways, slopes = at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
         loss, sloped = zero, zero
         for g in range(n_genes):
             r = r_g[g]
             m = share_g[g] * scale
-            t = m / r
+            t = m * inverse_g[g]
             q = one / (one + t)
             lp = log1p(t)
             loss += r * lp
@@ -234,117 +234,8 @@ def negative_binomial(number: Any, given: Any) -> None:
             sloped += m * q
             sum_log_r_g[g] += weight * r * (lp - t * q)
         nll_n[n] = loss + (counted - log_ways)
-        _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
+        through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
         closed(share_g, logit_ng[n])
-
-
-@inlined(fastmath=FAST)
-def _log_rises(share_g: Any, r_g: Any, scale: Any, rise_g: Any) -> None:
-    """log(1 + m/r) of a cell's genes: log P(0) of the negative binomial is -r times it."""
-    for g in range(share_g.shape[0]):
-        rise_g[g] = log1p(share_g[g] * scale / r_g[g])
-
-
-@inlined(fastmath=FAST)
-def _either_way(column: Any, rise_g: Any, r_g: Any, drop_g: Any) -> Any:
-    """Σ log(e^u + e^s) - s over the genes of a cell's counts above 0: what they would cost more if they were zeros."""
-    zero, n_counts = drop_g.dtype.type(0), column.shape[0]
-    apart = np.empty(n_counts, drop_g.dtype)
-    for i in range(n_counts):
-        apart[i] = -r_g[column[i]] * rise_g[column[i]] - drop_g[column[i]]
-    loss = zero
-    for i in range(n_counts):
-        d = apart[i]
-        loss += (zero if d > zero else -d) + log1p(exp(-abs(d)))
-    return loss
-
-
-@inlined(fastmath=FAST)
-def _zeros(rise_g: Any, r_g: Any, drop_g: Any, kept_g: Any) -> Any:
-    """-log P(0) of a cell; the logits of a drop are overwritten by the slopes in them, `kept_g` by sigmoid(s - u)."""
-    one, zero = drop_g.dtype.type(1), drop_g.dtype.type(0)
-    loss = zero
-    for g in range(drop_g.shape[0]):
-        u = drop_g[g]
-        d = -r_g[g] * rise_g[g] - u
-        e, e_d = exp(-abs(u)), exp(-abs(d))
-        both = one / ((one + e) * (one + e_d))  # one division for two
-        kept = (one if d >= zero else e_d) * (one + e) * both
-        loss += log1p((e - e_d) * (one + e) * both) - (d if d > zero else zero) + (zero if u > zero else -u)
-        drop_g[g] = (one if u >= zero else e) * (one + e_d) * both - (one - kept)
-        kept_g[g] = kept
-    return loss
-
-
-@inlined(fastmath=FAST)
-def _slopes(share_g: Any, r_g: Any, kept_g: Any, scale: Any, slope_g: Any) -> Any:
-    """Add the slope of a counted zero in the logarithm of its mean."""
-    one = share_g.dtype.type(1)
-    sloped = share_g.dtype.type(0)
-    for g in range(share_g.shape[0]):
-        m = share_g[g] * scale
-        v = kept_g[g] * m / (one + m / r_g[g])
-        slope_g[g] += v
-        sloped += v
-    return sloped
-
-
-@inlined(fastmath=FAST)
-def _dispersion(
-    rise_g: Any, share_g: Any, r_g: Any, kept_g: Any, scale: Any, weight: Any, sum_log_r_g: Any
-) -> None:
-    """Add the slope of a counted zero in the logarithm of r."""
-    one = share_g.dtype.type(1)
-    for g in range(share_g.shape[0]):
-        t = share_g[g] * scale / r_g[g]
-        sum_log_r_g[g] += weight * kept_g[g] * r_g[g] * (rise_g[g] - t / (one + t))
-
-
-@inlined(fastmath=FAST)
-def zero_inflated(number: Any, given: Any) -> None:
-    """The same with zeros dropped in: logits of both heads are overwritten by the slopes in them.
-
-    With s = log P(0) = -r log(1 + m/r) of the negative binomial and u the logit of a drop, a zero has probability
-    sigmoid(u) + sigmoid(-u) e^s, and came from the negative binomial with probability sigmoid(s - u).
-    """
-    block, heads, dispersion, cells, nll_n, sums = given
-    first, last = part(number, block, nll_n.shape[0])
-    (logit_ng, bias_g), (drop_ng, drop_bias_g) = heads
-    r_bg, ways_bkg, slope_bkg = dispersion
-    start, stop, column, value, size_n, group_n, weight_n = cells
-    sum_bias_g, sum_drop_g, sum_log_r_bg = sums[0][number], sums[1][number], sums[2][number]
-    kind, n_genes = r_bg.dtype, logit_ng.shape[1]
-    one = kind.type(1)
-    scratch = np.empty((6, n_genes), kind)
-    slope_g, of_x, kept_g, rise_g = scratch[0], scratch[1], scratch[2], scratch[3]
-    for n in range(first, last):
-        b, weight = group_n[n], weight_n[n]
-        share_g = opened(logit_ng[n], bias_g, scratch[4])
-        drop_g = opened(drop_ng[n], drop_bias_g, scratch[5])
-        r_g, sum_log_r_g = r_bg[b], sum_log_r_bg[b]
-        total = _shares(share_g)
-        scale = size_n[n] / total
-        slope_g[:] = 0
-        counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
-        counted = float(_above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
-        _log_rises(share_g, r_g, scale, rise_g)
-        counted += _either_way(counts[0], rise_g, r_g, drop_g)
-        loss = _zeros(rise_g, r_g, drop_g, kept_g)
-        tables = r_g, ways_bkg[b], slope_bkg[b]
-        log_ways, slopes = _at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
-        for g in counts[0]:  # a count above 0 was not dropped
-            drop_g[g] += one - kept_g[g]
-            kept_g[g] = one
-        sloped = _slopes(share_g, r_g, kept_g, scale, slope_g)
-        _dispersion(rise_g, share_g, r_g, kept_g, scale, weight, sum_log_r_g)
-        for g in range(n_genes):
-            v = weight * drop_g[g]
-            drop_g[g] = v
-            sum_drop_g[g] += v
-        nll_n[n] = loss + (counted - log_ways)
-        _through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
-        closed(share_g, logit_ng[n])
-        closed(drop_g, drop_ng[n])
 
 
 @compiled()
@@ -363,9 +254,3 @@ def share_poisson(team: Any, span: Any, given: Any) -> Any:
 def share_negative_binomial(team: Any, span: Any, given: Any) -> Any:
     """Share its blocks out."""
     return each(team, span, negative_binomial, given)
-
-
-@compiled()
-def share_zero_inflated(team: Any, span: Any, given: Any) -> Any:
-    """Share its blocks out."""
-    return each(team, span, zero_inflated, given)

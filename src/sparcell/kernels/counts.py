@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.autograd import Function
 
-from sparcell.kernels import count_loops, team
+from sparcell.kernels import count_loops, team, zero_inflated_loops
 from sparcell.kernels.linear import rows_of
 from sparcell.kernels.products import product, rounded, rounded_product
 
@@ -101,19 +101,21 @@ def _evaluate(
     )
     launch = count_loops.share_poisson
     if dispersion:
-        launch = count_loops.share_zero_inflated if heads[2:] else count_loops.share_negative_binomial
+        launch = count_loops.share_negative_binomial
+        if heads[2:]:
+            launch = zero_inflated_loops.share_zero_inflated
     team.share(launch, n_blocks, CELLS, arrays, dispersion, cells, whole, parts)
     return nll_n, logits, [part.sum(dim=0) for part in sums]
 
 
 def tabled(log_r_bg: Tensor) -> tuple[NDArray[Any], ...]:
-    """r, and for small counts what the negative binomial needs of it: `count_loops.ways`."""
-    r_bg, log_r = log_r_bg.exp().numpy(), log_r_bg.numpy()
+    """r, 1/r, and for small counts what the negative binomial needs of it: `count_loops.ways`."""
+    r_bg, inverse_bg, log_r = log_r_bg.exp().numpy(), (-log_r_bg).exp().numpy(), log_r_bg.numpy()
     n_batches, n_genes = r_bg.shape
     ways_bkg, slope_bkg = np.empty((2, n_batches, max(2, TABLED // n_batches), n_genes), r_bg.dtype)
     n_tasks = n_batches * -(-n_genes // GENES)
     team.share(count_loops.share_table_ways, n_tasks, GENES, log_r, r_bg, ways_bkg, slope_bkg)
-    return r_bg, ways_bkg, slope_bkg
+    return r_bg, inverse_bg, ways_bkg, slope_bkg
 
 
 def group_of(batch_nb: Tensor) -> Tensor | None:

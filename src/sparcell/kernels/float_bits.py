@@ -1,6 +1,7 @@
 """Single precision by its bits, in a form that compiles to vector instructions: exp, log1p, an order, and bfloat16.
 
-exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the last place;
+exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the last place,
+whose terms are taken in pairs (Estrin): a loop over genes waits for one result after the other, not for the number of operations;
 for float64 they are the C library's. NaN stays NaN. Suffix: g genes.
 """
 
@@ -57,14 +58,12 @@ def _exp32(x: Any) -> Any:
     power = int32(_bits(rounded) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
     whole = f(power)
     y = x - whole * LN2_HIGH - whole * LN2_LOW
-    p = f(1.9875691500e-4)
-    p = p * y + f(1.3981999507e-3)
-    p = p * y + f(8.3334519073e-3)
-    p = p * y + f(4.1665795894e-2)
-    p = p * y + f(1.6666665459e-1)
-    p = p * y + f(5.0000001201e-1)
-    p = p * y * y + y + f(1)
-    return p * _float(int32(int32(power << int32(23)) + ONE_BITS))
+    square = y * y
+    high = f(1.9875691500e-4) * y + f(1.3981999507e-3)
+    middle = f(8.3334519073e-3) * y + f(4.1665795894e-2)
+    low = f(1.6666665459e-1) * y + f(5.0000001201e-1)
+    p = (high * square + middle) * square + low
+    return (p * square + (y + f(1))) * _float(int32(int32(power << int32(23)) + ONE_BITS))
 
 
 @inlined(fastmath={"contract"})
@@ -74,16 +73,13 @@ def _log1p32(x: Any) -> Any:
     reduced = _float(int32(int32(above & MANTISSA) + ROOT_HALF_BITS)) - f(1)
     # near 0 the sum 1 + x would have lost the digits of x; NaN has bits like any other
     y = x if exponent == 0 or x != x else reduced
-    p = f(7.0376836292e-2)
-    p = p * y - f(1.1514610310e-1)
-    p = p * y + f(1.1676998740e-1)
-    p = p * y - f(1.2420140846e-1)
-    p = p * y + f(1.4249322787e-1)
-    p = p * y - f(1.6668057665e-1)
-    p = p * y + f(2.0000714765e-1)
-    p = p * y - f(2.4999993993e-1)
-    p = p * y + f(3.3333331174e-1)
     square, k = y * y, f(exponent)
+    fourth = square * square
+    high = f(7.0376836292e-2) * square + (f(1.1676998740e-1) - f(1.1514610310e-1) * y)
+    middle = (f(1.4249322787e-1) - f(1.2420140846e-1) * y) * square + (
+        f(2.0000714765e-1) - f(1.6668057665e-1) * y
+    )
+    p = (high * fourth + middle) * square + (f(3.3333331174e-1) - f(2.4999993993e-1) * y)
     return (y + (y * square * p - f(0.5) * square + k * LN2_LOW)) + k * LN2_HIGH
 
 
