@@ -41,7 +41,7 @@ READABLE = presets.PRESETS["programs"]
 """The settings with `disentangle`: those for codes that can be read (docs/beta_vsc.md); suffix and title keep these rows apart."""
 
 OURS = ("sparcell", "torch", "numpy")
-OUR_FORMAT = 4
+OUR_FORMAT = 5
 """Of stored runs of our models; raise it whenever the same settings begin to give other results."""
 
 

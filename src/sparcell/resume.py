@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sparcell.covariates import Known
     from sparcell.schema import Schema
 
-FORMAT = 2
+FORMAT = 3
 """Of the tensors that are noted; raise it whenever they change their order or their names."""
 EVERY = 30.0
 """Seconds between two notes."""
