@@ -22,7 +22,16 @@ from sparcell import kernels, loader
 from sparcell.config import LikelihoodConfig
 from sparcell.contracts import Batch
 from sparcell.kernels import count_loops as loops
-from sparcell.kernels import counts, float_bits, linear, sparse_linear, squared_distance, squares, team
+from sparcell.kernels import (
+    counts,
+    float_bits,
+    linear,
+    sparse_linear,
+    squared_distance,
+    squares,
+    team,
+    zero_inflated_loops,
+)
 from sparcell.kernels.jit import FAST
 from sparcell.kernels.linear import MANY, Linear
 from sparcell.kernels.products import ONEDNN
@@ -94,10 +103,10 @@ def test_ratios_of_gamma_functions_are_scipy_s(x, r):
     np.testing.assert_allclose(loops.log_factorial(x), special.gammaln(x + 1), rtol=1e-13, atol=1e-13)
 
 
-def drawn(seed=0, high=0):
+def drawn(seed=0, high=0, n_genes=G):
     """Counts of which many are 0, some cells empty, `high` counts in the first entry."""
     draw = np.random.default_rng(seed)
-    x_ng = draw.poisson(draw.gamma(0.4, 2.0, (N, G))).astype(np.float32)
+    x_ng = draw.poisson(draw.gamma(0.4, 2.0, (N, n_genes))).astype(np.float32)
     x_ng[3], x_ng[0, 0] = 0, high
     return x_ng
 
@@ -110,12 +119,12 @@ def batches(x_ng, n_batches=0, dtype=torch.float64):
     return Batch(sparse_rows(x_ng), plain.size_n1, plain.batch_nb, plain.covariates_nc), plain
 
 
-def made(name, dispersion="gene", dtype=torch.float64):
+def made(name, dispersion="gene", dtype=torch.float64, n_genes=G):
     """A likelihood with random weights and two batches, and a hidden layer to go with it."""
     config = LikelihoodConfig(likelihood=name, dispersion=dispersion, variance=0.5)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        likelihood = LIKELIHOODS[name](H, G, 2, config).to(dtype)
+        likelihood = LIKELIHOODS[name](H, n_genes, 2, config).to(dtype)
         for weight in likelihood.parameters():
             torch.nn.init.normal_(weight)
     return likelihood, torch.randn((N, H), generator=generator(), dtype=dtype, requires_grad=True)
@@ -123,12 +132,15 @@ def made(name, dispersion="gene", dtype=torch.float64):
 
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("high", [0, 30, 100_000])
+@pytest.mark.parametrize("n_genes", [G, 2 * zero_inflated_loops.PIECE + 77])
 @pytest.mark.parametrize(("name", "dispersion"), PATHS)
-def test_sparse_cells_have_the_likelihood_and_slopes_of_dense_ones(name, dispersion, high, even):
-    likelihood, h_nh = made(name, dispersion)
+def test_sparse_cells_have_the_likelihood_and_slopes_of_dense_ones(name, dispersion, n_genes, high, even):
+    """Of few genes and of several pieces and blocks of them."""
+    likelihood, h_nh = made(name, dispersion, n_genes=n_genes)
+    assert n_genes in (G, counts.GENES + 77), "there is a second block of the table too"
     weight_n = torch.ones(N, dtype=torch.float64) if even else torch.rand(N, generator=generator()).double()
     found = []
-    for batch in batches(drawn(high=high), 2):
+    for batch in batches(drawn(high=high, n_genes=n_genes), 2):
         nll_n = likelihood.nll(h_nh, batch)
         found.append(
             (nll_n, *torch.autograd.grad((weight_n * nll_n).sum(), [h_nh, *likelihood.parameters()]))
