@@ -29,8 +29,8 @@ def inlined(**options: Any) -> Callable[[Any], Any]:
 def compiled(**options: Any) -> Callable[[Any], Any]:
     """Compile when first called, without the interpreter's lock; keep the result on disk where there is a place for it.
 
-    What is kept is renewed when the file of the loop changes, not with a function of another file that the loop calls (`float_bits`,
-    `pieces`, `tasks`, `vectors`, `weighed_rows`): whoever changes one of those removes `__pycache__`.
+    What is kept is renewed when the file of the loop changes, not with a part of it that stands in another file (all that is `inlined`,
+    `vectors`): whoever changes one of those removes `__pycache__`.
     """
 
     def decorate(function: Any) -> Any:
