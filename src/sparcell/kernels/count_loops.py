@@ -81,9 +81,8 @@ def table_ways(number: Any, given: Any) -> None:
     b, (first, last) = number // n_blocks, part(number % n_blocks, block, r_bg.shape[1])
     log_r_g, r_g = log_r_bg[b][first:last], r_bg[b][first:last]
     one = r_g.dtype.type(1)
-    for k in range(
-        ways_bkg.shape[1]
-    ):  # rows first: numba knows that their parts lie in one piece, and makes vectors
+    # whole rows first: numba knows that their parts lie in one piece, and makes vectors
+    for k in range(ways_bkg.shape[1]):
         ways_g, slope_g = ways_bkg[b, k][first:last], slope_bkg[b, k][first:last]
         if k == 0:
             ways_g[:] = 0
