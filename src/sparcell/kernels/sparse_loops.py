@@ -83,7 +83,7 @@ def columns_times(number: Any, given: Any) -> None:
     out_gh[first:last] = 0
     for n in range(start.shape[0]):
         begin = first_from(column, start[n], stop[n], first)
-        add_to_rows(out_gh, begin, first_from(column, begin, stop[n], last), column, value, matrix[n])
+        add_to_rows(matrix[n], begin, first_from(column, begin, stop[n], last), column, value, out_gh)
 
 
 @compiled()

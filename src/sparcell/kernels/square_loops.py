@@ -76,7 +76,7 @@ def head_slopes(number: Any, given: Any) -> None:
     for n in range(start.shape[0]):
         begin = first_from(column, start[n], stop[n], first)
         end = first_from(column, begin, stop[n], last)
-        add_to_rows(slope_gh, begin, end, column, value, minus_nh[n])
+        add_to_rows(minus_nh[n], begin, end, column, value, slope_gh)
         for i in range(begin, end):
             slope_g[column[i]] -= value[i] * weight_n[n]
 

@@ -75,37 +75,35 @@ def _over(n_vectors: int, *, into: bool) -> Callable[..., None]:
     return made
 
 
-_add_wide, _add_vector = _over(REGISTERS, into=False), _over(1, into=False)
-_add_wide_to, _add_vector_to = _over(REGISTERS, into=True), _over(1, into=True)
+def _by_columns(*, into: bool) -> Callable[..., None]:
+    """Go over the columns, as many at a time as there are registers for."""
+    wide, vector = _over(REGISTERS, into=into), _over(1, into=into)
+
+    @inlined(fastmath=FAST)
+    def by_columns(one_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
+        n_columns, h = one_h.shape[0], 0
+        while h + WIDE <= n_columns:
+            wide(one_h, (h, start, stop), row, value, matrix)
+            h += WIDE
+        while h + LANES <= n_columns:
+            vector(one_h, (h, start, stop), row, value, matrix)
+            h += LANES
+        if h < n_columns:
+            for i in range(start, stop):
+                for k in range(h, n_columns):
+                    if into:
+                        matrix[row[i], k] += value[i] * one_h[k]
+                    else:
+                        one_h[k] += value[i] * matrix[row[i], k]
+
+    made: Callable[..., None] = by_columns
+    return made
 
 
-@inlined(fastmath=FAST)
-def add_weighed_rows(out_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
-    """out += Σ value · matrix[row], over the values from `start` to before `stop`; all arrays lie in one piece, row by row."""
-    n_columns, h = out_h.shape[0], 0
-    while h + WIDE <= n_columns:
-        _add_wide(out_h, (h, start, stop), row, value, matrix)
-        h += WIDE
-    while h + LANES <= n_columns:
-        _add_vector(out_h, (h, start, stop), row, value, matrix)
-        h += LANES
-    if h < n_columns:
-        for i in range(start, stop):
-            for k in range(h, n_columns):
-                out_h[k] += value[i] * matrix[row[i], k]
+add_weighed_rows = _by_columns(into=False)
+"""(one, start, stop, row, value, matrix): one += Σ value · matrix[row], over the values from `start` to before `stop`.
 
-
-@inlined(fastmath=FAST)
-def add_to_rows(matrix: Any, start: Any, stop: Any, row: Any, value: Any, one_h: Any) -> None:
-    """matrix[row] += value · one_h, over the values from `start` to before `stop`; all arrays lie in one piece, row by row."""
-    n_columns, h = one_h.shape[0], 0
-    while h + WIDE <= n_columns:
-        _add_wide_to(one_h, (h, start, stop), row, value, matrix)
-        h += WIDE
-    while h + LANES <= n_columns:
-        _add_vector_to(one_h, (h, start, stop), row, value, matrix)
-        h += LANES
-    if h < n_columns:
-        for i in range(start, stop):
-            for k in range(h, n_columns):
-                matrix[row[i], k] += value[i] * one_h[k]
+All arrays lie in one piece, row by row.
+"""
+add_to_rows = _by_columns(into=True)
+"""The same arguments: matrix[row] += value · one."""
