@@ -33,7 +33,7 @@ from sparcell.kernels import (
     zero_inflated_loops,
 )
 from sparcell.kernels.jit import FAST
-from sparcell.kernels.linear import MANY, Linear
+from sparcell.kernels.linear import MANY, Linear, cells_of_block, rows_times
 from sparcell.kernels.products import ONEDNN
 from sparcell.kernels.squares import pays
 from sparcell.likelihoods import LIKELIHOODS
@@ -257,6 +257,20 @@ def test_blocks_are_the_same_with_any_number_of_threads(name, monkeypatch):
         found.append((nll_n, *torch.autograd.grad(nll_n.mean(), likelihood.parameters())))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 33, 300, 1000])
+def test_sparse_cells_are_multiplied_to_the_same_bits_with_any_number_of_threads(n_cells, monkeypatch):
+    """Each thread takes as many cells as any other, so the blocks depend on their number."""
+    x_ng = np.resize(drawn(), (n_cells, G))
+    weight_gh, found, blocks = torch.randn((G, 128), generator=generator()), [], set()
+    for n in (1, 2, 7):
+        monkeypatch.setattr(team, "n_threads", lambda n=n: n)
+        found.append(rows_times(sparse_rows(x_ng), weight_gh))
+        blocks.add(cells_of_block(n_cells))
+    assert len(blocks) > 1 or n_cells < 40
+    torch.testing.assert_close(found[0], torch.from_numpy(x_ng) @ weight_gh)
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
+MOST_CELLS = 128
+"""Cells of a block that reads all weights, at most."""
 WEIGHTS = 2**17
 """Weights of a block of genes: they fit the cache of a core."""
 MANY = 2**23
@@ -82,9 +84,9 @@ def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tenso
 def rows_times(cells: SparseRows, weight_gh: Tensor) -> Tensor:
     """x W, (n, h), without gradients."""
     out_nh = torch.empty((cells.shape[0], weight_gh.shape[1]), dtype=weight_gh.dtype)
-    near = genes_of_block(weight_gh.shape[1])
-    given = CELLS, near, rows_of(cells), weight_gh.detach().contiguous().numpy(), out_nh.numpy()
-    team.share(sparse_loops.share_rows_times, -(-len(out_nh) // CELLS), *given)
+    near, block = genes_of_block(weight_gh.shape[1]), cells_of_block(len(out_nh))
+    given = block, near, rows_of(cells), weight_gh.detach().contiguous().numpy(), out_nh.numpy()
+    team.share(sparse_loops.share_rows_times, -(-len(out_nh) // block), *given)
     return out_nh
 
 
@@ -96,6 +98,16 @@ def rows_of(cells: SparseRows) -> tuple[NDArray[Any], ...]:
 def genes_of_block(n_hidden: int) -> int:
     """How many genes are a block."""
     return max(1, WEIGHTS // n_hidden)
+
+
+def cells_of_block(n_cells: int) -> int:
+    """How many cells are a block that reads all weights: few blocks, and as many for each thread.
+
+    A cell has a sum of its own, so the bits are the same with any number.
+    """
+    n_threads = team.n_threads()
+    rounds = max(1, -(-n_cells // (n_threads * MOST_CELLS)))
+    return max(CELLS, -(-n_cells // (n_threads * rounds)))
 
 
 def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:

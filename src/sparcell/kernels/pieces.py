@@ -83,9 +83,10 @@ add_piece: Callable[..., None] = intrinsic(_add_piece)
 def add_product(out_ac: Any, left_ka: Any, right_kc: Any, rows: Any, span: Any, lower: Any) -> None:
     """out[a] += Σ left[k, a] · right[k] for rows from rows[0] to before rows[1], over k from span[0] to before span[1].
 
-    With `lower` only pieces on the diagonal and below it; of those some reach above, where not all is there then.
+    Rows of right may be longer than those of out. With `lower` only pieces on the diagonal and below it; of those some reach above, where
+    not all is there then.
     """
-    n_columns, until = right_kc.shape[1], rows[1]
+    n_columns, until = out_ac.shape[1], rows[1]
     if n_columns < WIDE or until < TALL:
         for a in range(rows[0], until):
             for k in range(span[0], span[1]):

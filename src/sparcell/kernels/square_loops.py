@@ -54,7 +54,7 @@ def share_without_code(team: Any, span: Any, given: Any) -> Any:
 def head_slopes(number: Any, given: Any) -> None:
     """Slopes of the weighed squares in W, for a block of genes: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h; and the slopes in b.
 
-    Of the weights w and the code h it takes Σ w hhᵀ, -w h of each cell, Σ w h, each w, and Σ w.
+    Of the weights w and the code h it takes Σ w hhᵀ, whose rows may be longer than they need, -w h of each cell, Σ w h, each w, and Σ w.
     """
     block, cells, head, weighed, slopes = given
     start, stop, column, value = cells

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_SUMS = 2**23
 """Numbers that all blocks together may add up; with very many cells blocks are larger."""
+GAP = 16
+"""Numbers between the rows of a matrix that is read by columns: of rows a power of two apart a cache holds a few only."""
 
 
 def pays(n_cells: int, n_hidden: int) -> bool:
@@ -80,12 +82,13 @@ def _head_slopes(
 ) -> tuple[Tensor, Tensor]:
     """Slopes of the weighed squares in W and b: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h, and W Σ w h + b Σ w - xᵀ w, each w doubled."""
     weighed_nh = twice_n1 * h_nh
-    weighed_hh = product(weighed_nh.t(), h_nh.t())
+    n_genes, n_hidden = weight_gh.shape
+    weighed_hh = weight_gh.new_zeros((n_hidden, n_hidden + GAP))
+    weighed_hh[:, :n_hidden] = product(weighed_nh.t(), h_nh.t())
     twice_n = twice_n1.squeeze(1).contiguous()
     given = weighed_hh, -weighed_nh, weighed_nh.sum(dim=0), twice_n, twice_n.sum()
     slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
     head, weighed, into = (tuple(x.numpy() for x in part) for part in ((weight_gh, bias_g), given, slopes))
-    n_genes, n_hidden = weight_gh.shape
     block = genes_of_block(n_hidden)
     share = square_loops.share_head_slopes
     team.share(share, -(-n_genes // block), block, rows_of(cells), head, weighed, into)
