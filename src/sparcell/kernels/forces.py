@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcell.kernels import team
-from sparcell.kernels.jit import FAST, compiled
+from sparcell.kernels.jit import FAST, compiled, inlined
+from sparcell.kernels.tasks import each, part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,7 @@ DIMENSIONS = 3
 """Two are taken as three, of which the last is 0: it is no slower."""
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _repel(first: Any, last: Any, point_dn: Any, force_nd: Any, kernel_n: Any) -> None:
     """Σ q² (a - b) and Σ q over all points b, with q = 1 / (1 + |a - b|²); a point's q with itself is 1."""
     x_n, y_n, z_n = point_dn[0], point_dn[1], point_dn[2]
@@ -43,7 +44,7 @@ def _repel(first: Any, last: Any, point_dn: Any, force_nd: Any, kernel_n: Any) -
         kernel_n[i] = kernel
 
 
-@compiled(fastmath=FAST)
+@inlined(fastmath=FAST)
 def _attract(first: Any, last: Any, neighbours: Any, point_dn: Any, force_nd: Any) -> None:
     """Σ p q (a - b) over the neighbours b of a point."""
     start, column, p = neighbours
@@ -61,6 +62,21 @@ def _attract(first: Any, last: Any, neighbours: Any, point_dn: Any, force_nd: An
         force_nd[i, 0], force_nd[i, 1], force_nd[i, 2] = force_x, force_y, force_z
 
 
+@inlined()
+def forces(number: Any, given: Any) -> None:
+    """Both of a block of points."""
+    block, single_dn, point_dn, neighbours, repulsion_nd, kernel_n, attraction_nd = given
+    first, last = part(number, block, kernel_n.shape[0])
+    _repel(first, last, single_dn, repulsion_nd, kernel_n)
+    _attract(first, last, neighbours, point_dn, attraction_nd)
+
+
+@compiled()
+def share_forces(team: Any, span: Any, given: Any) -> Any:
+    """Share its blocks out."""
+    return each(team, span, forces, given)
+
+
 def gradient(point_nd: Floats, p_nn: Any) -> tuple[Floats, float]:
     """Give a quarter of the slope of KL(P ‖ Q) in the points, and Z = Σ q over all pairs, for sparse P and up to three dimensions.
 
@@ -73,11 +89,7 @@ def gradient(point_nd: Floats, p_nn: Any) -> tuple[Floats, float]:
     neighbours = p_nn.indptr, p_nn.indices, p_nn.data
     repulsion_nd, kernel_n = np.empty((n_points, DIMENSIONS), np.float32), np.empty(n_points, np.float32)
     attraction_nd = np.empty((n_points, DIMENSIONS))
-
-    def work(first: int, last: int) -> None:
-        _repel(first, last, single_dn, repulsion_nd, kernel_n)
-        _attract(first, last, neighbours, point_dn, attraction_nd)
-
-    team.over(n_points, POINTS, work)
+    given = POINTS, single_dn, point_dn, neighbours, repulsion_nd, kernel_n, attraction_nd
+    team.share(share_forces, -(-n_points // POINTS), *given)
     total = float(kernel_n.sum(dtype=np.float64)) - n_points
     return (attraction_nd - repulsion_nd / total)[:, :n_dimensions], total

@@ -1,7 +1,7 @@
 """Work shared out over threads, in blocks that do not depend on their number: the same bits with two cores and with twenty.
 
 The threads are those of torch's own operations (OpenMP), which wait awake for a moment after each one: they begin at once, and no others
-stand in their way. A torch operation inside a block runs in that thread alone.
+stand in their way.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
 
-_TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
 
 @cache
-def openmp() -> Any | None:
-    """Find `void GOMP_parallel(void (*task)(void *), void *data, unsigned n_threads, unsigned flags)`, as GNU's and LLVM's OpenMP call it.
+def openmp() -> int:
+    """Where in memory `void GOMP_parallel(void (*task)(void *), void *data, unsigned n_threads, unsigned flags)` lies.
 
-    Torch loads its OpenMP for the whole process to see. None where there is none, as on Windows.
+    GNU's and LLVM's OpenMP call it so, and torch loads its OpenMP for the whole process to see. 0 where there is none, as on Windows.
     """
     try:
         parallel = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):
-        return None
-    parallel.argtypes, parallel.restype = [_TASK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
-    return parallel
+        return 0
+    return ctypes.cast(parallel, ctypes.c_void_p).value or 0
 
 
 @cache
@@ -46,51 +43,13 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
-@cache
-def _address() -> int:
-    """Where GOMP_parallel lies in memory, for compiled code; 0 where there is none."""
-    return ctypes.cast(parallel, ctypes.c_void_p).value or 0 if (parallel := openmp()) else 0
-
-
 def share(launch: Callable[..., bool], n_tasks: int, *given: Any) -> None:
-    """Have compiled tasks 0 … n_tasks - 1 done by a launcher of theirs (`kernels.tasks`)."""
-    if (n_takers := min(n_threads(), n_tasks)) <= 1 or openmp():
-        whole = launch((_address(), n_takers), (0, n_tasks), given)
+    """Have compiled tasks 0 … n_tasks - 1 done by a launcher of theirs (`kernels.tasks`); whoever is free takes the next."""
+    n_takers = min(n_threads(), n_tasks)
+    if n_takers <= 1 or openmp():
+        whole = launch((openmp(), n_takers), (0, n_tasks), given)
     else:
-        done: list[bool] = []
-        over(n_tasks, 1, lambda first, last: done.append(launch((0, 1), (first, last), given)))
-        whole = all(done)
+        spans = [(number, number + 1) for number in range(n_tasks)]
+        whole = all(list(_helpers(n_takers).map(lambda span: launch((0, 1), span, given), spans)))
     if not whole:
         raise MemoryError("a loop over cells found no memory for its sums")
-
-
-def over(n: int, block: int, work: Callable[[int, int], None]) -> None:
-    """Call `work(first, last)` for each block of 0 … n - 1; it may not hold the interpreter's lock.
-
-    Whoever is free takes the next. After an error in one no more are begun, and it is raised here.
-    """
-    tasks = [partial(work, first, min(first + block, n)) for first in range(0, n, block)]
-    waiting, errors = iter(tasks), list[BaseException]()
-
-    def take(_: object = None) -> None:
-        try:
-            for task in waiting:
-                if errors:
-                    return
-                task()
-        except BaseException as error:  # OpenMP's threads cannot raise it
-            errors.append(error)
-
-    n_takers = min(n_threads(), len(tasks))
-    if n_takers <= 1:
-        take()
-    elif parallel := openmp():
-        parallel(_TASK(take), None, n_takers, 0)
-    else:
-        helpers = [_helpers(n_threads()).submit(take) for _ in range(n_takers - 1)]
-        take()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
-    if errors:
-        raise errors[0]
