@@ -45,16 +45,15 @@ def _repel(first: Any, last: Any, point_dn: Any, force_nd: Any, kernel_n: Any) -
 
 
 @inlined(fastmath=FAST)
-def _attract(first: Any, last: Any, neighbours: Any, point_dn: Any, force_nd: Any) -> None:
+def _attract(first: Any, last: Any, neighbours: Any, point_nd: Any, force_nd: Any) -> None:
     """Σ p q (a - b) over the neighbours b of a point."""
     start, column, p = neighbours
-    x_n, y_n, z_n = point_dn[0], point_dn[1], point_dn[2]
     for i in range(first, last):
-        x, y, z = x_n[i], y_n[i], z_n[i]
+        x, y, z = point_nd[i, 0], point_nd[i, 1], point_nd[i, 2]
         force_x, force_y, force_z = 0.0, 0.0, 0.0
         for e in range(start[i], start[i + 1]):
             j = column[e]
-            dx, dy, dz = x - x_n[j], y - y_n[j], z - z_n[j]
+            dx, dy, dz = x - point_nd[j, 0], y - point_nd[j, 1], z - point_nd[j, 2]
             pull = p[e] / (1 + dx * dx + dy * dy + dz * dz)
             force_x += pull * dx
             force_y += pull * dy
@@ -65,10 +64,10 @@ def _attract(first: Any, last: Any, neighbours: Any, point_dn: Any, force_nd: An
 @inlined()
 def forces(number: Any, given: Any) -> None:
     """Both of a block of points."""
-    block, single_dn, point_dn, neighbours, repulsion_nd, kernel_n, attraction_nd = given
+    block, single_dn, point_nd, neighbours, repulsion_nd, kernel_n, attraction_nd = given
     first, last = part(number, block, kernel_n.shape[0])
     _repel(first, last, single_dn, repulsion_nd, kernel_n)
-    _attract(first, last, neighbours, point_dn, attraction_nd)
+    _attract(first, last, neighbours, point_nd, attraction_nd)
 
 
 @compiled()
@@ -83,13 +82,13 @@ def gradient(point_nd: Floats, p_nn: Any) -> tuple[Floats, float]:
     van der Maaten & Hinton 2008, equation 5: Σ_b (p q - q²/Z)(a - b). Repulsion is taken in float32, attraction in float64.
     """
     n_points, n_dimensions = point_nd.shape
-    point_dn = np.zeros((DIMENSIONS, n_points))
-    point_dn[:n_dimensions] = point_nd.T
-    single_dn = point_dn.astype(np.float32)
+    whole_nd = np.zeros((n_points, DIMENSIONS))
+    whole_nd[:, :n_dimensions] = point_nd
+    single_dn = np.ascontiguousarray(whole_nd.T, np.float32)
     neighbours = p_nn.indptr, p_nn.indices, p_nn.data
     repulsion_nd, kernel_n = np.empty((n_points, DIMENSIONS), np.float32), np.empty(n_points, np.float32)
     attraction_nd = np.empty((n_points, DIMENSIONS))
-    given = POINTS, single_dn, point_dn, neighbours, repulsion_nd, kernel_n, attraction_nd
+    given = POINTS, single_dn, whole_nd, neighbours, repulsion_nd, kernel_n, attraction_nd
     team.share(share_forces, -(-n_points // POINTS), *given)
     total = float(kernel_n.sum(dtype=np.float64)) - n_points
     return (attraction_nd - repulsion_nd / total)[:, :n_dimensions], total
