@@ -51,6 +51,34 @@ def test_a_large_block_comes_from_memory_that_is_kept():
     assert mapped["as it is"] >= 20 * 2**20, "the C library keeps it by itself: `keep_freed_memory` may go"
 
 
+THREADS = """
+import sys
+import numba
+import sparcell as sp
+
+adata = sp.datasets.pbmc3k()[:300].copy()
+adata.layers["counts"] = adata.X
+getattr(sp.pp, sys.argv[1])(adata)
+import torch
+print(torch.get_num_threads(), numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("step", ["lognormalize", "variable_genes", "seurat"])
+def test_preprocessing_leaves_torch_the_threads_that_the_user_said(step):
+    """Scanpy's loops are parallel ones of numba, the first of which gives OpenMP all processors."""
+    told = subprocess.run(
+        [sys.executable, "-c", THREADS, step],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    n_threads, layer = told.stdout.split()  # there is a layer only once such a loop has run
+    assert n_threads == "1", layer
+
+
 TRAIN = """
 import hashlib
 import numpy as np

@@ -129,10 +129,12 @@ def lognormalize(
     import scanpy as sc
     from anndata import AnnData
 
+    from sparcell.runtime import threads_kept
+
     where, counts_ng = matrix_of(adata, layer)
     require_kind(counts_ng, "counts", where)
     work = AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32, copy=True))
-    with warnings.catch_warnings():
+    with threads_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # empty cells stay empty; whoever needs them full checks for it
         sc.pp.normalize_total(work, target_sum=target_sum)
         sc.pp.log1p(work)
@@ -343,6 +345,8 @@ def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
     import scanpy as sc
     from anndata import AnnData
 
+    from sparcell.runtime import threads_kept
+
     _, lognorm_ng = matrix_of(adata, "lognorm")
     chosen_g = np.flatnonzero(adata.var["highly_variable"].to_numpy(dtype=bool))
     if adata.n_obs < 3 or len(chosen_g) < 2:
@@ -353,7 +357,7 @@ def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
     block_nh = lognorm_ng[:, chosen_g]
     dense_nh = block_nh.toarray() if sparse.issparse(block_nh) else np.array(block_nh)
     work = AnnData(dense_nh.astype(np.float32))
-    with warnings.catch_warnings():
+    with threads_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sc.pp.scale(work, max_value=CLIP)
         n_comps = min(N_COMPONENTS, min(work.shape) - 1)

@@ -54,6 +54,21 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave torch as many threads as it has.
+
+    The first parallel loop of numba in a process, such as one of scanpy's, gives OpenMP all processors. Where torch uses the same OpenMP
+    that would be its number too, whatever OMP_NUM_THREADS or the user said.
+    """
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != n_threads:  # set only then: it also forbids MKL to take fewer
+            torch.set_num_threads(n_threads)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Initialise weights from `seed`, and leave torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
