@@ -73,9 +73,9 @@ def test_pbmc3k_agrees_with_the_reference_labels(pbmc):
     labels = pd.read_csv(DATA / "pbmc3k_labels.csv", index_col="barcode")["seurat"]
     assert set(labels.index) == set(adata.obs_names)
     labels = labels[adata.obs_names]
-    # Partitions of nearly the same modularity lie between .93 and .97; how a processor rounds the components decides between them.
-    assert adjusted_rand_score(labels, adata.obs["cluster"]) >= 0.93
-    assert (adata.obs["cell_type"].astype(str) == labels).mean() >= 0.95
+    # It is .940; Louvain has optima of nearly the same modularity from .93 to .97.
+    assert adjusted_rand_score(labels, adata.obs["cluster"]) >= 0.935
+    assert (adata.obs["cell_type"].astype(str) == labels).mean() >= 0.97
     assert set(adata.obs["cell_type"].cat.categories) == set(labels)
 
 
@@ -84,6 +84,18 @@ def test_other_seeds_find_the_same_partition_of_pbmc3k(pbmc):
     for seed in (1, 2):
         again = louvain(adata.obsp["snn"], 0.5, 10, seed)
         assert adjusted_rand_score(again, adata.obs["cluster"]) >= 0.98
+
+
+def test_the_last_bit_of_the_values_does_not_move_a_cell_of_pbmc3k(pbmc):
+    """Processors differ by as much. Components in single precision then differ by .001, and up to a thousand cells change clusters."""
+    adata, _ = pbmc
+    shaken = adata.copy()
+    values = shaken.layers["lognorm"].data
+    steps = np.random.default_rng(0).choice([-1, 0, 1], len(values))
+    values *= (1 + steps * 2.0**-23).astype(np.float32)
+    pp.cluster(shaken)
+    assert np.abs(shaken.obsm["X_pca"] - adata.obsm["X_pca"]).max() < 1e-4
+    assert shaken.obs["cluster"].equals(adata.obs["cluster"])
 
 
 def test_other_tissues_keep_cluster_numbers():
@@ -240,6 +252,21 @@ def test_cluster_recovers_planted_groups_and_changes_no_values():
     pp.cluster(again, n_pcs=5)
     np.testing.assert_array_equal(adata.obsm["X_pca"], again.obsm["X_pca"])
     assert adata.obs["cluster"].equals(again.obs["cluster"])
+
+
+def test_principal_components_are_those_of_the_scaled_values():
+    """Oracle: the singular values of the same matrix, made with numpy alone."""
+    adata = prepared()
+    x_ng = adata.layers["lognorm"].toarray().astype(np.float64)
+    sd_g = x_ng.std(axis=0, ddof=1)
+    scaled_ng = np.clip((x_ng - x_ng.mean(axis=0)) / np.where(sd_g == 0, 1, sd_g), -10, 10)
+    left_nd, size_d, _ = np.linalg.svd(scaled_ng - scaled_ng.mean(axis=0), full_matrices=False)
+    pp.cluster(adata, n_pcs=5)
+    found_nd = adata.obsm["X_pca"]
+    assert found_nd.dtype == np.float32
+    expected_nd = (left_nd * size_d)[:, : found_nd.shape[1]]
+    signs_d = np.sign((expected_nd * found_nd).sum(axis=0))
+    assert found_nd == pytest.approx(expected_nd * signs_d, rel=1e-4, abs=1e-4)
 
 
 def test_clusters_of_few_cells_and_odd_settings():

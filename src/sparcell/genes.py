@@ -161,15 +161,14 @@ def _rank(counts_ng: Matrix, n_top_genes: int) -> NDArray[np.float64] | None:
     import scanpy as sc
     from anndata import AnnData
 
-    from sparcell.runtime import threads_kept
+    from sparcell.runtime import calling_scanpy
 
     if _different_means(counts_ng) < MIN_MEANS:
         return None
     work = AnnData(sparse.csr_matrix(counts_ng) if sparse.issparse(counts_ng) else counts_ng)
     for span in LOESS_SPANS:
         try:
-            with threads_kept(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with calling_scanpy():
                 table = sc.pp.highly_variable_genes(
                     work,
                     n_top_genes=n_top_genes,

@@ -129,13 +129,12 @@ def lognormalize(
     import scanpy as sc
     from anndata import AnnData
 
-    from sparcell.runtime import threads_kept
+    from sparcell.runtime import calling_scanpy
 
     where, counts_ng = matrix_of(adata, layer)
     require_kind(counts_ng, "counts", where)
     work = AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32, copy=True))
-    with threads_kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # empty cells stay empty; whoever needs them full checks for it
+    with calling_scanpy():  # empty cells stay empty; whoever needs them full checks for it
         sc.pp.normalize_total(work, target_sum=target_sum)
         sc.pp.log1p(work)
     adata.layers[key_added] = sparse.csr_matrix(work.X)
@@ -153,8 +152,8 @@ def cluster(
 ) -> None:
     """Cluster cells as Seurat does: scale, PCA, shared-nearest-neighbour graph, Louvain.
 
-    Needs layers["lognorm"] and var["highly_variable"]; X and layers are not changed. The same seed on the
-    same machine gives the same clusters.
+    Needs layers["lognorm"] and var["highly_variable"]; X and layers are not changed. The same seed gives
+    the same clusters, with any number of threads.
 
     Parameters
     ----------
@@ -185,7 +184,7 @@ def cluster(
             raise InputError(f"{name} is {settings[name]}; expected a number above 0.")
     if "highly_variable" not in adata.var:
         raise InputError("var has no column 'highly_variable'; run sp.pp.variable_genes(adata) first.")
-    pca_nd = _principal_components(adata, seed)
+    pca_nd = _principal_components(adata)
     if pca_nd.shape[1] < n_pcs:
         message = (
             f"{n_pcs} principal components were asked for and there are {pca_nd.shape[1]}: all are used."
@@ -340,12 +339,16 @@ def cell_types(
     note(adata, keys={"cell_type": column})
 
 
-def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
-    """Scale the variable genes (mean 0, sd 1, clipped) and give up to `N_COMPONENTS` coordinates a cell."""
+def _principal_components(adata: AnnData) -> NDArray[np.float32]:
+    """Scale the variable genes (mean 0, sd 1, clipped) and give up to `N_COMPONENTS` coordinates a cell.
+
+    In double precision, and exactly: clusters of nearly the same modularity are decided by the last bits of single precision, which
+    differ from processor to processor and with the number of threads.
+    """
     import scanpy as sc
     from anndata import AnnData
 
-    from sparcell.runtime import threads_kept
+    from sparcell.runtime import calling_scanpy
 
     _, lognorm_ng = matrix_of(adata, "lognorm")
     chosen_g = np.flatnonzero(adata.var["highly_variable"].to_numpy(dtype=bool))
@@ -356,10 +359,9 @@ def _principal_components(adata: AnnData, seed: int) -> NDArray[np.float32]:
         )
     block_nh = lognorm_ng[:, chosen_g]
     dense_nh = block_nh.toarray() if sparse.issparse(block_nh) else np.array(block_nh)
-    work = AnnData(dense_nh.astype(np.float32))
-    with threads_kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    work = AnnData(dense_nh.astype(np.float64))
+    with calling_scanpy():
         sc.pp.scale(work, max_value=CLIP)
         n_comps = min(N_COMPONENTS, min(work.shape) - 1)
-        sc.pp.pca(work, n_comps=n_comps, svd_solver="arpack", random_state=seed)
+        sc.pp.pca(work, n_comps=n_comps, svd_solver="covariance_eigh")
     return np.asarray(work.obsm["X_pca"], dtype=np.float32)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sparcell.model import Model
     from sparcell.presets import Trained
 
-FORMAT = 5
+FORMAT = 6
 """Of stored runs; raise it whenever the same settings begin to give other results, so that old runs are made anew."""
 
 N_GENERATED = 500

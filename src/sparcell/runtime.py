@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,15 +55,17 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def threads_kept() -> Iterator[None]:
-    """Leave torch as many threads as it has.
+def calling_scanpy() -> Iterator[None]:
+    """Keep scanpy's warnings from the user, and leave torch as many threads as it has.
 
     The first parallel loop of numba in a process, such as one of scanpy's, gives OpenMP all processors. Where torch uses the same OpenMP
     that would be its number too, whatever OMP_NUM_THREADS or the user said.
     """
     n_threads = torch.get_num_threads()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         if torch.get_num_threads() != n_threads:  # set only then: it also forbids MKL to take fewer
             torch.set_num_threads(n_threads)

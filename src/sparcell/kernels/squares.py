@@ -83,8 +83,7 @@ def _head_slopes(
     """Slopes of the weighed squares in W and b: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h, and W Σ w h + b Σ w - xᵀ w, each w doubled."""
     weighed_nh = twice_n1 * h_nh
     n_genes, n_hidden = weight_gh.shape
-    weighed_hh = weight_gh.new_zeros((n_hidden, n_hidden + GAP))
-    weighed_hh[:, :n_hidden] = product(weighed_nh.t(), h_nh.t())
+    weighed_hh = torch.nn.functional.pad(product(weighed_nh.t(), h_nh.t()), (0, GAP))
     twice_n = twice_n1.squeeze(1).contiguous()
     given = weighed_hh, -weighed_nh, weighed_nh.sum(dim=0), twice_n, twice_n.sum()
     slopes = torch.empty_like(weight_gh), torch.empty_like(bias_g)
