@@ -59,7 +59,7 @@ class Course:
         for name, weight in reversed(list(network.named_parameters())):
             (fast if name.split(".")[-1] in quick else slow).append(weight)
         groups = [{"params": _as_they_lie(slow), "pace": 1.0}, {"params": _as_they_lie(fast), "pace": QUICK}]
-        adam = kernels.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        adam = kernels.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         return cls(network, adam, generator, [*slow, *fast], rate=config.learning_rate)
 
     def learn(self, limit: float = 0.0) -> None:
@@ -101,15 +101,14 @@ class Course:
     def hold_rates(self, *, on_device: bool) -> None:
         """Hold the step size on the device, where a recorded step can read it, or as a plain number."""
         for group in self.adam.param_groups:
-            group["capturable"] = on_device
             rate = float(group["lr"])
             group["lr"] = torch.tensor(rate, device=self.generator.device) if on_device else rate
 
     def tensors(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Copy everything that changes from step to step, into the memory of an earlier copy where one is given and fits."""
         found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for number, memory in self.adam.state_dict()["state"].items():
-            weight = self.weights[number]
+        for number, (weight, held) in enumerate(zip(self.weights, self._held, strict=True)):
+            memory = self.adam.state.get(held, {})
             found |= {f"adam.{number}.{name}": turned(weight, value) for name, value in memory.items()}
         if into is None or into.keys() - {"generator"} != found.keys():
             into = {name: value.detach().clone() for name, value in found.items()}
@@ -143,12 +142,13 @@ class Course:
                 present[name].copy_(value)
             return
         self.moves += 1
-        state: dict[int, dict[str, Tensor]] = {}
+        self.adam.state.clear()
+        held = self._held
         for name, value in noted.items():
             number, part = name.split(".")
-            memory = turned(self.weights[int(number)], value).clone(memory_format=torch.contiguous_format)
-            state.setdefault(int(number), {})[part] = memory.detach()
-        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
+            memory = turned(self.weights[int(number)], value).detach().to(self.generator.device)
+            own = self.adam.state.setdefault(held[int(number)], {})
+            own[part] = memory.clone(memory_format=torch.contiguous_format)
 
     def to_disk(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain numbers from which `from_disk` goes on to the same bits."""

@@ -1,6 +1,6 @@
 """A step of AdamW on the CPU: the gradient's length, then its shortening together with the step, each one pass over the weights.
 
-The state is that of torch's optimiser, which makes the step everywhere else.
+The state has the names of torch's optimiser, whose fused kernel makes the step everywhere else.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import torch
 from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
+from torch.optim.adamw import adamw
 
 from sparcell.kernels import team
 from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -138,16 +139,29 @@ class _Tasks:
         return cls(memories, start_t, weight_p, 4 * first_p, place_p5)
 
 
-class AdamW(torch.optim.AdamW):
-    """Torch's (Loshchilov & Hutter 2019), which can shorten the gradient on the way.
+class AdamW:
+    """AdamW (Loshchilov & Hutter 2019), which can shorten the gradient on the way.
 
-    On the CPU the loops of this file make every step but the first, which torch makes: it lays out the memory.
+    On the CPU the loops of this file make every step but the first; that one, and every step elsewhere, is torch's fused one. It is no
+    `torch.optim.Optimizer`: to make one imports torch's compiler, 2 s for which the first training of a process would wait.
     """
 
-    def __init__(self, *given: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        self.param_groups: list[dict[str, Any]] = [settings | group for group in groups]
+        """Each with its weights, "params", and its own settings; lr may be a tensor on the device."""
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        """Of each weight that has moved: step (), and exp_avg and exp_avg_sq, which lie as it does."""
         self._memories: dict[Tensor, _Memory] = {}
         self._tasks = _Tasks((), *np.empty((4, 0), np.int64))
-        super().__init__(*given, **settings)
 
     def along(self, limit: float) -> None:
         """Make a step along the gradients; if `limit` is above 0 and all of them together are longer, they are shortened to it."""
@@ -156,7 +170,7 @@ class AdamW(torch.optim.AdamW):
         if len(memories) < len(moving):
             if limit > 0:
                 torch.nn.utils.clip_grad_norm_([weight for weight, _ in moving], limit)
-            self.step()
+            self._by_torch()
             return
         if not moving:
             return
@@ -181,6 +195,34 @@ class AdamW(torch.optim.AdamW):
             settings.append(found[key])
         setting_w7 = np.array(settings, np.float32)
         team.share(share_move, n_tasks, tasks.start_t, tasks.place_p5, tasks.weight_p, setting_w7)
+
+    @torch.no_grad()
+    def _by_torch(self) -> None:
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in weights:
+                if weight not in self.state:
+                    step = torch.zeros((), dtype=torch.float32, device=weight.device)
+                    means = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+                    self.state[weight] = {"step": step, **means}
+            states = [self.state[weight] for weight in weights]
+            beta1, beta2 = group["betas"]
+            adamw(
+                weights,
+                [weight.grad for weight in weights],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
 
     def _memory(self, weight: Tensor) -> _Memory | None:
         """Where a weight's memory lies; None where the loops will not do."""
