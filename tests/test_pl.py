@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from results_fixture import NASTY, bare_results, clouds, full_results
-from sparcell import pl
+from sparcell import datasets, pl, pp
 from sparcell.errors import InputError
 from sparcell.pl.colours import MISSING, cell_colours, cluster_colours, ink_on, palette, row_styles
 from sparcell.pl.style import push_apart
@@ -173,6 +174,17 @@ def test_nothing_to_draw_is_said():
         pl.qc_histograms(results.qc)
     with pytest.raises(InputError, match="loss curves"):
         pl.loss_curves(results.history.iloc[:0], results.rows)
+
+
+@pytest.mark.parametrize("times", [1, 10, 100])
+def test_the_numbers_below_quality_control_stay_apart(times):
+    qc = pp.quality_control(datasets.pbmc3k())
+    figure = pl.qc_histograms(qc.assign(total_counts=times * qc["total_counts"]))
+    picture(figure)
+    for axes in figure.axes:
+        ticks = [tick.label1.get_window_extent() for tick in axes.xaxis.get_major_ticks()]
+        gaps = [right.x0 - left.x1 for left, right in pairwise(sorted(ticks, key=lambda box: box.x0))]
+        assert min(gaps) > 15, "pixels"
 
 
 def test_limits_of_quality_control_come_from_the_provenance():

@@ -200,6 +200,8 @@ def qc_histograms(
         axes.set(xlabel=QC_TITLES[name], yscale="symlog")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
     figure.axes[0].set_ylabel("cells")
     figure.axes[-1].legend(loc="upper right")
     return figure
