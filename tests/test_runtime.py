@@ -80,9 +80,12 @@ def test_preprocessing_leaves_torch_the_threads_that_the_user_said(step):
 
 
 TRAIN = """
-import hashlib, sys
+import hashlib, logging, sys
 import numpy as np
 import sparcell as sp
+
+logging.basicConfig()
+logging.getLogger("sparcell").setLevel(logging.INFO)
 
 adata = sp.datasets.pbmc3k()[:512].copy()
 adata = adata[:, np.asarray(adata.X.sum(axis=0)).ravel() >= 30].copy()
@@ -96,7 +99,7 @@ print("torch._dynamo" in sys.modules)
 
 
 def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_find_them_compiled(tmp_path):
-    found = []
+    found, said = [], []
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", TRAIN],
@@ -107,10 +110,12 @@ def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_fi
             timeout=600,
         )
         found.append(done.stdout.splitlines())
+        said.append(done.stderr.count("compiling loops"))
         assert any(tmp_path.rglob("*.nbc")), "nothing was kept on disk, so the next process compiles too"
     assert len(found[0]) == 3
     assert found[0] == found[1]
     assert found[0][2] == "False", "training imported torch's compiler, 2 s for nothing"
+    assert said == [1, 0]
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core import event
+
+log = logging.getLogger("sparcell")
 
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be taken in any order, so that they can be vectors; NaN and infinity keep their meaning."""
@@ -40,3 +44,22 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
             return njit(nogil=True, error_model="numpy", **options)(function)
 
     return decorate
+
+
+class Announcer(event.Listener):
+    """Says why nothing moves when the first loop of ours is compiled, once in a process; loops found on disk are not."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, event: Any) -> None:
+        """Tell apart our loops from those of other packages."""
+        if not self.said and event.data["dispatcher"].py_func.__module__.startswith("sparcell."):
+            self.said = True
+            log.info("compiling loops for this processor, some 10 s; they are kept for the next time")
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
+
+
+event.register("numba:compile", Announcer())  # type: ignore[no-untyped-call]
