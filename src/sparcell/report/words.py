@@ -335,8 +335,10 @@ def times(results: Results) -> list[str]:
         titles = short_titles(timed)
         clauses = [f"{titles[timed[0].name]} trained in {seconds_in_words(fastest)}"]
         for row in timed[1:]:
-            ratio = f", {float(seconds[row.name]) / fastest:.1f} times as long" if fastest > 0 else ""
-            clauses.append(f"{titles[row.name]} in {seconds_in_words(float(seconds[row.name]))}{ratio}")
+            taken = float(seconds[row.name])
+            ratio = f"{taken / fastest:.1f}" if fastest > 0 else ""
+            more = {"": "", "1.0": ", about as long"}.get(ratio, f", {ratio} times as long")
+            clauses.append(f"{titles[row.name]} in {seconds_in_words(taken)}{more}")
         sentences.append(f"Preset {preset}: {'; '.join(clauses)}.")
     return sentences
 
