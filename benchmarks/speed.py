@@ -59,19 +59,21 @@ CASES = [
 ]
 
 
-def cells(path: str, case: Case) -> None:
-    """Write the counts of the 2,638 cells of PBMC3k that pass quality control, on all 13,714 genes or on the most variable ones.
-
-    In a process of its own: on Linux the peak of a process's memory begins with that of the one which started it.
-    """
+def cells(n_genes: int) -> Any:
+    """Counts of the 2,638 cells of PBMC3k that pass quality control, on all 13,714 genes or on the most variable ones."""
     import sparcell as sp
 
     adata = sp.datasets.pbmc3k()
     sp.pp.seurat(adata)
-    kept = adata if case.n_genes >= adata.n_vars else adata[:, adata.var["highly_variable"]]
+    kept = adata if n_genes >= adata.n_vars else adata[:, adata.var["highly_variable"]]
     counts = kept.copy()
     counts.X = kept.layers["counts"].copy()
-    counts.write_h5ad(path)
+    return counts
+
+
+def prepare(path: str, case: Case) -> None:
+    """Write the cells, in a process of its own: on Linux the peak of a process's memory begins with that of the one which started it."""
+    cells(case.n_genes).write_h5ad(path)
 
 
 def ours(path: str, case: Case) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def ours(path: str, case: Case) -> dict[str, Any]:
         epochs=case.epochs,
         precision=case.precision,
     )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # with all imports, as in the peer
     model = settings.fit(adata, silent=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -173,7 +175,7 @@ def peer(path: str, case: Case) -> dict[str, Any]:
     return {"seconds": seconds, "peak_mb": peak / 1024, "more_mb": (peak - before) / 1024}
 
 
-ROLES = {"cells": cells, "ours": ours, "peer": peer}
+ROLES = {"prepare": prepare, "ours": ours, "peer": peer}
 
 
 def spawned(python: str, role: str, path: Path, case: Case) -> Any:
@@ -183,15 +185,12 @@ def spawned(python: str, role: str, path: Path, case: Case) -> Any:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    if result:
-        result["epoch"] = statistics.median(result["seconds"][1:])
-    return result
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def row(case: Case, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
     """One line of the table."""
-    own, other = ([run["epoch"] for run in runs] for runs in (mine, theirs))
+    own, other = ([statistics.median(run["seconds"][1:]) for run in runs] for runs in (mine, theirs))
     steps = -(-2638 // case.batch_size)
     limits = {name: statistics.median(run["limit"][name] for run in mine) for name in ("torch", "onednn")}
     step = statistics.median(own) / steps
@@ -245,7 +244,7 @@ def main() -> None:
         for case in (case for case in CASES if case.name in given.cases):
             path = Path(folder) / f"{case.n_genes}.h5ad"
             if not path.exists():
-                spawned(sys.executable, "cells", path, case)
+                spawned(sys.executable, "prepare", path, case)
             mine, theirs = [], []
             for _ in range(given.rounds):
                 mine.append(spawned(sys.executable, "ours", path, case))
