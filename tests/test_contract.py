@@ -580,8 +580,7 @@ def test_scaled_input_is_brought_back_by_reconstruct(kind, adata):
     model = fit(kind, adata, scale=True)
     x_ng = adata.layers["lognorm"].toarray()
     restored = model.reconstruct(adata)
-    apart_g = np.abs(restored.mean(axis=0) - x_ng.mean(axis=0))
-    assert apart_g.mean() < 0.15, "scaled values have a mean of 0, these one of 2.6"
+    np.testing.assert_allclose(restored.mean(axis=0), x_ng.mean(axis=0), atol=0.35)
     least = (
         0.97 if len(kind) == 2 else 0.9
     )  # effects that are never negative can only raise a gene above its mean
