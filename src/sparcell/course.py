@@ -75,6 +75,14 @@ class Course:
     def _held(self) -> list[Tensor]:
         return [weight for group in self.adam.param_groups for weight in group["params"]]
 
+    def _memory(self) -> dict[str, Tensor]:
+        """What Adam remembers, by the weight's number and the part's name; each lies as the weight does."""
+        return {
+            f"{number}.{part}": turned(weight, value)
+            for number, (weight, held) in enumerate(zip(self.weights, self._held, strict=True))
+            for part, value in self.adam.state.get(held, {}).items()
+        }
+
     def judge(self, loss: float, tolerance: float) -> None:
         """Take note of the loss of the held-out cells after an epoch; keep the weights if it is within the tolerance of the lowest."""
         if loss < self.best_loss:
@@ -107,9 +115,7 @@ class Course:
     def tensors(self, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Copy everything that changes from step to step, into the memory of an earlier copy where one is given and fits."""
         found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for number, (weight, held) in enumerate(zip(self.weights, self._held, strict=True)):
-            memory = self.adam.state.get(held, {})
-            found |= {f"adam.{number}.{name}": turned(weight, value) for name, value in memory.items()}
+        found |= {f"adam.{name}": value for name, value in self._memory().items()}
         if into is None or into.keys() - {"generator"} != found.keys():
             into = {name: value.detach().clone() for name, value in found.items()}
         else:
@@ -131,11 +137,7 @@ class Course:
         """Go back to what `tensors` copied, in the same memory where there is any; the step size stays as it is now."""
         self.network.load_state_dict(_below(tensors, "network"))
         self.generator.set_state(tensors["generator"])
-        present = {
-            f"{number}.{part}": turned(weight, value)
-            for number, (weight, held) in enumerate(zip(self.weights, self._held, strict=True))
-            for part, value in self.adam.state.get(held, {}).items()
-        }
+        present = self._memory()
         noted = _below(tensors, "adam")
         if present.keys() == noted.keys():
             for name, value in noted.items():
@@ -146,7 +148,7 @@ class Course:
         held = self._held
         for name, value in noted.items():
             number, part = name.split(".")
-            memory = turned(self.weights[int(number)], value).detach().to(self.generator.device)
+            memory = turned(self.weights[int(number)], value).to(self.generator.device)
             own = self.adam.state.setdefault(held[int(number)], {})
             own[part] = memory.clone(memory_format=torch.contiguous_format)
 

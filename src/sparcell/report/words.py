@@ -336,9 +336,11 @@ def times(results: Results) -> list[str]:
         clauses = [f"{titles[timed[0].name]} trained in {seconds_in_words(fastest)}"]
         for row in timed[1:]:
             taken = float(seconds[row.name])
-            ratio = f"{taken / fastest:.1f}" if fastest > 0 else ""
-            more = {"": "", "1.0": ", about as long"}.get(ratio, f", {ratio} times as long")
-            clauses.append(f"{titles[row.name]} in {seconds_in_words(taken)}{more}")
+            clause = f"{titles[row.name]} in {seconds_in_words(taken)}"
+            if fastest > 0:
+                ratio = f"{taken / fastest:.1f}"
+                clause += ", about as long" if ratio == "1.0" else f", {ratio} times as long"
+            clauses.append(clause)
         sentences.append(f"Preset {preset}: {'; '.join(clauses)}.")
     return sentences
 
