@@ -110,7 +110,7 @@ IMPORTS_ONLY = {
     "codes": {"metrics"},
     "programs": {"codes", "contracts", "loader", "metrics", "network", "sampler", "schema"},
     "course": {"config", "kernels", "network"},
-    "trainer": {"config", "contracts", "course", "errors", "objective", "replay"},
+    "trainer": {"config", "contracts", "course", "errors", "kernels", "objective", "replay"},
     "replay": {"contracts", "course"},
     "models": {"config", "contracts", "errors", "estimator", "model", "network"},
     "genes": {"checks", "errors", "runtime", "slots"},

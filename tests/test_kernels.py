@@ -160,6 +160,17 @@ def test_in_single_precision_too(name, dispersion):
         torch.testing.assert_close(fast, plain, rtol=2e-5, atol=2e-5 * float(plain.detach().abs().max()))
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_no_likelihood_makes_sparse_cells_dense(name):
+    """If one did, torch would subtract, square and sum n × g numbers while the other threads are kept awake for nothing."""
+    likelihood, h_nh = made(name, dtype=torch.float32)
+    sparse, dense = batches(drawn(), 2, torch.float32)
+    assert torch.isfinite(likelihood.nll(h_nh, sparse)).all()
+    assert "x_ng" not in vars(sparse)
+    assert sparse.x_ng.equal(dense.x_ng)
+    assert "x_ng" in vars(sparse), "that is how it would be seen"
+
+
 @pytest.mark.parametrize(("name", "dispersion"), PATHS)
 def test_slopes_are_those_found_numerically(name, dispersion):
     likelihood, h_nh = made(name, dispersion)

@@ -222,7 +222,10 @@ class Likelihood(Protocol):
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None: ...
 
     def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
-        """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path."""
+        """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path.
+
+        Sparse cells stay so: what is large is the kernels', for `Network.light` lets one thread make all else.
+        """
         ...
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> Distribution:

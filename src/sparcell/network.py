@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TARGET_SUM = 1e4
 """Counts a cell is scaled to before the encoder sees log(1 + x) of them."""
+LIGHT = 2**17
+"""Numbers of a hidden layer, over all cells of a step, with which one thread is as quick as several that have to be woken."""
 LEAST_SD, MOST_SDS = 1e-2, 10.0
 """Genes that hardly vary are not blown up, and no value lies further from the mean than this many standard deviations."""
 
@@ -130,6 +132,7 @@ class Network(nn.Module):
         self.latent = latent
         self.effects = EFFECTS[config.effects]
         self.n_latent = config.n_latent
+        self.widest = max(*config.encoder, *config.decoder)
         self.decoder = self.effects.decoder(config, n_known)
         self.effects.prepare(likelihood.head, config)
         self.likelihood = likelihood
@@ -215,15 +218,25 @@ class Network(nn.Module):
     ) -> Posterior:
         """q(z|x) of the cells of a batch. In training `generator` draws the dropout; `progress` is the share of the warm-up done."""
         drawn = generator if self.training else None
-        moved = drawn is not None and self.translate and batch.batch_nb.shape[1] > 1
-        if batch.sparse is not None and not (moved or self.standardise or (drawn and self.input_dropout)):
+        if batch.sparse is not None and self._reads_sparse(batch):
             x: Tensor | SparseRows = self.sparse_input(batch.sparse, batch.size_n1)
         else:
             x = self.input(batch)
-            if drawn is not None and moved:
+            if drawn is not None and self._moves(batch):
                 x, batch = self.translated(x, batch, drawn, progress)
             x = drop(x, self.input_dropout, drawn)
         return self.latent(self.encoder(x, self._seen(batch), drawn), progress)
+
+    def light(self, batch: Batch) -> bool:
+        """Whether all that is large in a training step on these cells is done by kernels, which share it out."""
+        return self._reads_sparse(batch) and len(batch.size_n1) * self.widest <= LIGHT
+
+    def _reads_sparse(self, batch: Batch) -> bool:
+        dropped = self.training and self.input_dropout > 0
+        return batch.sparse is not None and not (self.standardise or dropped or self._moves(batch))
+
+    def _moves(self, batch: Batch) -> bool:
+        return self.training and self.translate and batch.batch_nb.shape[1] > 1
 
     @torch.no_grad()
     def translated(

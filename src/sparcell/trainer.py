@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sparcell import kernels
 from sparcell.contracts import Epoch
 from sparcell.errors import TrainingError
 from sparcell.objective import RATES, negative_elbo, warmed
@@ -134,13 +135,15 @@ def steps(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Ten
 def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: float) -> torch.Tensor:
     """Make a step; its loss, nll, KL and weight of the KL, (4,). Nothing in it waits for the device."""
     network, generator, config = course.network, course.generator, plan.config
-    output = network(batch, generator, progress)
-    with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.rounded):  # the head's products
-        loss = negative_elbo(output, network.likelihood, batch, weight)
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    course.learn(config.clip)
-    terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
-    return torch.stack([*terms, torch.full_like(terms[0], weight)])
+    with kernels.kept_awake(network.light(batch)):
+        output = network(batch, generator, progress)
+        # only the head's products are rounded
+        with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.rounded):
+            loss = negative_elbo(output, network.likelihood, batch, weight)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        course.learn(config.clip)
+        terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
+        return torch.stack([*terms, torch.full_like(terms[0], weight)])
 
 
 @torch.no_grad()
@@ -150,7 +153,9 @@ def loss_of_held_out(course: Course, feed: Feed, plan: Plan) -> float | None:
     generator = torch.Generator(device=course.generator.device).manual_seed(plan.config.seed)
     losses, sizes = [], []
     for batch in feed.held_out():
-        losses.append(negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta).total)
+        with kernels.kept_awake(network.light(batch)):
+            found = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
+        losses.append(found.total)
         sizes.append(len(batch.size_n1))
     if not losses:
         return None

@@ -7,6 +7,7 @@ with. Where its own rules do not hold (dense cells on the CPU, a GPU without Tri
 from __future__ import annotations
 
 from sparcell.kernels.adam import AdamW
+from sparcell.kernels.awake import kept_awake
 from sparcell.kernels.counts import negative_binomial, poisson
 from sparcell.kernels.linear import Linear, by_input, log_scaled, sparse_linear
 from sparcell.kernels.products import knows_bfloat16
@@ -16,6 +17,7 @@ __all__ = [
     "AdamW",
     "Linear",
     "by_input",
+    "kept_awake",
     "knows_bfloat16",
     "log_scaled",
     "negative_binomial",

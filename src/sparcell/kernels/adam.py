@@ -17,6 +17,7 @@ from numba.np.numpy_support import carray
 from torch.optim.adamw import adamw
 
 from sparcell.kernels import team
+from sparcell.kernels.awake import together
 from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each
 
@@ -196,6 +197,7 @@ class AdamW:
         setting_w7 = np.array(settings, np.float32)
         team.share(share_move, n_tasks, tasks.start_t, tasks.place_p5, tasks.weight_p, setting_w7)
 
+    @together
     @torch.no_grad()
     def _by_torch(self) -> None:
         for group in self.param_groups:

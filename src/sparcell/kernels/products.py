@@ -14,6 +14,8 @@ import torch
 from llvmlite import binding
 from torch.nn.functional import linear
 
+from sparcell.kernels.awake import together
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,6 +50,7 @@ def fast(x: Tensor) -> bool:
     )
 
 
+@together
 def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat16: bool = False) -> Tensor:
     """a bᵀ + bias, (n, m), without gradients. Either factor may be a transposed view."""
     if bfloat16:
@@ -58,6 +61,7 @@ def product(a_nk: Tensor, b_mk: Tensor, bias_m: Tensor | None = None, *, bfloat1
     return linear(a_nk, b_mk, bias_m)
 
 
+@together
 def rounded_product(a_nk: Tensor, b_mk: Tensor) -> Tensor:
     """a bᵀ in bfloat16 of factors rounded to it; the sums are float32."""
     return torch.mm(a_nk.bfloat16(), b_mk.bfloat16().t())

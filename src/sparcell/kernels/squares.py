@@ -13,6 +13,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops, square_loops, team
+from sparcell.kernels.awake import together
 from sparcell.kernels.linear import CELLS, genes_of_block, rows_of, rows_times
 from sparcell.kernels.products import product, rounded
 
@@ -98,6 +99,7 @@ class _PlainSquaredDistance(Function):
     """The plain formula, with one n × g matrix for all of it."""
 
     @staticmethod
+    @together
     def forward(ctx: Any, cells: SparseRows, h_nh: Tensor, weight_gh: Tensor, bias_g: Tensor) -> Tensor:
         ctx.bfloat16 = rounded()
         residual_ng = product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
@@ -108,6 +110,7 @@ class _PlainSquaredDistance(Function):
         return square_n
 
     @staticmethod
+    @together
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         twice_n1 = 2 * upstream[0][:, None]
         h_nh, weight_gh, residual_ng = ctx.saved_tensors

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from sparcell.kernels.awake import together
+
 
 @cache
 def openmp() -> int:
@@ -43,6 +45,7 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
+@together
 def share(launch: Callable[..., bool], n_tasks: int, *given: Any) -> None:
     """Have compiled tasks 0 … n_tasks - 1 done by a launcher of theirs (`kernels.tasks`); whoever is free takes the next."""
     n_takers = min(n_threads(), n_tasks)

@@ -1,0 +1,137 @@
+"""Threads that stay awake in a training step: one makes the small operations, all make what is large, and nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+import numpy as np
+import pytest
+import scanpy as sc
+import torch
+from numba import njit
+
+import sparcell as sp
+from sparcell.kernels import awake, kept_awake, team
+from sparcell.kernels.awake import together
+from sparcell.kernels.tasks import each
+from sparcell.likelihoods.negative_binomial import NegativeBinomial
+
+
+@pytest.fixture(autouse=True)
+def _two_threads(monkeypatch):
+    if not all(awake.openmp()):
+        pytest.skip("torch comes without GNU's OpenMP here")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+def alone():
+    """Whether an operation of torch would be made by this thread alone, for it is in OpenMP's eyes in a task of several."""
+    return bool(ctypes.CDLL(None).omp_in_parallel())
+
+
+def test_small_operations_are_one_thread_s_and_what_is_together_has_all():
+    inner = together(alone)
+    outer = together(lambda: (alone(), inner(), alone()))
+    assert not alone()
+    with kept_awake(True):
+        assert alone()
+        assert outer() == (False, False, False)
+        assert alone()
+    assert not alone()
+    assert not inner()
+
+
+def test_not_wanted_or_without_another_thread_nothing_happens(monkeypatch):
+    with kept_awake(False):
+        assert not alone()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with kept_awake(True):
+        assert not alone()
+
+
+def test_tasks_are_shared_out_while_the_threads_are_kept_awake():
+    met = threading.Barrier(2, timeout=60)
+
+    @ctypes.CFUNCTYPE(None)
+    def arrive():
+        met.wait()  # passed only if two threads are here at once
+
+    @njit
+    def meet(number, given):
+        arrive()
+
+    @njit(nogil=True)
+    def share_meet(team, span, given):
+        return each(team, span, meet, given)
+
+    with kept_awake(True):
+        for _ in range(3):
+            team.share(share_meet, 2)
+        assert alone()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["in a small operation", "in what is together"])
+def test_an_error_lets_the_threads_go(within):
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), kept_awake(True):
+        (together(fail) if within else fail)()
+    assert not alone()
+    with kept_awake(True):
+        assert alone()
+    assert not alone()
+
+
+def test_threads_that_fell_asleep_all_the_same_are_woken():
+    a_nm = torch.rand(300, 200, generator=torch.Generator().manual_seed(0))
+    with kept_awake(True):
+        time.sleep(0.3)
+        found = together(torch.mm)(a_nm, a_nm.t())
+    torch.testing.assert_close(found, a_nm @ a_nm.t())
+
+
+def test_a_thread_of_the_user_s_keeps_its_own_awake():
+    seen = []
+    with kept_awake(True):
+        other = threading.Thread(target=lambda: seen.append((alone(), together(alone)())))
+        other.start()
+        other.join()
+        assert alone()
+    assert seen == [(False, False)]
+
+
+COUNTS = sc.AnnData(np.random.default_rng(0).poisson(0.2, (64, 40)).astype(np.float32))
+LARGE = {"held_out": 0.0, "epochs": 1, "batch_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("settings", "small"),
+    [
+        ({}, True),
+        ({"standardise": True}, False),
+        ({"input_dropout": 0.1}, False),
+        ({"encoder": (2**12,)}, True),
+        ({"encoder": (2**12 + 1,)}, False),
+        ({"decoder": (8, 2**12 + 1)}, False),
+    ],
+    ids=str,
+)
+def test_a_step_whose_torch_operations_are_all_small_is_one_thread_s(settings, small, monkeypatch):
+    seen, nll = [], NegativeBinomial.nll
+    monkeypatch.setattr(NegativeBinomial, "nll", lambda *given: (seen.append(alone()), nll(*given))[1])
+    sp.BetaVAE(likelihood="nb", **LARGE | settings).fit(COUNTS, silent=True)
+    assert seen == [small, small]
+    assert not alone()
+
+
+@pytest.mark.parametrize("translate", [True, False])
+def test_cells_that_are_shown_in_other_batches_are_dense_and_take_all_threads(translate, monkeypatch):
+    seen, nll = [], NegativeBinomial.nll
+    monkeypatch.setattr(NegativeBinomial, "nll", lambda *given: (seen.append(alone()), nll(*given))[1])
+    cells = COUNTS.copy()
+    cells.obs["donor"] = ["a", "b"] * 32
+    sp.BetaVAE(likelihood="nb", translate=translate, **LARGE).fit(cells, batch_key="donor", silent=True)
+    assert seen == [not translate, not translate]
