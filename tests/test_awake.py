@@ -127,11 +127,15 @@ def test_a_step_whose_torch_operations_are_all_small_is_one_thread_s(settings, s
     assert not alone()
 
 
-@pytest.mark.parametrize("translate", [True, False])
-def test_cells_that_are_shown_in_other_batches_are_dense_and_take_all_threads(translate, monkeypatch):
-    seen, nll = [], NegativeBinomial.nll
-    monkeypatch.setattr(NegativeBinomial, "nll", lambda *given: (seen.append(alone()), nll(*given))[1])
+def test_what_cells_look_like_in_other_batches_takes_all_threads(monkeypatch):
+    seen, of_class = [], {name: getattr(NegativeBinomial, name) for name in ("nll", "expression")}
+    for name, method in of_class.items():
+        monkeypatch.setattr(
+            NegativeBinomial,
+            name,
+            lambda *given, name=name, method=method: (seen.append((name, alone())), method(*given))[1],
+        )
     cells = COUNTS.copy()
     cells.obs["donor"] = ["a", "b"] * 32
-    sp.BetaVAE(likelihood="nb", translate=translate, **LARGE).fit(cells, batch_key="donor", silent=True)
-    assert seen == [not translate, not translate]
+    sp.BetaVAE(likelihood="nb", translate=True, **LARGE).fit(cells, batch_key="donor", silent=True)
+    assert seen == 2 * [("expression", False), ("expression", False), ("nll", True)]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numba import njit
@@ -20,7 +21,7 @@ from kinds import KINDS, layer_of, settings_of
 from planted import planted
 from sparcell import kernels, loader
 from sparcell.config import LikelihoodConfig
-from sparcell.contracts import Batch
+from sparcell.contracts import Batch, ShiftedRows
 from sparcell.kernels import count_loops as loops
 from sparcell.kernels import (
     counts,
@@ -244,6 +245,37 @@ def test_a_linear_layer_over_sparse_cells_is_the_dense_one(dtype, genes, n_hidde
         torch.testing.assert_close(fast, plain)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("moved", [[0, 3, 8], [39], list(range(N))], ids=len)
+def test_what_comes_to_some_sparse_cells_passes_through_the_layer_too(moved, dtype):
+    x_ng = drawn()
+    layer = kernels.by_input(torch.nn.Linear(G, H)).to(dtype)
+    index_m = torch.tensor(moved, dtype=torch.int64)
+    shift_mg = torch.randn((len(moved), G), generator=generator(), dtype=dtype)
+    given = ShiftedRows(sparse_rows(x_ng), index_m, shift_mg)
+    moved_ng = torch.from_numpy(x_ng).to(dtype)
+    moved_ng[index_m] += shift_mg
+    outs = sparse_linear(given, layer.weight, layer.bias), layer(moved_ng)
+    torch.testing.assert_close(*outs)
+    slope_nh = torch.randn((N, H), generator=generator(1), dtype=dtype)
+    for fast, plain in zip(
+        *(torch.autograd.grad(out, layer.parameters(), slope_nh) for out in outs), strict=True
+    ):
+        torch.testing.assert_close(fast, plain)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.float64, 1e-8)])
+@pytest.mark.parametrize(("name", "dispersion"), PATHS)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_expected_expression_of_sparse_cells_is_that_of_dense_ones(name, dispersion, scale, dtype, near):
+    likelihood, h_nh = made(name, dispersion, dtype)
+    with torch.no_grad():
+        found_ng, plain_ng = (
+            likelihood.expression(scale * h_nh, batch, 1e4) for batch in batches(drawn(), 2, dtype)
+        )
+    torch.testing.assert_close(found_ng, plain_ng, rtol=near, atol=near * float(plain_ng.abs().max()))
+
+
 @pytest.mark.parametrize("name", ["nb", "zinb", "gaussian"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_so(name, bad):
@@ -296,6 +328,21 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
     jumps = settings.effects == "nonnegative"
     np.testing.assert_allclose(curves[0][:4], curves[1][:4], rtol=1e-4)
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-2 if jumps else 1e-4)
+    assert np.abs(curves[0] - curves[1]).max() > 0  # two paths, not one
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_twenty_epochs_of_cells_shown_in_other_batches_lose_the_same_too(likelihood, monkeypatch):
+    adata, curves, kind = planted(), [], ("beta-vae", likelihood)
+    adata.obs["donor"] = pd.Categorical(np.array(["a", "b", "c"])[np.arange(adata.n_obs) % 3])
+    for share in (1.0, -1.0):
+        monkeypatch.setattr(loader, "SPARSE_SHARE", share)
+        settings = settings_of(
+            kind, epochs=20, patience=0, translate=True, standardise=False, input_dropout=0.0
+        )
+        model = settings.fit(adata, layer=layer_of(kind), batch_key="donor", silent=True)
+        curves.append(model.history["loss"].to_numpy())
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
     assert np.abs(curves[0] - curves[1]).max() > 0  # two paths, not one
 
 

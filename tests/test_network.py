@@ -12,6 +12,7 @@ from torch import nn
 
 from cells import cells, generator, sparse_rows
 from sparcell.config import NetworkConfig
+from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 from sparcell.network import MOST_SDS, Layers, Network, drop
 
@@ -286,6 +287,95 @@ def test_dropout_of_the_input_leaves_out_genes_of_the_encoder_and_not_of_the_lik
     found = network.posterior(batch, generator(1)).mean
     assert (found == nothing).all(dim=1).double().mean() > 0.9
     assert torch.equal(batch.x_ng, some_counts())
+
+
+# Cells shown in other batches
+
+
+def moving(likelihood, **changes):
+    """A network whose batches differ, in training, and cells of three batches."""
+    x_ng, batch_nb = some_counts(), torch.eye(3)[torch.arange(40) % 3]
+    settings = {"translate": True, "likelihood": likelihood, "encoder": (7,), "decoder": (6,), "branch": 0}
+    network = counted(**settings | changes).network(5, 3)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_(0.3 * torch.randn(weight.shape, generator=generator(3)))
+    x_ng = x_ng if likelihood != "gaussian" else logs_of(x_ng)
+    return network.train(), cells(x_ng, batch_nb)
+
+
+def softmax(logit_ng):
+    share_ng = np.exp(logit_ng - logit_ng.max(axis=1, keepdims=True))
+    return share_ng / share_ng.sum(axis=1, keepdims=True)
+
+
+def test_a_cell_shown_in_another_batch_gets_the_difference_the_decoder_makes():
+    """Of both decodings, by numpy from the weights; a cell of the batch that was drawn stays as it is."""
+    network, batch = moving("nb")
+    x_ng = logs_of(batch.x_ng)
+    moved_ng, moved = network.translated(x_ng, batch, generator(1), 1.0)
+    draw = generator(1)
+    with torch.no_grad():
+        z_nk = network.latent(network.encoder(x_ng, x_ng[:, :0])).rsample(draw)
+    drawn_n = torch.randint(3, (40,), generator=draw)
+    assert torch.equal(moved.batch_nb, torch.eye(3)[drawn_n])
+    hidden, head = network.decoder.first, network.likelihood.head
+    seen = []
+    for batch_nb in (moved.batch_nb, batch.batch_nb):
+        told_n = torch.cat([z_nk, batch_nb], dim=1).numpy()
+        h_nh = np.maximum(told_n @ hidden.weight.detach().numpy().T + hidden.bias.detach().numpy(), 0)
+        told_n = np.concatenate([h_nh, batch_nb.numpy()], axis=1)
+        logit_ng = told_n @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+        seen.append(np.log1p(1e4 * softmax(logit_ng.astype(np.float64))))
+    expected_ng = x_ng + torch.from_numpy(seen[0] - seen[1]).float()
+    torch.testing.assert_close(moved_ng, expected_ng, rtol=1e-4, atol=1e-4)
+    stays_n = drawn_n == torch.arange(40) % 3
+    assert 0 < stays_n.sum() < 40
+    torch.testing.assert_close(moved_ng[stays_n], x_ng[stays_n])
+    assert ((moved_ng[~stays_n] - x_ng[~stays_n]).abs().max(dim=1).values > 1e-2).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_sparse_cells_are_shown_in_the_same_batches_as_dense_ones(likelihood):
+    network, plain = moving(likelihood)
+    sparse = replace(plain, x=sparse_rows(plain.x_ng.numpy()))
+    dense_ng, there = network.translated(network.input(plain), plain, generator(1), 1.0)
+    shifted, also_there = network.translated(
+        network.sparse_input(sparse.sparse, sparse.size_n1), sparse, generator(1), 1.0
+    )
+    assert torch.equal(there.batch_nb, also_there.batch_nb)
+    moved_n = (there.batch_nb != plain.batch_nb).any(dim=1)
+    assert torch.equal(shifted.index_m, moved_n.nonzero().squeeze(1))
+    sparse_ng = shifted.cells.dense().index_add(0, shifted.index_m, shifted.shift_mg)
+    torch.testing.assert_close(sparse_ng, dense_ng, rtol=1e-4, atol=1e-4)
+    of_dense, of_sparse = (network.posterior(batch, generator(2)).mean for batch in (plain, sparse))
+    torch.testing.assert_close(of_sparse, of_dense, rtol=1e-3, atol=1e-3)
+    assert "x_ng" not in vars(sparse)
+
+
+def test_sparse_cells_of_which_none_is_moved_stay_as_they_are():
+    """As a last step of one cell may have it."""
+    network, plain = moving("nb")
+    batch = replace(plain, x=sparse_rows(plain.x_ng.numpy())).take(torch.tensor([4]))
+    x = network.sparse_input(batch.sparse, batch.size_n1)
+    seen = [network.translated(x, batch, generator(seed), 1.0) for seed in range(20)]
+    stays = [torch.equal(moved.batch_nb, batch.batch_nb) for _, moved in seen]
+    assert 0 < sum(stays) < 20
+    assert [found is x for found, _ in seen] == stays
+    assert network.posterior(batch, generator(stays.index(True))).mean.isfinite().all()
+
+
+def test_cells_are_shown_in_other_batches_in_training_only_and_only_if_there_are_several():
+    network, batch = moving("nb")
+    with torch.no_grad():
+        whole = network.eval().posterior(batch, generator(1)).mean
+        assert not torch.equal(network.train().posterior(batch, generator(1)).mean, whole)
+        network.translate = False
+        assert torch.equal(network.posterior(batch, generator(1)).mean, whole)
+        network.translate = True
+        one = counted(translate=True).network(5, 1).train()
+        alone = cells(some_counts(), torch.ones(40, 1))
+        assert torch.equal(one.posterior(alone, generator(1)).mean, one.eval().posterior(alone).mean)
 
 
 def test_a_norm_gives_every_hidden_layer_mean_0_and_variance_1_before_its_relu():

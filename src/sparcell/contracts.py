@@ -6,7 +6,7 @@ Suffixes: n cells, g genes, k latents, h hidden units, b batches (donors, chemis
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -42,6 +42,10 @@ class SparseRows:
         """Cells and genes."""
         return len(self.start_n), self.n_genes
 
+    def take(self, index: NDArray[np.integer]) -> SparseRows:
+        """Some of the cells."""
+        return replace(self, start_n=self.start_n[index], stop_n=self.stop_n[index])
+
     def matrix(self) -> csr_matrix:
         """Copy the cells into a matrix of their own, (n, g)."""
         length_n = self.stop_n - self.start_n
@@ -52,6 +56,17 @@ class SparseRows:
     def dense(self) -> Tensor:
         """The cells as a dense matrix, (n, g)."""
         return torch.from_numpy(self.matrix().toarray())
+
+
+@dataclass(frozen=True)
+class ShiftedRows:
+    """Sparse cells, to some of which something comes that is not sparse."""
+
+    cells: SparseRows
+    index_m: Tensor
+    """To which of them, each once; at least one."""
+    shift_mg: Tensor
+    """What comes to their values."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,11 @@ class Batch:
     """Which batch a cell is of, one-hot, or the batches' shares for an average one; b = 0 where the model knows no batches."""
     covariates_nc: Tensor
     """Further covariates: one-hot categories, standardised numbers; c = 0 where there are none."""
+
+    def take(self, index_m: Tensor) -> Batch:
+        """Some of the cells."""
+        x = self.x.take(index_m.numpy()) if isinstance(self.x, SparseRows) else self.x[index_m]
+        return Batch(x, self.size_n1[index_m], self.batch_nb[index_m], self.covariates_nc[index_m])
 
     @cached_property
     def x_ng(self) -> Tensor:
@@ -226,6 +246,10 @@ class Likelihood(Protocol):
 
         Sparse cells stay so: what is large is the kernels', for `Network.light` lets one thread make all else.
         """
+        ...
+
+    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor:
+        """Expected expression, (n, g), as an encoder would see it: of counts log(1 + x) of the cell scaled to `target_sum`."""
         ...
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> Distribution:

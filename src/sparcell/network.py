@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from sparcell import kernels
-from sparcell.contracts import Output, SparseRows
+from sparcell.contracts import Output, ShiftedRows, SparseRows
 from sparcell.effects import Additive, NonNegative
 
 if TYPE_CHECKING:
@@ -67,11 +67,14 @@ class Layers(nn.Module):
         return cast("nn.Linear", cast("nn.Sequential", self.layers[0])[0])
 
     def forward(
-        self, x: Tensor | SparseRows, known_nc: Tensor, generator: torch.Generator | None = None
+        self,
+        x: Tensor | SparseRows | ShiftedRows,
+        known_nc: Tensor,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Pass through all layers; units are left out only in training, by draws of `generator`."""
         for layer in cast("Iterable[nn.Sequential]", self.layers):
-            if isinstance(x, SparseRows):
+            if isinstance(x, SparseRows | ShiftedRows):
                 linear, *parts = layer
                 given = through(cast("nn.Linear", linear), x, known_nc)
                 for part in parts:
@@ -82,10 +85,10 @@ class Layers(nn.Module):
         return cast("Tensor", x)
 
 
-def through(layer: nn.Linear, cells: SparseRows, known_nc: Tensor) -> Tensor:
+def through(layer: nn.Linear, x: SparseRows | ShiftedRows, known_nc: Tensor) -> Tensor:
     """Pass sparse cells, and what is known of them, through a linear layer."""
-    n_genes = cells.shape[1]
-    out_nh = kernels.sparse_linear(cells, layer.weight[:, :n_genes], layer.bias)
+    n_genes = layer.in_features - known_nc.shape[1]
+    out_nh = kernels.sparse_linear(x, layer.weight[:, :n_genes], layer.bias)
     return out_nh + known_nc @ layer.weight[:, n_genes:].t() if known_nc.shape[1] else out_nh
 
 
@@ -202,10 +205,12 @@ class Network(nn.Module):
 
     def input(self, batch: Batch) -> Tensor:
         """What the encoder sees, (n, g): the expression, standardised if set so."""
-        x_ng = self.expression(batch)
-        if self.standardise:
-            x_ng = ((x_ng - self.input_mean) / self.input_sd).clamp(-MOST_SDS, MOST_SDS)
-        return x_ng
+        return self._standardised(self.expression(batch))
+
+    def _standardised(self, x_ng: Tensor) -> Tensor:
+        if not self.standardise:
+            return x_ng
+        return ((x_ng - self.input_mean) / self.input_sd).clamp(-MOST_SDS, MOST_SDS)
 
     def sparse_input(self, cells: SparseRows, size_n1: Tensor) -> SparseRows:
         """The same, not standardised, as sparse rows: a count of 0 stays 0."""
@@ -218,45 +223,54 @@ class Network(nn.Module):
     ) -> Posterior:
         """q(z|x) of the cells of a batch. In training `generator` draws the dropout; `progress` is the share of the warm-up done."""
         drawn = generator if self.training else None
-        if batch.sparse is not None and self._reads_sparse(batch):
-            x: Tensor | SparseRows = self.sparse_input(batch.sparse, batch.size_n1)
-        else:
-            x = self.input(batch)
-            if drawn is not None and self._moves(batch):
-                x, batch = self.translated(x, batch, drawn, progress)
+        sparse = self._read_sparse(batch)
+        x: Tensor | SparseRows | ShiftedRows
+        x = self.input(batch) if sparse is None else self.sparse_input(sparse, batch.size_n1)
+        if drawn is not None and self.translate and batch.batch_nb.shape[1] > 1:
+            x, batch = self.translated(x, batch, drawn, progress)
+        if isinstance(x, torch.Tensor):
             x = drop(x, self.input_dropout, drawn)
         return self.latent(self.encoder(x, self._seen(batch), drawn), progress)
 
     def light(self, batch: Batch) -> bool:
         """Whether all that is large in a training step on these cells is done by kernels, which share it out."""
-        return self._reads_sparse(batch) and len(batch.size_n1) * self.widest <= LIGHT
+        return self._read_sparse(batch) is not None and len(batch.size_n1) * self.widest <= LIGHT
 
-    def _reads_sparse(self, batch: Batch) -> bool:
+    def _read_sparse(self, batch: Batch) -> SparseRows | None:
+        """Give the cells as sparse rows, if the encoder can read them so: a value of 0 is to be 0 there too."""
         dropped = self.training and self.input_dropout > 0
-        return batch.sparse is not None and not (self.standardise or dropped or self._moves(batch))
-
-    def _moves(self, batch: Batch) -> bool:
-        return self.training and self.translate and batch.batch_nb.shape[1] > 1
+        return None if self.standardise or dropped else batch.sparse
 
     @torch.no_grad()
     def translated(
-        self, x_ng: Tensor, batch: Batch, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Batch]:
+        self, x: Tensor | SparseRows, batch: Batch, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor | SparseRows | ShiftedRows, Batch]:
         """Show each cell as if it had been measured in a batch drawn at random: what the encoder sees, and the batch.
 
         To its input comes the difference that the decoder makes between the two batches at a code of the cell. The cell is still
         restored in its own batch, so the encoder learns to give the same code whichever batch a cell seems to be of. The bound stays a
         bound: it holds for any encoder.
         """
-        z_nk = self.latent(self.encoder(x_ng, self._seen(batch), None), progress).rsample(generator)
+        z_nk = self.latent(self.encoder(x, self._seen(batch), None), progress).rsample(generator)
         n_batches = batch.batch_nb.shape[1]
-        drawn_n = torch.randint(n_batches, (len(x_ng),), generator=generator, device=x_ng.device)
+        drawn_n = torch.randint(n_batches, (len(z_nk),), generator=generator, device=z_nk.device)
         moved = replace(batch, batch_nb=one_hot(drawn_n, n_batches).to(batch.batch_nb))
-        there, here = (
-            self.input(replace(cells, x=self.likelihood.distribution(self.decode(z_nk, cells), cells).mean))
-            for cells in (moved, batch)
+        if isinstance(x, torch.Tensor):
+            return x + self._shift(z_nk, batch, moved), moved
+        index_m = (moved.batch_nb != batch.batch_nb).any(dim=1).nonzero().squeeze(1)
+        if not len(index_m):
+            return x, moved
+        shift_mg = self._shift(z_nk[index_m], batch.take(index_m), moved.take(index_m))
+        return ShiftedRows(x, index_m, shift_mg), moved
+
+    @kernels.together
+    def _shift(self, z_nk: Tensor, here: Batch, there: Batch) -> Tensor:
+        """By how much what the encoder is to see of codes is more in some batches than in others, (n, g)."""
+        of_there, of_here = (
+            self._standardised(self.likelihood.expression(self.decode(z_nk, cells), cells, TARGET_SUM))
+            for cells in (there, here)
         )
-        return x_ng + there - here, moved
+        return of_there.sub_(of_here)
 
     def _seen(self, batch: Batch) -> Tensor:
         return batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import Function
 
-from sparcell.contracts import SparseRows
+from sparcell.contracts import ShiftedRows, SparseRows
 from sparcell.kernels import sparse_loops, team
 from sparcell.kernels.products import fast, product
 
@@ -57,13 +57,19 @@ class Linear(torch.nn.Linear):
 
 class _Sparse(Function):
     @staticmethod
-    def forward(ctx: Any, cells: SparseRows, weight_gh: Tensor) -> Tensor:
-        ctx.cells = cells
-        return rows_times(cells, weight_gh)
+    def forward(ctx: Any, x: SparseRows | ShiftedRows, weight_gh: Tensor) -> Tensor:
+        ctx.x = x
+        if isinstance(x, SparseRows):
+            return rows_times(x, weight_gh)
+        return rows_times(x.cells, weight_gh).index_add_(0, x.index_m, product(x.shift_mg, weight_gh.t()))
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
-        return None, columns_times(ctx.cells, slopes[0])
+        x, slope_nh = ctx.x, slopes[0]
+        if isinstance(x, SparseRows):
+            return None, columns_times(x, slope_nh)
+        of_shift_gh = product(x.shift_mg.t(), slope_nh[x.index_m].t())
+        return None, columns_times(x.cells, slope_nh).add_(of_shift_gh)
 
 
 def by_input(layer: torch.nn.Linear) -> torch.nn.Linear:
@@ -75,9 +81,12 @@ def by_input(layer: torch.nn.Linear) -> torch.nn.Linear:
     return layer
 
 
-def sparse_linear(cells: SparseRows, weight_hg: Tensor, bias_h: Tensor) -> Tensor:
-    """x Wᵀ + b, (n, h), from the values that are not 0. Fast where a gene's weights lie side by side: W is the view of a (g, h) matrix."""
-    out_nh: Tensor = _Sparse.apply(cells, weight_hg.t())  # type: ignore[no-untyped-call]
+def sparse_linear(x: SparseRows | ShiftedRows, weight_hg: Tensor, bias_h: Tensor) -> Tensor:
+    """x Wᵀ + b, (n, h), from the values that are not 0, and what comes to them.
+
+    Fast where a gene's weights lie side by side: W is the view of a (g, h) matrix.
+    """
+    out_nh: Tensor = _Sparse.apply(x, weight_hg.t())  # type: ignore[no-untyped-call]
     return out_nh + bias_h
 
 

@@ -83,6 +83,10 @@ class Gaussian(nn.Module):
             self.running.copy_(torch.where(self.running.isnan(), now, self.running.lerp(now, 1 - MEMORY)))
         return squares_n / (2 * variance) + 0.5 * n_genes * torch.log(2 * math.pi * variance)
 
+    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor:
+        """The mean, (n, g)."""
+        return self.distribution(h_nh, batch).mean
+
     def distribution(self, h_nh: Tensor, batch: Batch) -> GaussianDistribution:
         """The same density as an object."""
         return GaussianDistribution(self.head(h_nh), self.variance)
