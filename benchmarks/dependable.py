@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -58,9 +59,8 @@ def main() -> None:
             for likelihood in LIKELIHOODS:
                 for seed in range(wanted.seeds):
                     started = time.perf_counter()
-                    model = MODELS[name](likelihood=likelihood, seed=seed).fit(
-                        adata, batch_key=key, silent=True
-                    )
+                    settings: dict[str, Any] = {"likelihood": likelihood, "seed": seed}
+                    model = MODELS[name](**settings).fit(adata, batch_key=key, silent=True)
                     rows.append(
                         {
                             "data": path.stem,

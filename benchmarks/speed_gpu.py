@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,9 @@ def throughput(batch_size: int) -> dict[str, Any]:
     """Seconds of the epochs; none in a warm-up, so that the recorded step is what is timed."""
     import sparcell as sp
 
-    settings = {"likelihood": "nb", "n_latent": 10, "encoder": (128,), "decoder": (128,), "held_out": 0.0}
-    model = sp.BetaVAE(
-        **settings, batch_size=batch_size, patience=0, warmup=0.0, epochs=EPOCHS, device="cuda"
-    ).fit(simulated(), silent=True)
+    settings: dict[str, Any] = {"likelihood": "nb", "n_latent": 10, "encoder": (128,), "decoder": (128,)}
+    settings |= {"batch_size": batch_size, "epochs": EPOCHS, "warmup": 0.0, "held_out": 0.0, "patience": 0}
+    model = sp.BetaVAE(**settings, device="cuda").fit(simulated(), silent=True)
     return {"seconds": statistics.median(model.history["seconds"][1:]), "memory": _memory()}
 
 
@@ -66,13 +66,13 @@ def seed_model(name: str) -> dict[str, Any]:
     return {"seconds": float(model.history["seconds"].sum()), "memory": _memory()}
 
 
-def curve(likelihood: str, device: str, kernels: str) -> dict[str, Any]:
+def curve(likelihood: Any, device: str, kernels: str) -> dict[str, Any]:
     """Losses of 20 epochs of an autoencoder, which draws no noise: the same on any device up to rounding."""
     import sparcell as sp
     from sparcell.kernels import counts
 
     if kernels == "plain":
-        counts.gpu_kernels = lambda device: None
+        counts.gpu_kernels = lambda device: None  # type: ignore[assignment]
     model = sp.Autoencoder(
         likelihood=likelihood, dropout=0.0, warmup=0.0, held_out=0.0, patience=0, epochs=20, device=device
     ).fit(cells(N_GENES), silent=True)
@@ -131,8 +131,8 @@ def main() -> None:
     import torch
 
     if sys.argv[1:2] and sys.argv[1] in ROLES:
-        role, *given = sys.argv[1:]
-        print(json.dumps(ROLES[role](*given)))
+        role, *words = sys.argv[1:]
+        print(json.dumps(ROLES[role](*words)))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -150,7 +150,11 @@ def main() -> None:
         given.out.write_text("\n".join([head, "", *lines]) + "\n", encoding="utf-8")
 
 
-ROLES = {"throughput": lambda size: throughput(int(size)), "seed_model": seed_model, "curve": curve}
+ROLES: dict[str, Callable[..., dict[str, Any]]] = {
+    "throughput": lambda size: throughput(int(size)),
+    "seed_model": seed_model,
+    "curve": curve,
+}
 
 if __name__ == "__main__":
     main()
