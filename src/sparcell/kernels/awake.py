@@ -104,10 +104,10 @@ def openmp() -> tuple[int, int]:
 
     LLVM's lets its threads give way while they wait, for 200 ms: they need not be kept awake.
     """
-    here = ctypes.CDLL(None)
     try:
+        here = ctypes.CDLL(None)
         found = here.GOMP_parallel_start, here.GOMP_parallel_end
-    except AttributeError:
+    except (AttributeError, OSError, TypeError):  # the last on Windows
         return 0, 0
     if hasattr(here, "__kmpc_fork_call"):
         return 0, 0
