@@ -14,6 +14,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import count_loops, team, zero_inflated_loops
+from sparcell.kernels.awake import together
 from sparcell.kernels.linear import rows_of
 from sparcell.kernels.products import product, rounded, rounded_product
 
@@ -58,7 +59,7 @@ class _Nll(Function):
     def forward(ctx: Any, given: _Given, h_nh: Tensor, log_r_bg: Tensor, *heads: Tensor) -> Tensor:
         ctx.given, ctx.bfloat16 = given, rounded()
         if ctx.bfloat16:  # once for both directions
-            heads = tuple(x if number % 2 else x.bfloat16() for number, x in enumerate(heads))
+            heads = _with_rounded_weights(heads)
         ones_n = torch.ones(given.n_cells, dtype=h_nh.dtype)
         nll_n, ctx.slopes, ctx.sums = _evaluate(given, ctx.bfloat16, ones_n, h_nh, log_r_bg, heads)
         ctx.save_for_backward(h_nh, log_r_bg, *heads)
@@ -78,6 +79,11 @@ class _Nll(Function):
             of_h.append(product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16))
             of_heads += [product(scaled_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), common * sum_g]
         return None, common * sum(of_h[1:], of_h[0]), common * sums[-1], *of_heads
+
+
+@together
+def _with_rounded_weights(heads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x if number % 2 else x.bfloat16() for number, x in enumerate(heads))
 
 
 def _evaluate(

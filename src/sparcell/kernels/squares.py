@@ -61,6 +61,7 @@ class _SquaredDistance(Function):
         return None, twice_n1 * half_nh, *slopes
 
 
+@together
 def _without_code(
     cells: SparseRows, weight_gh: Tensor, bias_g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
