@@ -13,6 +13,7 @@ from torch.autograd import Function
 
 from sparcell.contracts import ShiftedRows, SparseRows
 from sparcell.kernels import sparse_loops, team
+from sparcell.kernels.awake import together
 from sparcell.kernels.products import fast, product
 
 if TYPE_CHECKING:
@@ -65,11 +66,8 @@ class _Sparse(Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
-        x, slope_nh = ctx.x, slopes[0]
-        if isinstance(x, SparseRows):
-            return None, columns_times(x, slope_nh)
-        of_shift_gh = product(x.shift_mg.t(), slope_nh[x.index_m].t())
-        return None, columns_times(x.cells, slope_nh).add_(of_shift_gh)
+        chosen = columns_times if isinstance(ctx.x, SparseRows) else _shifted_columns_times
+        return None, chosen(ctx.x, slopes[0])
 
 
 def by_input(layer: torch.nn.Linear) -> torch.nn.Linear:
@@ -128,6 +126,12 @@ def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
     n_blocks = -(-len(stop_n) // CELLS)
     team.share(sparse_loops.share_log_scaled, n_blocks, CELLS, rows_of(cells), scale_n, rows_of(scaled))
     return scaled
+
+
+@together
+def _shifted_columns_times(x: ShiftedRows, slope_nh: Tensor) -> Tensor:
+    of_shift_gh = product(x.shift_mg.t(), slope_nh[x.index_m].t())
+    return columns_times(x.cells, slope_nh).add_(of_shift_gh)
 
 
 def columns_times(cells: SparseRows, slope_nh: Tensor) -> Tensor:
