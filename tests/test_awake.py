@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import scanpy as sc
 import torch
-from numba import njit
 
 import sparcell as sp
+from meeting import meeting
 from sparcell.kernels import awake, kept_awake, team
 from sparcell.kernels.awake import together
-from sparcell.kernels.tasks import each
 from sparcell.likelihoods.negative_binomial import NegativeBinomial
 
 
@@ -52,24 +51,12 @@ def test_not_wanted_or_without_another_thread_nothing_happens(monkeypatch):
 
 
 def test_tasks_are_shared_out_while_the_threads_are_kept_awake():
-    met = threading.Barrier(2, timeout=60)
-
-    @ctypes.CFUNCTYPE(None)
-    def arrive():
-        met.wait()  # passed only if two threads are here at once
-
-    @njit
-    def meet(number, given):
-        arrive()
-
-    @njit(nogil=True)
-    def share_meet(team, span, given):
-        return each(team, span, meet, given)
-
+    share_meet, workers = meeting()
     with kept_awake(True):
         for _ in range(3):
             team.share(share_meet, 2)
         assert alone()
+    assert len(workers) == 2
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["in a small operation", "in what is together"])
@@ -103,8 +90,21 @@ def test_a_thread_of_the_user_s_keeps_its_own_awake():
     assert seen == [(False, False)]
 
 
+def noted(monkeypatch, *names):
+    """A list that gets, at each call of these methods of the likelihood, the name and whether it is one thread's."""
+    seen = []
+    for name in names:
+        method = getattr(NegativeBinomial, name)
+        monkeypatch.setattr(
+            NegativeBinomial,
+            name,
+            lambda *given, name=name, method=method: (seen.append((name, alone())), method(*given))[1],
+        )
+    return seen
+
+
 COUNTS = sc.AnnData(np.random.default_rng(0).poisson(0.2, (64, 40)).astype(np.float32))
-LARGE = {"held_out": 0.0, "epochs": 1, "batch_size": 32}
+BRIEF = {"held_out": 0.0, "epochs": 1, "batch_size": 32}
 
 
 @pytest.mark.parametrize(
@@ -120,22 +120,15 @@ LARGE = {"held_out": 0.0, "epochs": 1, "batch_size": 32}
     ids=str,
 )
 def test_a_step_whose_torch_operations_are_all_small_is_one_thread_s(settings, small, monkeypatch):
-    seen, nll = [], NegativeBinomial.nll
-    monkeypatch.setattr(NegativeBinomial, "nll", lambda *given: (seen.append(alone()), nll(*given))[1])
-    sp.BetaVAE(likelihood="nb", **LARGE | settings).fit(COUNTS, silent=True)
-    assert seen == [small, small]
+    seen = noted(monkeypatch, "nll")
+    sp.BetaVAE(likelihood="nb", **BRIEF | settings).fit(COUNTS, silent=True)
+    assert seen == 2 * [("nll", small)]
     assert not alone()
 
 
 def test_what_cells_look_like_in_other_batches_takes_all_threads(monkeypatch):
-    seen, of_class = [], {name: getattr(NegativeBinomial, name) for name in ("nll", "expression")}
-    for name, method in of_class.items():
-        monkeypatch.setattr(
-            NegativeBinomial,
-            name,
-            lambda *given, name=name, method=method: (seen.append((name, alone())), method(*given))[1],
-        )
+    seen = noted(monkeypatch, "expression", "nll")
     cells = COUNTS.copy()
     cells.obs["donor"] = ["a", "b"] * 32
-    sp.BetaVAE(likelihood="nb", translate=True, **LARGE).fit(cells, batch_key="donor", silent=True)
+    sp.BetaVAE(likelihood="nb", translate=True, **BRIEF).fit(cells, batch_key="donor", silent=True)
     assert seen == 2 * [("expression", False), ("expression", False), ("nll", True)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
-
 import numpy as np
 import pytest
 from numba import njit
 
+from meeting import meeting
 from sparcell.kernels import team
 from sparcell.kernels.tasks import each, part
 
@@ -61,20 +59,6 @@ def test_a_compiled_task_that_fails_is_heard_of_and_the_others_are_done(n_thread
 @pytest.mark.usefixtures("threads")
 def test_tasks_are_done_at_the_same_time(monkeypatch):
     monkeypatch.setattr(team, "n_threads", lambda: 2)
-    met, workers = threading.Barrier(2, timeout=60), set()
-
-    @ctypes.CFUNCTYPE(None)
-    def arrive():
-        met.wait()  # passed only if two threads are here at once
-        workers.add(threading.get_ident())
-
-    @njit
-    def meet(number, given):
-        arrive()
-
-    @njit(nogil=True)
-    def share_meet(team, span, given):
-        return each(team, span, meet, given)
-
+    share_meet, workers = meeting()
     team.share(share_meet, 2)
     assert len(workers) == 2

@@ -248,8 +248,8 @@ class Likelihood(Protocol):
         """
         ...
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor:
-        """Expected expression, (n, g), as an encoder would see it: of counts log(1 + x) of the cell scaled to `target_sum`."""
+    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+        """`Network.expression` of the mean by a kernel, (n, g): log(1 + x) of counts scaled to `target_sum`; None where there is none."""
         ...
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> Distribution:

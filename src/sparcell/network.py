@@ -267,10 +267,15 @@ class Network(nn.Module):
     def _shift(self, z_nk: Tensor, here: Batch, there: Batch) -> Tensor:
         """By how much what the encoder is to see of codes is more in some batches than in others, (n, g)."""
         of_there, of_here = (
-            self._standardised(self.likelihood.expression(self.decode(z_nk, cells), cells, TARGET_SUM))
-            for cells in (there, here)
+            self._standardised(self._expected(self.decode(z_nk, cells), cells)) for cells in (there, here)
         )
         return of_there.sub_(of_here)
+
+    def _expected(self, h_nh: Tensor, batch: Batch) -> Tensor:
+        fused_ng = self.likelihood.expression(h_nh, batch, TARGET_SUM)
+        if fused_ng is not None:
+            return fused_ng
+        return self.expression(replace(batch, x=self.likelihood.distribution(h_nh, batch).mean))
 
     def _seen(self, batch: Batch) -> Tensor:
         return batch.known_nc if self.encode_covariates else batch.known_nc[:, :0]

@@ -99,20 +99,23 @@ def free(address: Any, held: Any) -> None:
 
 
 @cache
+def address(name: str) -> int:
+    """Where in memory a function lies that the process has loaded for all to see, such as torch's OpenMP; 0 where there is none."""
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):  # the last on Windows
+        return 0
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def openmp() -> tuple[int, int]:
     """Where in memory GNU OpenMP's `GOMP_parallel_start` and `GOMP_parallel_end` lie; two zeros where torch comes with another OpenMP.
 
     LLVM's lets its threads give way while they wait, for 200 ms: they need not be kept awake.
     """
-    try:
-        here = ctypes.CDLL(None)
-        found = here.GOMP_parallel_start, here.GOMP_parallel_end
-    except (AttributeError, OSError, TypeError):  # the last on Windows
+    if address("__kmpc_fork_call"):
         return 0, 0
-    if hasattr(here, "__kmpc_fork_call"):
-        return 0, 0
-    first, last = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in found)
-    return first, last
+    return address("GOMP_parallel_start"), address("GOMP_parallel_end")
 
 
 class _Held(threading.local):

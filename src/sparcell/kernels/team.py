@@ -6,7 +6,6 @@ stand in their way.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +14,15 @@ from typing import Any
 
 import torch
 
-from sparcell.kernels.awake import together
+from sparcell.kernels.awake import address, together
 
 
-@cache
 def openmp() -> int:
     """Where in memory `void GOMP_parallel(void (*task)(void *), void *data, unsigned n_threads, unsigned flags)` lies.
 
     GNU's and LLVM's OpenMP call it so, and torch loads its OpenMP for the whole process to see. 0 where there is none, as on Windows.
     """
-    try:
-        parallel = ctypes.CDLL(None).GOMP_parallel
-    except (AttributeError, OSError, TypeError):
-        return 0
-    return ctypes.cast(parallel, ctypes.c_void_p).value or 0
+    return address("GOMP_parallel")
 
 
 @cache

@@ -59,12 +59,9 @@ class Poisson(nn.Module):
         expected_n = batch.size_n1.squeeze(1)
         return expected_n + (torch.lgamma(batch.x_ng + 1) - batch.x_ng * log_mean_ng).sum(dim=1)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor:
-        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients."""
-        fused_ng = kernels.log_expected(h_nh, (self.head,), target_sum, batch)
-        if fused_ng is not None:
-            return fused_ng
-        return torch.log1p(self.distribution(h_nh, batch).mean * (target_sum / batch.size_n1))
+    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
+        return kernels.log_expected(h_nh, (self.head,), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> PoissonDistribution:
         """The same density as an object."""

@@ -82,12 +82,9 @@ class ZeroInflated(nn.Module):
         counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1) - x * softplus(-offset)
         return -zero_n.index_add(0, cells, counted)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor:
-        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients."""
-        fused_ng = kernels.log_expected(h_nh, (self.head, self.drop), target_sum, batch)
-        if fused_ng is not None:
-            return fused_ng
-        return torch.log1p(self.distribution(h_nh, batch).mean * (target_sum / batch.size_n1))
+    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
+        return kernels.log_expected(h_nh, (self.head, self.drop), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Batch) -> ZeroInflatedDistribution:
         """The same density as an object."""
