@@ -27,6 +27,10 @@ def give_slopes(*lists, step, scale=1.0):
             weight.grad = slope.clone()
 
 
+def slopes_of(weights):
+    return [weight.grad for weight in weights]
+
+
 def trained(limit, n_steps=20, block=adam.BLOCK, shapes=SHAPES, monkeypatch=None, **settings):
     """Weights moved by our loops and by torch; the latter twice with float64 as a measure of its rounding."""
     if monkeypatch is not None:
@@ -39,7 +43,7 @@ def trained(limit, n_steps=20, block=adam.BLOCK, shapes=SHAPES, monkeypatch=None
     )
     for step in range(n_steps):
         give_slopes(ours, torchs, step=step)
-        by_loops.along(limit)
+        by_loops.along(slopes_of(ours), limit)
         if limit > 0:
             torch.nn.utils.clip_grad_norm_(torchs, limit)
         by_torch.step()
@@ -74,7 +78,7 @@ def test_a_step_is_that_of_the_paper():
     for step in range(1, 6):
         slope = np.array([0.3, -4.0, 0.0]) * step
         weight.grad = torch.tensor(slope, dtype=torch.float32)
-        optimiser.along(2.0)
+        optimiser.along([weight.grad], 2.0)
         g = slope * min(1, 2 / math.sqrt((slope**2).sum()))
         m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
         ahead, spread = m / (1 - 0.8**step), np.sqrt(v / (1 - 0.95**step))
@@ -96,7 +100,7 @@ def test_groups_keep_their_own_step_sizes_and_a_weight_without_a_slope_stays():
             ours[1].grad = torchs[1].grad = None
         for group in (*by_loops.param_groups, *by_torch.param_groups):
             group["lr"] *= 0.9
-        by_loops.along(0.0)
+        by_loops.along(slopes_of(ours), 0.0)
         by_torch.step()
     assert by_loops.state[ours[1]]["step"] == 4
     for own_weight, other_weight in zip(ours, torchs, strict=True):
@@ -117,7 +121,7 @@ def test_what_the_loops_cannot_do_torch_does(lost):
         slope = torch.arange(12.0, dtype=ours.dtype).reshape(3, 4).t() * (step + 1)
         for weight in (ours, torchs):
             weight.grad = slope.clone(memory_format=torch.preserve_format)
-        by_loops.along(0.0)
+        by_loops.along([ours.grad], 0.0)
         by_torch.step()
     torch.testing.assert_close(ours, torchs, rtol=0, atol=0)
 
@@ -130,7 +134,7 @@ def test_memory_that_came_to_lie_elsewhere_is_found():
     ours[0].data = ours[0].data.clone()
     for step in range(3, 6):
         give_slopes(ours, torchs, step=step)
-        by_loops.along(0.0)
+        by_loops.along(slopes_of(ours), 0.0)
         by_torch.step()
     for own, other in zip(ours, torchs, strict=True):
         torch.testing.assert_close(own, other, rtol=2e-6, atol=2e-6)
@@ -154,5 +158,5 @@ def test_a_gradient_that_is_not_finite_leaves_weights_that_are_not():
             give_slopes(ours, step=step)
             if step:
                 ours[0].grad[3, 2] = value
-            optimiser.along(0.3)
+            optimiser.along(slopes_of(ours), 0.3)
         assert not math.isfinite(ours[0].sum().item())

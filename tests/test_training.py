@@ -344,10 +344,13 @@ def test_adam_is_given_weights_and_gradients_row_by_row(monkeypatch):
     """However they lie: the loops go through memory, and take it for granted that all of a weight's lies alike."""
     seen, real = [], AdamW.along
 
-    def watched(self, limit):
-        for weight in (weight for group in self.param_groups for weight in group["params"]):
-            seen.append(weight.is_contiguous() and weight.grad.is_contiguous())
-        return real(self, limit)
+    def watched(self, slopes, limit):
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for weight, slope in zip(weights, slopes, strict=True):
+            seen.append(
+                weight.is_contiguous() and slope.is_contiguous() and slope.shape == weight.shape
+            )
+        return real(self, slopes, limit)
 
     monkeypatch.setattr(AdamW, "along", watched)
     _, after, _, course = one_step()

@@ -64,12 +64,10 @@ class Course:
 
     def learn(self, limit: float = 0.0) -> None:
         """Make a step along the gradients, shortened to `limit` if that is above 0, and forget them."""
-        pairs = list(zip(self.weights, self._held, strict=True))
-        for weight, held in pairs:
-            held.grad = None if weight.grad is None else turned(weight, weight.grad)
-        self.adam.along(limit)
-        for weight, held in pairs:
-            weight.grad = held.grad = None
+        slopes = [None if weight.grad is None else turned(weight, weight.grad) for weight in self.weights]
+        self.adam.along(slopes, limit)
+        for weight in self.weights:
+            weight.grad = None
 
     @property
     def _held(self) -> list[Tensor]:

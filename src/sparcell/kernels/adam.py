@@ -99,25 +99,13 @@ def share_move(team: Any, span: Any, given: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class _Memory:
-    """Where a weight lies, and what Adam remembers of it."""
-
-    size: int
-    weight: int
-    """Address."""
-    mean: Tensor
-    """Of its slopes."""
-    spread: Tensor
-    """Mean of their squares."""
-    step: NDArray[np.float32]
-    """How many steps it has made, ()."""
-
-
-@dataclass(frozen=True, eq=False)
 class _Tasks:
     """How the work on some weights is shared out. Suffixes: t tasks, p parts of weights."""
 
-    memories: tuple[_Memory, ...]
+    addresses: list[tuple[int, ...]]
+    """Where each weight and what Adam remembers of it lie: weight, mean, spread, number of steps."""
+    steps: list[NDArray[np.float32]]
+    """How many steps each has made, ()."""
     start_t: NDArray[np.int64]
     """The first part of each task, and one more: how many parts there are."""
     weight_p: NDArray[np.int64]
@@ -128,16 +116,17 @@ class _Tasks:
     """Addresses of weight, slope, mean and spread, and the size."""
 
     @classmethod
-    def of(cls, memories: tuple[_Memory, ...]) -> _Tasks:
-        """Share out weights, apart from where their slopes lie."""
-        tasks = shared_out([memory.size for memory in memories])
+    def of(cls, memories: list[tuple[Tensor, ...]]) -> _Tasks:
+        """Share out weights, given with what Adam remembers of each, apart from where their slopes lie."""
+        tasks = shared_out([memory[0].numel() for memory in memories])
         weight_p, first_p, stop_p = np.array([part for task in tasks for part in task], np.int64).T.copy()
-        addresses = [(m.weight, 0, m.mean.data_ptr(), m.spread.data_ptr(), 0) for m in memories]
-        place_p5 = np.array(addresses, np.int64)[weight_p]
+        addresses = _addresses(memories)
+        place_p5 = np.array([(w, 0, m, v, 0) for w, m, v, _ in addresses], np.int64)[weight_p]
         place_p5[:, :SIZE] += 4 * first_p[:, None]
         place_p5[:, SIZE] = stop_p - first_p
         start_t = np.cumsum([0, *map(len, tasks)], dtype=np.int64)
-        return cls(memories, start_t, weight_p, 4 * first_p, place_p5)
+        steps = [memory[-1].numpy() for memory in memories]
+        return cls(addresses, steps, start_t, weight_p, 4 * first_p, place_p5)
 
 
 class AdamW:
@@ -161,25 +150,24 @@ class AdamW:
         """Each with its weights, "params", and its own settings; lr may be a tensor on the device."""
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         """Of each weight that has moved: step (), and exp_avg and exp_avg_sq, which lie as it does."""
-        self._memories: dict[Tensor, _Memory] = {}
-        self._tasks = _Tasks((), *np.empty((4, 0), np.int64))
+        self._weights = [(weight, group) for group in self.param_groups for weight in group["params"]]
+        self._tasks: _Tasks | None = None
 
-    def along(self, limit: float) -> None:
-        """Make a step along the gradients; if `limit` is above 0 and all of them together are longer, they are shortened to it."""
-        moving = [(w, group) for group in self.param_groups for w in group["params"] if w.grad is not None]
-        memories = tuple(memory for weight, _ in moving if (memory := self._memory(weight)) is not None)
-        if len(memories) < len(moving):
-            if limit > 0:
-                torch.nn.utils.clip_grad_norm_([weight for weight, _ in moving], limit)
-            self._by_torch()
-            return
+    def along(self, slopes: Sequence[Tensor | None], limit: float) -> None:
+        """Make a step along the slopes, one of each weight in the order of the groups, or None where it is to stay.
+
+        If `limit` is above 0 and all of them together are longer, they are shortened to it.
+        """
+        given = list(zip(self._weights, slopes, strict=True))
+        moving = [(weight, slope, group) for (weight, group), slope in given if slope is not None]
         if not moving:
             return
-        if memories != self._tasks.memories:
-            self._tasks = _Tasks.of(memories)
-        tasks = self._tasks
-        slopes = np.array([weight.grad.data_ptr() for weight, _ in moving], np.int64)
-        tasks.place_p5[:, SLOPE] = slopes[tasks.weight_p] + tasks.offset_p
+        tasks = self._shared_out(moving)
+        if tasks is None:
+            self._by_torch(moving, limit)
+            return
+        address_w = np.array([slope.data_ptr() for _, slope, _ in moving], np.int64)
+        tasks.place_p5[:, SLOPE] = address_w[tasks.weight_p] + tasks.offset_p
         n_tasks = len(tasks.start_t) - 1
         share = 1.0
         if limit > 0:  # as `torch.nn.utils.clip_grad_norm_` has it
@@ -188,30 +176,55 @@ class AdamW:
             share = min(1.0, limit / (math.sqrt(square_t.sum()) + 1e-6))
         found: dict[tuple[int, float], tuple[float, ...]] = {}
         settings = []
-        for (_, group), memory in zip(moving, memories, strict=True):
-            memory.step[...] += 1
-            key = id(group), float(memory.step)
+        for (_, _, group), step in zip(moving, tasks.steps, strict=True):
+            step += 1
+            key = id(group), step.item()
             if key not in found:
                 found[key] = of_step(group, key[1], share)
             settings.append(found[key])
         setting_w7 = np.array(settings, np.float32)
         team.share(share_move, n_tasks, tasks.start_t, tasks.place_p5, tasks.weight_p, setting_w7)
 
+    def _shared_out(self, moving: Sequence[tuple[Tensor, Tensor, dict[str, Any]]]) -> _Tasks | None:
+        """How the loops share the work out; None where they will not do."""
+        memories = []
+        for weight, slope, _ in moving:
+            state = self.state.get(weight)
+            if not state or slope.dtype != torch.float32 or not slope.is_contiguous():
+                return None
+            memories.append((weight, state["exp_avg"], state["exp_avg_sq"], state["step"]))
+        if self._tasks is None or _addresses(memories) != self._tasks.addresses:
+            tensors = [tensor for memory in memories for tensor in memory]
+            if not all(
+                x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tensors
+            ):
+                return None
+            self._tasks = _Tasks.of(memories)
+        return self._tasks
+
     @together
     @torch.no_grad()
-    def _by_torch(self) -> None:
+    def _by_torch(
+        self, moving: Sequence[tuple[Tensor, Tensor, dict[str, Any]]], limit: float
+    ) -> None:
+        if limit > 0:
+            for weight, slope, _ in moving:
+                weight.grad = slope
+            torch.nn.utils.clip_grad_norm_([weight for weight, _, _ in moving], limit)
+            for weight, _, _ in moving:
+                weight.grad = None
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight in weights:
+            own = [(weight, slope) for weight, slope, of_group in moving if of_group is group]
+            for weight, _ in own:
                 if weight not in self.state:
                     step = torch.zeros((), dtype=torch.float32, device=weight.device)
                     means = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
                     self.state[weight] = {"step": step, **means}
-            states = [self.state[weight] for weight in weights]
+            states = [self.state[weight] for weight, _ in own]
             beta1, beta2 = group["betas"]
             adamw(
-                weights,
-                [weight.grad for weight in weights],
+                [weight for weight, _ in own],
+                [slope for _, slope in own],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],
@@ -226,22 +239,9 @@ class AdamW:
                 maximize=False,
             )
 
-    def _memory(self, weight: Tensor) -> _Memory | None:
-        """Where a weight's memory lies; None where the loops will not do."""
-        state, slope, known = self.state.get(weight), weight.grad, self._memories.get(weight)
-        if not state or slope is None or slope.dtype != torch.float32 or not slope.is_contiguous():
-            return None
-        if known and known.weight == weight.data_ptr() and known.mean is state["exp_avg"]:
-            return known
-        tensors = weight.detach(), state["exp_avg"], state["exp_avg_sq"]
-        if not all(
-            x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tensors
-        ):
-            return None
-        self._memories[weight] = _Memory(
-            weight.numel(), weight.data_ptr(), *tensors[1:], state["step"].numpy()
-        )
-        return self._memories[weight]
+
+def _addresses(memories: Sequence[tuple[Tensor, ...]]) -> list[tuple[int, ...]]:
+    return [tuple(tensor.data_ptr() for tensor in memory) for memory in memories]
 
 
 def of_step(group: dict[str, Any], step: float, share: float) -> tuple[float, ...]:

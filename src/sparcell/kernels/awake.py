@@ -124,8 +124,18 @@ class _Held(threading.local):
     def __init__(self) -> None:
         self.wanted = False
         """Whether they are to stay awake."""
+        self.n_threads, self.first, self.last = 1, 0, 0
+        """How many there are, this one too; where OpenMP's functions lie that begin and end their task."""
         self.now = np.zeros(1, np.int64)
         """Whether they are kept awake now."""
+
+    def hold(self) -> None:
+        self.wanted = True
+        hold(self.first, self.n_threads, self.now)
+
+    def free(self) -> None:
+        self.wanted = False
+        free(self.last, self.now)
 
 
 _HELD = _Held()
@@ -134,17 +144,16 @@ _HELD = _Held()
 @contextmanager
 def kept_awake(wanted: bool) -> Iterator[None]:
     """Keep the other threads awake, if `wanted` and there are any: torch's operations have this thread only, what is `together` has all."""
-    first, last = openmp()
-    if not (wanted and first and torch.get_num_threads() > 1):
+    held = _HELD
+    held.n_threads, (held.first, held.last) = torch.get_num_threads(), openmp()
+    if not (wanted and held.first and held.last and held.n_threads > 1):
         yield
         return
-    _HELD.wanted = True
     try:
-        hold(first, torch.get_num_threads(), _HELD.now)
+        held.hold()
         yield
     finally:
-        _HELD.wanted = False
-        free(last, _HELD.now)
+        held.free()
 
 
 def together(work: Callable[P, R]) -> Callable[P, R]:
@@ -154,13 +163,10 @@ def together(work: Callable[P, R]) -> Callable[P, R]:
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:
         if not _HELD.wanted:
             return work(*args, **kwargs)
-        first, last = openmp()
-        _HELD.wanted = False
-        free(last, _HELD.now)
+        _HELD.free()
         try:
             return work(*args, **kwargs)
         finally:
-            _HELD.wanted = True
-            hold(first, torch.get_num_threads(), _HELD.now)
+            _HELD.hold()
 
     return whole

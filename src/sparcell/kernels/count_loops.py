@@ -2,7 +2,7 @@
 
 Each loop without conditions over the genes becomes vector instructions; what is needed at the counts above 0 only is gathered first.
 All in such a loop has to be of one width, or half of each vector stays empty: sums of float32 are float32, and what numba widens of
-int32 is made int32 again.
+int32 is made int32 again. Places are uint64 where they come from memory: of one with a sign numba asks whether it counts from the end.
 Suffixes: n cells, g genes, b batches, k counts; `sum_` is summed over the cells first … last - 1.
 """
 
@@ -146,7 +146,7 @@ def poisson(number: Any, given: Any) -> None:
         largest, loss, counted = float(_largest(share_g)), float(size_n[n]), 0.0
         for i in range(start[n], stop[n]):
             x = float(value[i])
-            loss += log_factorial(x) - x * (float(share_g[column[i]]) - largest)
+            loss += log_factorial(x) - x * (float(share_g[np.uint64(column[i])]) - largest)
             counted += x
         total = float(shares(share_g))
         nll_n[n] = loss + counted * (math.log(total) - math.log(float(size_n[n])))
@@ -156,9 +156,9 @@ def poisson(number: Any, given: Any) -> None:
             share_g[g] = v
             sum_bias_g[g] += v
         for i in range(start[n], stop[n]):
-            of_x = weight * value[i]
-            share_g[column[i]] -= of_x
-            sum_bias_g[column[i]] -= of_x
+            g, of_x = np.uint64(column[i]), weight * value[i]
+            share_g[g] -= of_x
+            sum_bias_g[g] -= of_x
         closed(share_g, logit_ng[n])
 
 
@@ -168,7 +168,8 @@ def above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x
     one, n_counts = share_g.dtype.type(1), column.shape[0]
     ratio = np.empty(n_counts, share_g.dtype)
     for i in range(n_counts):  # gathered first: what follows is then a vector loop
-        ratio[i] = r_g[column[i]] / (share_g[column[i]] * scale)
+        g = np.uint64(column[i])
+        ratio[i] = r_g[g] / (share_g[g] * scale)
     loss = share_g.dtype.type(0)
     for i in range(n_counts):
         x = one * value[i]
@@ -178,23 +179,29 @@ def above_zero(column: Any, value: Any, share_g: Any, r_g: Any, scale: Any, of_x
 
 
 @inlined(fastmath=FAST)
-def at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, slope_g: Any, sum_log_r_g: Any) -> Any:
-    """Take the counts' part of the slopes in, and return Σ log `ways` and the sum of that part."""
+def at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, sum_log_r_g: Any) -> Any:
+    """Add the counts' part of the slopes in log r, and return Σ log `ways` and the sum of their part of the slopes in log m."""
     column, value = counts
     r_g, ways_kg, slope_kg = dispersion
     n_tabled, log_ways, slopes = ways_kg.shape[0], 0.0, 0.0
     for i in range(column.shape[0]):
-        g, x = column[i], value[i]
+        g, x = np.uint64(column[i]), value[i]
         k = int(x)
         if k < n_tabled and k == x:
-            one_log_ways, slope = ways_kg[k, g], slope_kg[k, g]
+            one_log_ways, slope = ways_kg[np.uint64(k), g], slope_kg[np.uint64(k), g]
         else:
             one_log_ways, slope = ways(float(x), float(r_g[g]))
         log_ways += one_log_ways
-        slope_g[g] -= of_x[i]
         slopes -= of_x[i]
         sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
     return log_ways, slopes
+
+
+@inlined(fastmath=FAST)
+def take_off(slope_g: Any, column: Any, of_x: Any) -> None:
+    """Take the counts' part off the slopes."""
+    for i in range(column.shape[0]):
+        slope_g[np.uint64(column[i])] -= of_x[i]
 
 
 @inlined(fastmath=FAST)
@@ -216,11 +223,10 @@ def negative_binomial(number: Any, given: Any) -> None:
         r_g, inverse_g, sum_log_r_g = r_bg[b], inverse_bg[b], sum_log_r_bg[b]
         total = shares(share_g)
         scale = size_n[n] / total
-        slope_g[:] = 0
         counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
         counted = float(above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
         tables = r_g, ways_bkg[b], slope_bkg[b]
-        log_ways, slopes = at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
+        log_ways, slopes = at_counts(counts, of_x, tables, weight, sum_log_r_g)
         loss, sloped = zero, zero
         for g in range(n_genes):
             r = r_g[g]
@@ -229,10 +235,11 @@ def negative_binomial(number: Any, given: Any) -> None:
             q = one / (one + t)
             lp = log1p(t)
             loss += r * lp
-            slope_g[g] += m * q
+            slope_g[g] = m * q
             sloped += m * q
             sum_log_r_g[g] += weight * r * (lp - t * q)
         nll_n[n] = loss + (counted - log_ways)
+        take_off(slope_g, counts[0], of_x)
         through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
         closed(share_g, logit_ng[n])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcell.kernels.count_loops import above_zero, at_counts, shares, through_softmax
+from sparcell.kernels.count_loops import above_zero, at_counts, shares, take_off, through_softmax
 from sparcell.kernels.float_bits import closed, exp, log1p, opened
 from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.sparse_loops import first_from
@@ -72,12 +72,12 @@ def _zeros(rise_p: Any, r_p: Any, drop_p: Any, kept_p: Any, e_p: Any, e_d_p: Any
 
 @inlined(fastmath=FAST)
 def _slopes(genes: Any, noted: Any, scale: Any, weight: Any, slope_p: Any, sum_log_r_p: Any) -> Any:
-    """Add the slopes of a counted zero in the logarithms of its mean and of r, and return the sum of the former."""
+    """Give the slopes of a counted zero in the logarithm of its mean, add those in that of r, and return the sum of the former."""
     (share_p, r_p), (rise_p, rest_p, kept_p) = genes, noted
     sloped = share_p.dtype.type(0)
     for p in range(share_p.shape[0]):
         v = kept_p[p] * rest_p[p] * (share_p[p] * scale)
-        slope_p[p] += v
+        slope_p[p] = v
         sloped += v
         sum_log_r_p[p] += weight * (kept_p[p] * r_p[p] * rise_p[p] - v)
     return sloped
@@ -93,7 +93,7 @@ def _mixture(heads: Any, dispersion: Any, counts: Any, scales: Any, sums: Any) -
     (scale, weight), (slope_g, sum_log_r_g, sum_drop_g) = scales, sums
     one, loss, sloped, begin = share_g.dtype.type(1), 0.0, 0.0, 0
     # one array, so that the compiler knows that its parts do not overlap
-    noted, gene = np.empty(5 * PIECE, share_g.dtype), np.empty(PIECE, column.dtype)
+    noted, gene = np.empty(5 * PIECE, share_g.dtype), np.empty(PIECE, np.uint64)
     for first in range(0, share_g.shape[0], PIECE):
         last = min(first + PIECE, share_g.shape[0])
         end, size = first_from(column, begin, column.shape[0], last), last - first
@@ -130,8 +130,8 @@ def zero_inflated(number: Any, given: Any) -> None:
     start, stop, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_drop_g, sum_log_r_bg = sums[0][number], sums[1][number], sums[2][number]
     kind, n_genes = r_bg.dtype, logit_ng.shape[1]
-    scratch = np.empty((4, n_genes), kind)
-    slope_g, of_x = scratch[0], scratch[1]
+    scratch = np.empty((5, n_genes), kind)
+    slope_g, of_x, apart = scratch[0], scratch[1], scratch[4]
     for n in range(first, last):
         b, weight = group_n[n], weight_n[n]
         share_g = opened(logit_ng[n], bias_g, scratch[2])
@@ -139,19 +139,19 @@ def zero_inflated(number: Any, given: Any) -> None:
         r_g, sum_log_r_g = r_bg[b], sum_log_r_bg[b]
         total = shares(share_g)
         scale = size_n[n] / total
-        slope_g[:] = 0
         counts = column[start[n] : stop[n]], value[start[n] : stop[n]]
         counted = float(above_zero(counts[0], counts[1], share_g, r_g, scale, of_x))
         tables = r_g, ways_bkg[b], slope_bkg[b]
-        log_ways, slopes = at_counts(counts, of_x, tables, weight, slope_g, sum_log_r_g)
+        log_ways, slopes = at_counts(counts, of_x, tables, weight, sum_log_r_g)
         loss, sloped = _mixture(
             (share_g, drop_g),
             (r_g, inverse_bg[b]),
-            (counts[0], of_x),
+            (counts[0], apart),
             (scale, weight),
             (slope_g, sum_log_r_g, sum_drop_g),
         )
         nll_n[n] = loss + (counted - log_ways)
+        take_off(slope_g, counts[0], of_x)
         through_softmax(share_g, slope_g, kind.type((sloped + slopes) / total), weight, sum_bias_g)
         closed(share_g, logit_ng[n])
         closed(drop_g, drop_ng[n])
