@@ -12,10 +12,10 @@ import scanpy as sc
 import torch
 
 import sparcell as sp
-from meeting import meeting
 from sparcell.kernels import awake, kept_awake, team
 from sparcell.kernels.awake import together
 from sparcell.likelihoods.negative_binomial import NegativeBinomial
+from telling_tasks import meeting, share_mark
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,8 @@ def test_not_wanted_or_without_another_thread_nothing_happens(monkeypatch):
 
 def test_tasks_are_shared_out_while_the_threads_are_kept_awake():
     share_meet, workers = meeting()
+    team.share(share_meet, 2)  # compiled here: the threads would not wait for it
+    workers.clear()
     with kept_awake(True):
         for _ in range(3):
             team.share(share_meet, 2)
@@ -78,6 +80,38 @@ def test_threads_that_fell_asleep_all_the_same_are_woken():
         time.sleep(0.3)
         found = together(torch.mm)(a_nm, a_nm.t())
     torch.testing.assert_close(found, a_nm @ a_nm.t())
+
+
+def test_threads_that_fell_asleep_are_woken_for_the_next_tasks():
+    share_meet, workers = meeting()
+    team.share(share_meet, 2)
+    workers.clear()
+    with kept_awake(True):
+        time.sleep(0.3)
+        assert awake.board()
+        team.share(share_meet, 2)
+    assert len(workers) == 2
+
+
+@pytest.mark.parametrize("n_threads", [2, 5])
+def test_each_task_of_many_short_jobs_is_done_once(n_threads, monkeypatch):
+    """Threads come to a job when it is nearly over, or has been followed by the next."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    count_n, n_jobs = np.zeros(3, np.int64), 20_000
+    with kept_awake(True):
+        for _ in range(n_jobs):
+            team.share(share_mark, 3, 1, count_n, -1)
+    np.testing.assert_array_equal(count_n, n_jobs * (np.arange(3) + 1))
+
+
+def test_a_task_that_fails_is_heard_of_while_the_threads_are_kept_awake():
+    count_n = np.zeros(103, np.int64)
+    with kept_awake(True):
+        with pytest.raises(MemoryError):
+            team.share(share_mark, 11, 10, count_n, 7)
+        np.testing.assert_array_equal(count_n, np.arange(103) + 1)
+        team.share(share_mark, 11, 10, count_n, -1)
+    np.testing.assert_array_equal(count_n, 2 * (np.arange(103) + 1))
 
 
 def test_a_thread_of_the_user_s_keeps_its_own_awake():

@@ -4,26 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import njit
 
-from meeting import meeting
 from sparcell.kernels import team
-from sparcell.kernels.tasks import each, part
-
-
-@njit
-def mark(number, given):
-    block, count_n, fails = given
-    first, last = part(number, block, count_n.shape[0])
-    for n in range(first, last):
-        count_n[n] += n + 1
-    if number == fails:
-        raise ValueError("from a task")
-
-
-@njit
-def share_mark(team, span, given):
-    return each(team, span, mark, given)
+from telling_tasks import meeting, share_mark
 
 
 @pytest.fixture(params=["torch", "own"])

@@ -347,9 +347,7 @@ def test_adam_is_given_weights_and_gradients_row_by_row(monkeypatch):
     def watched(self, slopes, limit):
         weights = [weight for group in self.param_groups for weight in group["params"]]
         for weight, slope in zip(weights, slopes, strict=True):
-            seen.append(
-                weight.is_contiguous() and slope.is_contiguous() and slope.shape == weight.shape
-            )
+            seen.append(weight.is_contiguous() and slope.is_contiguous() and slope.shape == weight.shape)
         return real(self, slopes, limit)
 
     monkeypatch.setattr(AdamW, "along", watched)

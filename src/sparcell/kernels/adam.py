@@ -116,7 +116,7 @@ class _Tasks:
     """Addresses of weight, slope, mean and spread, and the size."""
 
     @classmethod
-    def of(cls, memories: list[tuple[Tensor, ...]]) -> _Tasks:
+    def of(cls, memories: Sequence[tuple[Tensor, ...]]) -> _Tasks:
         """Share out weights, given with what Adam remembers of each, apart from where their slopes lie."""
         tasks = shared_out([memory[0].numel() for memory in memories])
         weight_p, first_p, stop_p = np.array([part for task in tasks for part in task], np.int64).T.copy()
@@ -204,9 +204,7 @@ class AdamW:
 
     @together
     @torch.no_grad()
-    def _by_torch(
-        self, moving: Sequence[tuple[Tensor, Tensor, dict[str, Any]]], limit: float
-    ) -> None:
+    def _by_torch(self, moving: Sequence[tuple[Tensor, Tensor, dict[str, Any]]], limit: float) -> None:
         if limit > 0:
             for weight, slope, _ in moving:
                 weight.grad = slope

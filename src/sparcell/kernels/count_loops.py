@@ -156,9 +156,9 @@ def poisson(number: Any, given: Any) -> None:
             share_g[g] = v
             sum_bias_g[g] += v
         for i in range(start[n], stop[n]):
-            g, of_x = np.uint64(column[i]), weight * value[i]
-            share_g[g] -= of_x
-            sum_bias_g[g] -= of_x
+            place, of_x = np.uint64(column[i]), weight * value[i]
+            share_g[place] -= of_x
+            sum_bias_g[place] -= of_x
         closed(share_g, logit_ng[n])
 
 

@@ -13,9 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sparcell.kernels.awake import BYTES, INT, have_done
 from sparcell.kernels.jit import inlined
 
-INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 WORKER = ir.FunctionType(ir.VoidType(), [BYTES])
 PARALLEL = ir.FunctionType(ir.VoidType(), [WORKER.as_pointer(), BYTES, ir.IntType(32), ir.IntType(32)])
 
@@ -23,15 +23,15 @@ PARALLEL = ir.FunctionType(ir.VoidType(), [WORKER.as_pointer(), BYTES, ir.IntTyp
 def _each(context: Any, team: Any, span: Any, task: Any, given: Any) -> Any:
     """Call `task(number, given)` for each number from span[0] to before span[1]; whoever is free takes the next.
 
-    The team is the address of GOMP_parallel and how many threads there are; with one, or no address, this one does all. Returns whether
-    every task came to its end: errors within them are not passed on.
+    The team is the address of GOMP_parallel, how many threads there are, and what they look at if they are kept awake (`awake.board`);
+    with one, or no address, this one does all. Returns whether every task came to its end: errors within them are not passed on.
     """
     wanted = task.get_call_type(context, (types.int64, given), {})
     done = task.dispatcher.get_compile_result(wanted)
-    two = types.UniTuple(types.int64, 2)
+    two, three = (types.UniTuple(types.int64, n) for n in (2, 3))
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        parallel, n_threads = cgutils.unpack_tuple(builder, args[0], 2)
+        parallel, n_threads, board = cgutils.unpack_tuple(builder, args[0], 3)
         first, last = cgutils.unpack_tuple(builder, args[1], 2)
         context.add_linking_libs([done.library])
         # what all threads see: the next number, the one after the last, tasks that failed, what is given
@@ -67,15 +67,18 @@ def _each(context: Any, team: Any, span: Any, task: Any, given: Any) -> Any:
             builder.icmp_signed(">", n_threads, ir.Constant(ir.IntType(32), 1)),
         )
         with builder.if_else(several) as (yes, no):
-            with yes:
-                begin = builder.inttoptr(parallel, PARALLEL.as_pointer())
-                builder.call(begin, [worker, data, n_threads, ir.Constant(ir.IntType(32), 0)])
+            with yes, builder.if_else(builder.icmp_signed("!=", board, INT(0))) as (awake, asleep):
+                with awake:
+                    have_done(builder, board, worker, data)
+                with asleep:
+                    begin = builder.inttoptr(parallel, PARALLEL.as_pointer())
+                    builder.call(begin, [worker, data, n_threads, ir.Constant(ir.IntType(32), 0)])
             with no:
                 builder.call(worker, [data])
         failures = builder.load(cgutils.gep_inbounds(builder, shared, 0, 2))
         return builder.icmp_signed("==", failures, ir.Constant(INT, 0))
 
-    return types.boolean(two, two, task, given), generate
+    return types.boolean(three, two, task, given), generate
 
 
 each: Callable[..., bool] = intrinsic(_each)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sparcell.kernels.awake import address, together
+from sparcell.kernels.awake import address, board
 
 
 def openmp() -> int:
@@ -39,14 +39,13 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
-@together
 def share(launch: Callable[..., bool], n_tasks: int, *given: Any) -> None:
     """Have compiled tasks 0 … n_tasks - 1 done by a launcher of theirs (`kernels.tasks`); whoever is free takes the next."""
     n_takers = min(n_threads(), n_tasks)
     if n_takers <= 1 or openmp():
-        whole = launch((openmp(), n_takers), (0, n_tasks), given)
+        whole = launch((openmp(), n_takers, board()), (0, n_tasks), given)
     else:
         spans = [(number, number + 1) for number in range(n_tasks)]
-        whole = all(list(_helpers(n_takers).map(lambda span: launch((0, 1), span, given), spans)))
+        whole = all(list(_helpers(n_takers).map(lambda span: launch((0, 1, 0), span, given), spans)))
     if not whole:
         raise MemoryError("a loop over cells found no memory for its sums")
