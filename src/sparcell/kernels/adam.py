@@ -116,11 +116,10 @@ class _Tasks:
     """Addresses of weight, slope, mean and spread, and the size."""
 
     @classmethod
-    def of(cls, memories: Sequence[tuple[Tensor, ...]]) -> _Tasks:
+    def of(cls, memories: Sequence[tuple[Tensor, ...]], addresses: list[tuple[int, ...]]) -> _Tasks:
         """Share out weights, given with what Adam remembers of each, apart from where their slopes lie."""
         tasks = shared_out([memory[0].numel() for memory in memories])
         weight_p, first_p, stop_p = np.array([part for task in tasks for part in task], np.int64).T.copy()
-        addresses = _addresses(memories)
         place_p5 = np.array([(w, 0, m, v, 0) for w, m, v, _ in addresses], np.int64)[weight_p]
         place_p5[:, :SIZE] += 4 * first_p[:, None]
         place_p5[:, SIZE] = stop_p - first_p
@@ -193,13 +192,14 @@ class AdamW:
             if not state or slope.dtype != torch.float32 or not slope.is_contiguous():
                 return None
             memories.append((weight, state["exp_avg"], state["exp_avg_sq"], state["step"]))
-        if self._tasks is None or _addresses(memories) != self._tasks.addresses:
+        addresses = [tuple(tensor.data_ptr() for tensor in memory) for memory in memories]
+        if self._tasks is None or addresses != self._tasks.addresses:
             tensors = [tensor for memory in memories for tensor in memory]
             if not all(
                 x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tensors
             ):
                 return None
-            self._tasks = _Tasks.of(memories)
+            self._tasks = _Tasks.of(memories, addresses)
         return self._tasks
 
     @together
@@ -236,10 +236,6 @@ class AdamW:
                 eps=group["eps"],
                 maximize=False,
             )
-
-
-def _addresses(memories: Sequence[tuple[Tensor, ...]]) -> list[tuple[int, ...]]:
-    return [tuple(tensor.data_ptr() for tensor in memory) for memory in memories]
 
 
 def of_step(group: dict[str, Any], step: float, share: float) -> tuple[float, ...]:

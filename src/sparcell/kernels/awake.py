@@ -195,8 +195,6 @@ class _Held(threading.local):
     def __init__(self) -> None:
         self.wanted = False
         """Whether they are to stay awake."""
-        self.n_threads = 1
-        """How many there are, this one too."""
         self.numbers = np.zeros(8, np.int64)
         """What they look at."""
         self.numbers[YIELD] = address("sched_yield")
@@ -204,7 +202,7 @@ class _Held(threading.local):
 
     def hold(self) -> None:
         self.wanted = True
-        hold(openmp()[0], self.n_threads, self.numbers)
+        hold(openmp()[0], torch.get_num_threads(), self.numbers)
 
     def free(self) -> None:
         self.wanted = False
@@ -216,28 +214,25 @@ _HELD = _Held()
 
 def board() -> int:
     """Where in memory the numbers lie that this thread's helpers look at, of whom those asleep are woken; 0 where none are kept."""
-    held = _HELD
-    if not held.wanted:
+    if not _HELD.wanted:
         return 0
-    if held.numbers[GONE]:
-        held.free()
-        held.hold()
-    return held.place
+    if _HELD.numbers[GONE]:
+        _HELD.free()
+        _HELD.hold()
+    return _HELD.place
 
 
 @contextmanager
 def kept_awake(wanted: bool) -> Iterator[None]:
     """Keep the other threads awake, if `wanted` and there are any: torch's operations have this thread only, what is `together` has all."""
-    held = _HELD
-    held.n_threads = torch.get_num_threads()
-    if not (wanted and all(openmp()) and held.n_threads > 1):
+    if not (wanted and all(openmp()) and torch.get_num_threads() > 1):
         yield
         return
     try:
-        held.hold()
+        _HELD.hold()
         yield
     finally:
-        held.free()
+        _HELD.free()
 
 
 def together(work: Callable[P, R]) -> Callable[P, R]:

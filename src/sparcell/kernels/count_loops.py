@@ -15,6 +15,7 @@ import numpy as np
 
 from sparcell.kernels.float_bits import closed, exp, log1p, of_ordered, opened, ordered
 from sparcell.kernels.jit import FAST, compiled, inlined
+from sparcell.kernels.sparse_loops import take_off
 from sparcell.kernels.tasks import each, part
 
 ENOUGH = 8.0
@@ -195,13 +196,6 @@ def at_counts(counts: Any, of_x: Any, dispersion: Any, weight: Any, sum_log_r_g:
         slopes -= of_x[i]
         sum_log_r_g[g] += weight * (of_x[i] - r_g[g] * slope)
     return log_ways, slopes
-
-
-@inlined(fastmath=FAST)
-def take_off(slope_g: Any, column: Any, of_x: Any) -> None:
-    """Take the counts' part off the slopes."""
-    for i in range(column.shape[0]):
-        slope_g[np.uint64(column[i])] -= of_x[i]
 
 
 @inlined(fastmath=FAST)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sparcell.kernels.float_bits import log1p
 from sparcell.kernels.jit import FAST, compiled, inlined
 from sparcell.kernels.tasks import each, part
@@ -93,14 +95,20 @@ def share_columns_times(team: Any, span: Any, given: Any) -> Any:
 
 
 @inlined(fastmath=FAST)
+def take_off(row: Any, column: Any, value: Any) -> None:
+    """Take values off a dense row, each in its column."""
+    for i in range(column.shape[0]):
+        row[np.uint64(column[i])] -= value[i]
+
+
+@inlined(fastmath=FAST)
 def subtract(number: Any, given: Any) -> None:
     """Take sparse rows off a dense matrix."""
     block, sparse, out_ng = given
     start, stop, column, value = sparse
     first, last = part(number, block, out_ng.shape[0])
     for n in range(first, last):
-        for i in range(start[n], stop[n]):
-            out_ng[n, column[i]] -= value[i]
+        take_off(out_ng[n], column[start[n] : stop[n]], value[start[n] : stop[n]])
 
 
 @compiled()

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sparcell.kernels.count_loops import above_zero, at_counts, shares, take_off, through_softmax
+from sparcell.kernels.count_loops import above_zero, at_counts, shares, through_softmax
 from sparcell.kernels.float_bits import closed, exp, log1p, opened
 from sparcell.kernels.jit import FAST, compiled, inlined
-from sparcell.kernels.sparse_loops import first_from
+from sparcell.kernels.sparse_loops import first_from, take_off
 from sparcell.kernels.tasks import each, part
 
 PIECE = 512
@@ -84,16 +84,16 @@ def _slopes(genes: Any, noted: Any, scale: Any, weight: Any, slope_p: Any, sum_l
 
 
 @inlined(fastmath=FAST)
-def _mixture(heads: Any, dispersion: Any, counts: Any, scales: Any, sums: Any) -> Any:
+def _mixture(heads: Any, dispersion: Any, column: Any, scales: Any, sums: Any) -> Any:
     """-log P of a cell's zeros with what its counts would cost more if they were zeros, and the sum of the slopes in the means.
 
     The logits of a drop are overwritten by the slopes in them; those in the logarithms of the means and of r are added to `sums`.
     """
-    (share_g, drop_g), (r_g, inverse_g), (column, apart) = heads, dispersion, counts
+    (share_g, drop_g), (r_g, inverse_g) = heads, dispersion
     (scale, weight), (slope_g, sum_log_r_g, sum_drop_g) = scales, sums
     one, loss, sloped, begin = share_g.dtype.type(1), 0.0, 0.0, 0
     # one array, so that the compiler knows that its parts do not overlap
-    noted, gene = np.empty(5 * PIECE, share_g.dtype), np.empty(PIECE, np.uint64)
+    noted, gene = np.empty(6 * PIECE, share_g.dtype), np.empty(PIECE, np.uint64)
     for first in range(0, share_g.shape[0], PIECE):
         last = min(first + PIECE, share_g.shape[0])
         end, size = first_from(column, begin, column.shape[0], last), last - first
@@ -103,7 +103,7 @@ def _mixture(heads: Any, dispersion: Any, counts: Any, scales: Any, sums: Any) -
         for i in range(end - begin):
             gene_i[i] = column[begin + i] - first
         _log_rises(share_p, inverse_g[first:last], scale, rise_p, rest_p)
-        loss += float(_either_way(gene_i, rise_p, r_p, drop_p, apart))
+        loss += float(_either_way(gene_i, rise_p, r_p, drop_p, noted[5 * PIECE :]))
         e_p, e_d_p = noted[3 * PIECE : 3 * PIECE + size], noted[4 * PIECE : 4 * PIECE + size]
         loss += float(_zeros(rise_p, r_p, drop_p, kept_p, e_p, e_d_p))
         for p in gene_i:  # a count above 0 was not dropped
@@ -130,8 +130,8 @@ def zero_inflated(number: Any, given: Any) -> None:
     start, stop, column, value, size_n, group_n, weight_n = cells
     sum_bias_g, sum_drop_g, sum_log_r_bg = sums[0][number], sums[1][number], sums[2][number]
     kind, n_genes = r_bg.dtype, logit_ng.shape[1]
-    scratch = np.empty((5, n_genes), kind)
-    slope_g, of_x, apart = scratch[0], scratch[1], scratch[4]
+    scratch = np.empty((4, n_genes), kind)
+    slope_g, of_x = scratch[0], scratch[1]
     for n in range(first, last):
         b, weight = group_n[n], weight_n[n]
         share_g = opened(logit_ng[n], bias_g, scratch[2])
@@ -146,7 +146,7 @@ def zero_inflated(number: Any, given: Any) -> None:
         loss, sloped = _mixture(
             (share_g, drop_g),
             (r_g, inverse_bg[b]),
-            (counts[0], apart),
+            counts[0],
             (scale, weight),
             (slope_g, sum_log_r_g, sum_drop_g),
         )
