@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sparcell.config import DataConfig
+from sparcell.config.settings import DataConfig
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 
@@ -20,163 +20,42 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "sparcell"
 
 LAYERS = (
-    ("errors",),
-    (
-        "config",
-        "sampler",
-        "metrics",
-        "readability",
-        "checks",
-        "files",
-        "gene_sets",
-        "progress",
-        "results",
-        "start",
-        "datasets",
-    ),
-    ("standings", "catalogue", "codes", "command_config"),
-    (
-        "contracts",
-        "covariates",
-        "tables",
-        "enrichment",
-        "graph",
-        "markers",
-        "quality",
-        "slots",
-        "pl",
-        "peers",
-    ),
-    ("kernels", "effects", "sources"),
-    (
-        "likelihoods",
-        "network",
-        "objective",
-        "runtime",
-        "schema",
-        "loader",
-        "checkpoint",
-        "labels",
-        "report",
-        "embed",
-    ),
-    ("genes", "integration"),
-    ("io", "pp", "course", "diagnosis", "programs"),
-    ("replay",),
-    ("trainer", "resume", "model"),
-    ("estimator",),
-    ("models", "stability"),
-    ("presets",),
-    ("program_report",),
-    ("runs", "outputs"),
-    ("prepare",),
-    ("split", "worker"),
-    ("scoring",),
-    ("study", "outcome"),
-    ("benchmark",),
-    ("commands", "cli"),
+    "errors",
+    "config datasets metrics",
+    "protocols results",
+    "data kernels pl",
+    "_utils io likelihoods nn",
+    "pp report tl training",
+    "models",
+    "experiments programs",
+    "study",
+    "benchmark",
+    "cli",
 )
-"""Every room, lowest first; a folder is one room. A room imports lower layers only, never one beside it; type hints count."""
-
-IMPORTS_ONLY = {
-    "contracts": {"config"},
-    "sampler": set(),
-    "metrics": set(),
-    "readability": set(),
-    "results": set(),
-    "standings": {"results"},
-    "catalogue": set(),
-    "stability": {"config", "covariates", "errors", "estimator", "model", "programs", "readability"},
-    "progress": set(),
-    "peers": {"progress"},
-    "integration": {"standings"},
-    "sources": {"contracts"},
-    "datasets": {"errors"},
-    "embed": {"kernels"},
-    "start": set(),
-    "config": {"errors"},
-    "command_config": {"config"},
-    "runtime": {"errors", "kernels"},
-    "checks": {"errors"},
-    "gene_sets": {"errors"},
-    "enrichment": {"errors", "gene_sets"},
-    "network": {"config", "contracts", "effects", "kernels"},
-    "kernels": {"contracts"},
-    "effects": {"config", "contracts", "start"},
-    "objective": {"contracts"},
-    "likelihoods": {"config", "contracts", "kernels"},
-    "covariates": {"errors"},
-    "loader": {"contracts", "covariates", "sampler"},
-    "codes": {"metrics"},
-    "programs": {"codes", "contracts", "loader", "metrics", "network", "sampler", "schema"},
-    "course": {"config", "kernels", "network"},
-    "trainer": {"config", "contracts", "course", "errors", "kernels", "objective", "replay"},
-    "replay": {"contracts", "course"},
-    "models": {"config", "contracts", "errors", "estimator", "model", "network"},
-    "genes": {"checks", "errors", "runtime", "slots"},
-    "pp": {"checks", "errors", "genes", "graph", "markers", "quality", "runtime", "slots"},
-    "pl": {"catalogue", "errors", "results", "standings"},
-    "report": {"catalogue", "errors", "files", "pl", "results", "standings"},
-}
-"""Rooms that may not even use all that lies below them."""
+"""Every room of src/sparcell, lowest floor first. A room imports lower floors only, never one beside it; type hints count."""
 
 SEALED = {"models", "likelihoods"}
-"""Folders whose files never import each other; only their table does."""
+"""Folders whose named files never import each other; only their table does."""
 
-LIBRARIES = {
-    "anndata": {
-        "schema",
-        "slots",
-        "labels",
-        "datasets",
-        "genes",
-        "pp",
-        "io",
-        "estimator",
-        "model",
-        "runs",
-        "outputs",
-        "prepare",
-        "commands",
-    }
-    | {"peers", "split", "worker", "integration", "outcome", "stability", "program_report"},
-    "h5py": {"io"},
-    "zarr": {"io"},
-    "scanpy": {"genes", "pp", "io", "datasets"},
-    "igraph": {"graph"},
-    "sklearn": {"graph", "embed", "metrics", "peers", "scoring", "start"},
-    "openTSNE": {"embed"},
-    "joblib": {"embed"},
-    "threadpoolctl": {"embed", "start"},
-    "torch": {
-        "contracts",
-        "effects",
-        "network",
-        "objective",
-        "models",
-        "runtime",
-        "loader",
-        "trainer",
-        "checkpoint",
-    }
-    | {"likelihoods", "kernels", "course", "replay", "diagnosis", "programs", "model", "outputs", "outcome"},
-    "llvmlite": {"kernels"},
-    "numba": {"kernels"},
-    "triton": {"kernels"},
-    "safetensors": {"checkpoint"},
-    "matplotlib": {"pl", "report"},
-    "plotly": {"report"},
-    "jinja2": {"report"},
-    "markupsafe": {"report"},
-    "rich": {"progress", "study", "outcome"},
-    "scib_metrics": {"integration"},
-    "harmonypy": {"peers"},
-    "scvi": {"peers"},
-    "drvi": {"peers"},
-    "lightning": {"peers"},
-    "cyclopts": {"cli", "commands"},
+FENCES = {
+    "anndata": "datasets data metrics io pp tl models programs experiments study benchmark cli",
+    "h5py zarr": "io",
+    "scanpy": "pp io datasets",
+    "igraph": "pp",
+    "sklearn": "pp tl nn metrics benchmark",
+    "openTSNE joblib": "tl",
+    "threadpoolctl": "tl nn",
+    "torch": "protocols data _utils nn likelihoods kernels training tl models experiments io",
+    "numba llvmlite triton": "kernels",
+    "safetensors": "io",
+    "matplotlib": "pl report",
+    "plotly jinja2 markupsafe": "report",
+    "rich": "_utils study benchmark",
+    "scib_metrics": "metrics",
+    "harmonypy scvi drvi lightning": "benchmark",
+    "cyclopts": "cli",
 }
-"""Where each library may be imported; numpy, scipy and pandas everywhere. A new one must be placed here."""
+"""Libraries → rooms that may import them; numpy, scipy and pandas everywhere. A new library must be placed here."""
 
 EVERYWHERE = {"numpy", "scipy", "pandas"}
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 60, 7
@@ -203,8 +82,11 @@ def shown(path):
     return str(path.relative_to(SOURCE))
 
 
-ROOMS = {room_of(path) for path in FILES} - {"__init__"}
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+ROOMS = {room_of(path) for path in FILES} - {"__init__", "__main__"}
+FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms.split()}
+LIBRARIES = {
+    library: set(rooms.split()) for libraries, rooms in FENCES.items() for library in libraries.split()
+}
 each_file = pytest.mark.parametrize("path", FILES, ids=shown)
 
 
@@ -239,24 +121,25 @@ def own_arguments(function):
     return [argument for argument in arguments(function) if argument.arg not in DATA_FIELDS]
 
 
-def test_every_room_has_its_place():
-    placed = [room for rooms in LAYERS for room in rooms]
-    assert ROOMS - set(placed) == set(), "write the new room into LAYERS"
-    assert set(placed) - ROOMS == set(), "these rooms are gone: take them out of LAYERS"
-    assert len(placed) == len(set(placed))
-    assert set(IMPORTS_ONLY) <= ROOMS
-    assert set().union(*LIBRARIES.values()) <= ROOMS
+def test_every_room_has_its_floor():
+    placed = [room for rooms in LAYERS for room in rooms.split()]
+    assert sorted(placed) == sorted(ROOMS)
+    assert set(" ".join(FENCES.values()).split()) <= ROOMS
 
 
 @each_file
-def test_a_room_imports_lower_layers_only(path):
+def test_a_room_imports_lower_floors_only(path):
     room = room_of(path)
-    if room == "__init__":
-        return  # it names everything, and imports each name when it is first used
-    found = own_imports(TREES[path]) - {room}
-    upward = {other for other in found if LEVEL.get(other, len(LAYERS)) >= LEVEL[room]}
-    assert upward == set()
-    assert found <= IMPORTS_ONLY.get(room, found)
+    if room not in FLOOR:
+        return  # sparcell/__init__.py names everything, and imports each name when it is first used
+    others = own_imports(TREES[path]) - {room}
+    assert {other for other in others if FLOOR[other] >= FLOOR[room]} == set()
+
+
+def test_the_page_on_the_architecture_shows_the_same_floors():
+    shown = "\n".join(f"{floor:2} {', '.join(rooms.split())}" for floor, rooms in enumerate(LAYERS))
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert shown in page, f"put this into docs/architecture.md:\n{shown}"
 
 
 @each_file
@@ -269,15 +152,18 @@ def test_only_the_command_line_uses_the_package_through_its_public_names(path):
         and isinstance(node.value, ast.Name)
         and node.value.id == "sparcell"
     }
-    assert room_of(path) == "commands" or used <= {"__version__"}
+    assert room_of(path) == "cli" or used <= {"__version__"}
 
 
 @each_file
 def test_models_and_likelihoods_never_import_each_other(path):
     room = room_of(path)
-    if room in SEALED and path.name != "__init__.py":
-        siblings = {name for name in imports(TREES[path]) if name.startswith(f"sparcell.{room}")}
-        assert siblings == set()
+    named = {kind.__module__.rpartition(".")[2] for kind in [*MODELS.values(), *LIKELIHOODS.values()]}
+    if room in SEALED and path.stem in named:
+        siblings = {
+            name.split(".")[2] for name in imports(TREES[path]) if name.startswith(f"sparcell.{room}.")
+        }
+        assert siblings & named == set()
 
 
 @each_file
@@ -289,8 +175,8 @@ def test_every_library_stays_where_it_may_be(path):
 
 
 @each_file
-def test_torch_distributed_is_known_to_runtime_only(path):
-    if room_of(path) != "runtime":
+def test_torch_distributed_is_known_to_one_file_only(path):
+    if shown(path) != "training/distributed.py":
         named = {name for name in imports(TREES[path]) if name.startswith("torch.distributed")}
         reached = [ast.unparse(node) for node in ast.walk(TREES[path]) if isinstance(node, ast.Attribute)]
         assert named | {text for text in reached if text.startswith("torch.distributed")} == set()
@@ -298,7 +184,7 @@ def test_torch_distributed_is_known_to_runtime_only(path):
 
 def test_network_objective_and_trainer_name_no_model_and_no_likelihood():
     classes = {kind.__name__ for kind in [*MODELS.values(), *LIKELIHOODS.values()]}
-    for name in ("network", "objective", "trainer", "loader"):
+    for name in ("nn/network", "training/objective", "training/loop", "data/loader"):
         words = set(re.findall(r"\w+", (SOURCE / f"{name}.py").read_text(encoding="utf-8")))
         assert words & (classes | NAMES) == set(), name
 
@@ -401,7 +287,7 @@ LIGHT = {
     "sparcell --help": """
 import contextlib, io
 sys.argv = ["sparcell", "--help"]
-from sparcell.cli import main
+from sparcell.cli.main import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as told:
     main()
 assert "study" in told.getvalue()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import small
-from sparcell import cli
+from helpers import small
+from sparcell.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_the_commands_run_one_after_the_other(tmp_path, monkeypatch):
         words = shlex.split(f"{line} {SHORTER[shlex.split(line)[1]]} --quiet")
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         assert not stop.value.code, line
     assert {"results", "coded.h5ad", "my-model", "embedded.h5ad", "programs", "benchmark"} <= {
         entry.name for entry in tmp_path.iterdir()

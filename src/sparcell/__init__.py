@@ -1,4 +1,4 @@
-"""sparcell turns single-cell RNA counts into short, readable codes: the public names, each imported when it is first used."""
+"""sparcell turns single-cell RNA counts into short, readable latent representations. Public names are imported when first used."""
 
 from __future__ import annotations
 
@@ -7,25 +7,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparcell import (
-        datasets,
-        embed,
-        enrichment,
-        gene_sets,
-        io,
-        metrics,
-        pl,
-        pp,
-        program_report,
-        readability,
-        report,
-        stability,
-        study,
-    )
-    from sparcell.command_config import ProgramsConfig, StudyConfig
+    from sparcell import benchmark, datasets, io, metrics, pl, pp, programs, report, study, tl
+    from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
     from sparcell.errors import InputError, SparcellError, TrainingError
-    from sparcell.model import Model
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
+    from sparcell.models.fitted import Model
 
 __version__ = "0.1.0"
 
@@ -36,47 +22,48 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 __all__ = [
     "Autoencoder",
+    "BenchmarkConfig",
     "BetaVAE",
     "BetaVSC",
+    "FitConfig",
     "InputError",
     "Model",
     "ProgramsConfig",
     "SparcellError",
     "StudyConfig",
     "TrainingError",
+    "benchmark",
     "datasets",
-    "embed",
-    "enrichment",
-    "gene_sets",
     "io",
     "load",
     "metrics",
     "pl",
     "pp",
-    "program_report",
-    "readability",
+    "programs",
     "report",
-    "stability",
     "study",
+    "tl",
 ]
 
-_HOME = {
+_MODULE_OF = {
     "Autoencoder": "models",
+    "BenchmarkConfig": "config.experiments",
     "BetaVAE": "models",
     "BetaVSC": "models",
+    "FitConfig": "config.experiments",
     "InputError": "errors",
-    "Model": "model",
-    "ProgramsConfig": "command_config",
+    "Model": "models.fitted",
+    "ProgramsConfig": "config.experiments",
     "SparcellError": "errors",
-    "StudyConfig": "command_config",
+    "StudyConfig": "config.experiments",
     "TrainingError": "errors",
     "load": "models",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"sparcell.{_HOME[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"sparcell.{_MODULE_OF[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"sparcell.{name}")
     raise AttributeError(f"module 'sparcell' has no attribute {name!r}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.contracts import Batch, SparseRows
+    from sparcell.protocols import Batch, SparseRows
 
 CELLS = 32
 """Cells of a block."""

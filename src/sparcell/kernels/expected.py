@@ -19,7 +19,7 @@ from sparcell.kernels.tasks import each, part
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.contracts import Batch
+    from sparcell.protocols import Batch
 
 CELLS = 8
 """Cells of a block."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.autograd import Function
 
-from sparcell.contracts import ShiftedRows, SparseRows
 from sparcell.kernels import sparse_loops, team
 from sparcell.kernels.awake import together
 from sparcell.kernels.products import fast, product
+from sparcell.protocols import ShiftedRows, SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

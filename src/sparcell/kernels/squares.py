@@ -20,7 +20,7 @@ from sparcell.kernels.products import product, rounded
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.contracts import SparseRows
+    from sparcell.protocols import SparseRows
 
 
 MOST_SUMS = 2**23

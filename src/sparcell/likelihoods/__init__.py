@@ -10,7 +10,7 @@ from sparcell.likelihoods.poisson import Poisson
 from sparcell.likelihoods.zero_inflated import ZeroInflated
 
 if TYPE_CHECKING:
-    from sparcell.contracts import Likelihood
+    from sparcell.protocols import Likelihood
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,

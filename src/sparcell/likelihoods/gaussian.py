@@ -17,8 +17,8 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config import LikelihoodConfig
-    from sparcell.contracts import Batch
+    from sparcell.config.settings import LikelihoodConfig
+    from sparcell.protocols import Batch
 
 MEMORY = 0.99
 """Share of the running variance that a step keeps; the first step sets it."""

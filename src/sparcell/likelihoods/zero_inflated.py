@@ -17,8 +17,8 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config import LikelihoodConfig
-    from sparcell.contracts import Batch
+    from sparcell.config.settings import LikelihoodConfig
+    from sparcell.protocols import Batch
 
 
 @dataclass(frozen=True)

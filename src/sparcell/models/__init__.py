@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparcell import model
+from sparcell.models import saving
 from sparcell.models.autoencoder import Autoencoder
 from sparcell.models.beta_vae import BetaVAE
 from sparcell.models.beta_vsc import BetaVSC
@@ -12,8 +12,8 @@ from sparcell.models.beta_vsc import BetaVSC
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sparcell.estimator import Estimator
-    from sparcell.model import Model
+    from sparcell.models.estimator import Estimator
+    from sparcell.models.fitted import Model
 
 MODELS: dict[str, type[Estimator]] = {
     "autoencoder": Autoencoder,
@@ -27,7 +27,7 @@ def load(folder: str | Path) -> Model:
 
     Raises InputError where the folder is not a whole, undamaged sparcell model.
     """
-    return model.load(folder, {kind.name: kind for kind in MODELS.values()})
+    return saving.load(folder, {kind.name: kind for kind in MODELS.values()})
 
 
 __all__ = ["MODELS", "Autoencoder", "BetaVAE", "BetaVSC", "load"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import nn
 
-from sparcell.config import by_kind, require_choice
+from sparcell.config.settings import by_kind, require_choice
 from sparcell.errors import InputError
-from sparcell.estimator import Estimator
-from sparcell.network import branch
+from sparcell.models.estimator import Estimator
+from sparcell.nn.network import branch
 
 if TYPE_CHECKING:
     from torch import Tensor

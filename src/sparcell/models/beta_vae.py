@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
-from sparcell.config import by_kind, require_number
-from sparcell.estimator import Estimator
-from sparcell.network import branch
+from sparcell.config.settings import by_kind, require_number
+from sparcell.models.estimator import Estimator
+from sparcell.nn.network import branch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid, softplus
 
-from sparcell.config import by_kind, require_choice, require_number, require_whole
-from sparcell.estimator import Estimator
-from sparcell.network import branch
+from sparcell.config.settings import by_kind, require_choice, require_number, require_whole
+from sparcell.models.estimator import Estimator
+from sparcell.nn.network import branch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,6 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparcell.pl.benchmark import (
+    costs,
+    likelihoods,
+    measure_table,
+    standing_figures,
+    trade_off,
+    type_and_batch,
+    written,
+)
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
 from sparcell.pl.programs import (
@@ -18,24 +27,15 @@ from sparcell.pl.programs import (
     program_maps,
     program_traversals,
 )
-from sparcell.pl.standings import (
-    costs,
-    likelihoods,
-    measure_table,
-    standing_figures,
-    trade_off,
-    type_and_batch,
-    written,
-)
 from sparcell.pl.style import style
 from sparcell.pl.tables import presets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparcell.catalogue import Catalogue
-    from sparcell.results import Results, Row
-    from sparcell.standings import Standings
+    from sparcell.results.benchmark import Standings
+    from sparcell.results.programs import Catalogue
+    from sparcell.results.study import Results, Row
 
 __all__ = [
     "QC_TITLES",

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from sparcell.errors import InputError
-from sparcell.pl.colours import FAINT, INK, ink_on, ramp_colour, row_styles
+from sparcell.pl.colors import FAINT, INK, ink_on, ramp_colour, row_styles
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import colour_range, presets, score_summary, seconds_in_words, value_at
-from sparcell.results import MEASURES, PRIMARY_SPACE, Row
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

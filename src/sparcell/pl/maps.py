@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from sparcell.pl.colours import FAINT, INK, MISSING, cell_colours, cluster_colours, palette
+from sparcell.pl.colors import FAINT, INK, MISSING, cell_colours, cluster_colours, palette
 from sparcell.pl.style import middles, new_figure, point_size, square_limits, style, write_names
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results import Floats, Ints, Row
+    from sparcell.results.study import Floats, Ints, Row
 
 N_WRITTEN = 14
 """Up to so many labels are written on the map; more go to a legend."""

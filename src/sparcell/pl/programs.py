@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from sparcell.errors import InputError
-from sparcell.pl.colours import FAINT, INK, SEQUENTIAL, ink_on, palette, ramp_colour
+from sparcell.pl.colors import FAINT, INK, SEQUENTIAL, ink_on, palette, ramp_colour
 from sparcell.pl.maps import draw_groups, height_below, legend_below
 from sparcell.pl.style import new_figure, point_size, square_limits, style
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.catalogue import Catalogue, Floats, Traversal
+    from sparcell.results.programs import Catalogue, Floats, Traversal
 
 N_DRAWN = 24
 """Figures of many panels draw so many programs, those that explain most."""

@@ -13,12 +13,12 @@ from matplotlib import font_manager, patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sparcell.pl.colours import FAINT, INK
+from sparcell.pl.colors import FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sparcell.results import Floats
+    from sparcell.results.study import Floats
 
 _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 

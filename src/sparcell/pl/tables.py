@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from sparcell.results import MEASURES, PRIMARY_SPACE, Row
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, Row
 
 if TYPE_CHECKING:
-    from sparcell.results import Ints
+    from sparcell.results.study import Ints
 
 
 def contingency(labels: pd.Categorical, kmeans_n: Ints) -> Ints:

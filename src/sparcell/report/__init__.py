@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcell import files
-from sparcell.report import page, program_page, standing_page
+from sparcell.io import files
+from sparcell.report import benchmark_page, programs_page, study_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparcell.catalogue import Catalogue
-    from sparcell.results import Results
-    from sparcell.standings import Standings
+    from sparcell.results.benchmark import Standings
+    from sparcell.results.programs import Catalogue
+    from sparcell.results.study import Results
 
 __all__ = [
     "render",
@@ -54,18 +54,18 @@ def write_programs(found: Catalogue, path: Path) -> None:
 
 def render(results: Results) -> str:
     """Build the page as a string."""
-    return _page("template.html", page.page_context(results, _png_base64), page.chart_store(results))
+    return _page("study.html", study_page.page_context(results, _png_base64), study_page.chart_store(results))
 
 
 def render_standings(standings: Standings) -> str:
     """Build the page of a benchmark as a string."""
-    context = standing_page.page_context(standings, _png_base64)
-    return _page("benchmark.html", context, standing_page.chart_store(standings))
+    context = benchmark_page.page_context(standings, _png_base64)
+    return _page("benchmark.html", context, benchmark_page.chart_store(standings))
 
 
 def render_programs(found: Catalogue) -> str:
     """Build the page of a model's programs as a string."""
-    return _page("programs.html", program_page.page_context(found), program_page.chart_store(found))
+    return _page("programs.html", programs_page.page_context(found), programs_page.chart_store(found))
 
 
 def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str:

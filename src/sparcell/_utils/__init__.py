@@ -1,0 +1,1 @@
+"""Progress of long work; torch's device, seeds, threads and memory."""

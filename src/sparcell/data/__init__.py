@@ -1,0 +1,1 @@
+"""From a matrix to minibatches: checks, schema, covariates, cell sources, sampler, loader."""

@@ -1,0 +1,180 @@
+"""What a model expects of data: its genes, units and covariates, and how a matrix becomes its cells. Saved with the model.
+
+Suffixes: n cells, g genes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from sparcell.data.covariates import Covariates
+from sparcell.data.sources import MemoryRows
+from sparcell.data.validation import check_matrix, matrix_kind, require_kind
+from sparcell.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sparcell.config.settings import DataConfig
+    from sparcell.protocols import Rows
+
+log = logging.getLogger("sparcell")
+
+TARGET_SUM = 1e4
+"""Counts a cell is scaled to before log(1+x), as Seurat's LogNormalize."""
+SCALE_LIMIT = 10.0
+"""Where z-scores are cut, as Seurat's ScaleData."""
+
+
+def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+    """Return a layer (X for None) and its name for messages."""
+    if layer is None:
+        if adata.X is None:
+            raise InputError(
+                f"X is empty; expected a matrix, or name a layer: {did_you_mean('', adata.layers.keys())}"
+            )
+        return adata.X, "X"
+    if layer not in adata.layers:
+        raise InputError(f"no layer {layer!r} in the data; {did_you_mean(layer, adata.layers.keys())}")
+    return adata.layers[layer], f"layers[{layer!r}]"
+
+
+def chosen_genes(adata: AnnData, column: str | None) -> NDArray[np.bool_]:
+    """Return the mask of the genes to use, (g,)."""
+    if column is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    if column not in adata.var:
+        raise InputError(
+            f"no column {column!r} in var to choose genes by; {did_you_mean(column, adata.var.columns)}"
+        )
+    if adata.var[column].dtype != bool:
+        raise InputError(
+            f"var[{column!r}] holds {adata.var[column].dtype}; expected true/false for each gene."
+        )
+    mask = np.asarray(adata.var[column], dtype=bool)
+    if not mask.any():
+        raise InputError(f"var[{column!r}] chooses no gene; expected at least one true.")
+    return mask
+
+
+def require_unique_genes(adata: AnnData) -> None:
+    """Raise where two genes share a name: the model finds its genes by name."""
+    if not adata.var_names.is_unique:
+        repeated = adata.var_names[adata.var_names.duplicated()][0]
+        raise InputError(
+            f"the gene name {repeated!r} stands more than once in var_names; expected each once: "
+            "run adata.var_names_make_unique() first."
+        )
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The genes of a model, the way from a layer to its units, and what it is told of a cell besides."""
+
+    genes: tuple[str, ...]
+    layer: str | None
+    counts: bool
+    """Whether the model explains raw counts; else log-normalised expression."""
+    normalise: bool
+    """Whether the layer holds raw counts that are log-normalised first."""
+    mean: tuple[float, ...] | None = None
+    """Per gene, subtracted before training; None when the input is not scaled."""
+    sd: tuple[float, ...] | None = None
+    covariates: Covariates = field(default_factory=Covariates)
+    median_size: float = 1.0
+    """Of a model of counts: median library size over the model's genes at fit."""
+
+    @classmethod
+    def learn(cls, adata: AnnData, data: DataConfig, *, counts: bool = False) -> Schema:
+        """Read genes, units, covariates and constants from the data that a model is fitted to."""
+        matrix, where = read_layer(adata, data.layer)
+        check_matrix(
+            matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
+        )
+        if counts and (data.scale or data.normalise):
+            raise InputError(
+                "a model of counts takes them as they are; expected normalise and scale to be left out, or likelihood='gaussian'."
+            )
+        normalise = not counts and (
+            matrix_kind(matrix) == "counts" if data.normalise is None else data.normalise
+        )
+        require_kind(matrix, "counts" if counts or normalise else "log-normalised", where)
+        mask = chosen_genes(adata, data.genes)
+        require_unique_genes(adata)
+        covariates = Covariates.learn(adata.obs, data.batch_key, data.covariates)
+        plain = cls(tuple(adata.var_names[mask]), data.layer, counts, normalise, covariates=covariates)
+        if counts:
+            sizes = np.asarray(plain.matrix(adata).sum(axis=1, dtype=np.float64))
+            return replace(plain, median_size=max(1.0, float(np.median(sizes))))
+        return plain._scaled(adata) if data.scale else plain
+
+    def _scaled(self, adata: AnnData) -> Schema:
+        x_ng = self.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
+        mean = np.asarray(x_ng.mean(axis=0)).ravel()
+        square = np.asarray(x_ng.multiply(x_ng).mean(axis=0)).ravel()
+        n = x_ng.shape[0]
+        sd = np.sqrt(np.maximum(square - mean**2, 0) * n / max(n - 1, 1))
+        sd[sd == 0] = 1.0  # a gene that never varies stays at 0
+        return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+
+    def found_in(self, adata: AnnData) -> Schema:
+        """The same schema; where the data has no such layer, with X in its place, log-normalised first if it holds raw counts."""
+        if self.layer is None or self.layer in adata.layers or adata.X is None:
+            return self
+        log.info("there is no layer %r, on which the model was trained: X is used in its place", self.layer)
+        return replace(self, layer=None, normalise=not self.counts and matrix_kind(adata.X) == "counts")
+
+    def rows(self, adata: AnnData) -> Rows:
+        """Check data against the schema and return its cells in the model's units."""
+        matrix, where = read_layer(adata, self.layer)
+        check_matrix(
+            matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
+        )
+        require_kind(matrix, "counts" if self.counts or self.normalise else "log-normalised", where)
+        return MemoryRows(self.matrix(adata))
+
+    def matrix(self, adata: AnnData) -> sparse.csr_matrix:
+        """Return the cells in the model's units, (n, g), float32."""
+        x_ng = sparse.csr_matrix(read_layer(adata, self.layer)[0], dtype=np.float32, copy=True)
+        x_ng.sum_duplicates()
+        if self.counts:  # some have been through a logarithm and back
+            np.rint(x_ng.data, out=x_ng.data)
+        x_ng.eliminate_zeros()
+        if self.normalise:  # over all genes of the data, also those the model does not use
+            totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
+            x_ng = sparse.csr_matrix(sparse.diags_array(TARGET_SUM / totals) @ x_ng, dtype=np.float32)
+            np.log1p(x_ng.data, out=x_ng.data)
+        x_ng = x_ng[:, self._columns(adata)]
+        x_ng.sort_indices()
+        return x_ng if self.mean is None else sparse.csr_matrix(self.scaled(x_ng.toarray()))
+
+    def scaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`, else unchanged."""
+        if self.mean is None or self.sd is None:
+            return np.asarray(x_ng, dtype=np.float32)
+        z_ng = (x_ng - np.asarray(self.mean)) / np.asarray(self.sd)
+        return np.asarray(np.clip(z_ng, -SCALE_LIMIT, SCALE_LIMIT), dtype=np.float32)
+
+    def unscaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Bring decoded expression back from z-scores to log-normalised values."""
+        if self.mean is None or self.sd is None:
+            return x_ng
+        return np.asarray(x_ng * np.asarray(self.sd) + np.asarray(self.mean), dtype=x_ng.dtype)
+
+    def _columns(self, adata: AnnData) -> NDArray[np.int64]:
+        require_unique_genes(adata)
+        columns = adata.var_names.get_indexer(list(self.genes))
+        missing = [gene for gene, column in zip(self.genes, columns, strict=True) if column < 0]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of the model's {len(self.genes)} genes are not in the data (such as {', '.join(missing[:3])}); "
+                f"the data has {adata.n_vars} genes such as {', '.join(adata.var_names[:3])}. Expected all of them, in any order: "
+                "check that gene names are of the same kind, and give the data before genes are filtered out."
+            )
+        return np.asarray(columns)

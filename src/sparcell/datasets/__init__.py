@@ -1,0 +1,15 @@
+"""Data sets that need no network: PBMC3k, a set that scanpy ships, and simulated gene programs."""
+
+from __future__ import annotations
+
+from sparcell.datasets.simulate import pbmc3k, pbmc68k_reduced, planted_programs
+
+__all__ = [
+    "pbmc3k",
+    "pbmc68k_reduced",
+    "planted_programs",
+]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

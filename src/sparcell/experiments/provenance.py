@@ -1,0 +1,75 @@
+"""How a result was made: versions, digests of data and settings, the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+import sparcell
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "openTSNE", "igraph")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a result can depend on."""
+    return {"sparcell": sparcell.__version__, **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def record(
+    command: str,
+    title: str,
+    digest: str,
+    *,
+    n_seeds: int,
+    config: Mapping[str, object],
+    seconds: float,
+    optional_versions: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """Describe how a study or a benchmark was made: command, input, seeds, date, settings, versions, machine, seconds."""
+    import torch
+
+    return {
+        "command": command,
+        "input": {"name": title, "sha256": digest},
+        "seeds": list(range(n_seeds)),
+        "date": datetime.now(UTC).date().isoformat(),
+        "config": dict(config),
+        "versions": {"python": platform.python_version(), **versions(), **(optional_versions or {})},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def digest_of(thing: Any) -> str:
+    """SHA-256 of anything JSON can say."""
+    return hashlib.sha256(json.dumps(thing, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of_matrix(adata: AnnData) -> str:
+    """SHA-256 of counts, cell names and gene names: the same for the same data in any file format."""
+    x_ng = sparse.csr_matrix(adata.X, dtype=np.float32)
+    x_ng.sum_duplicates()
+    digest = hashlib.sha256()
+    for part in (x_ng.data, x_ng.indices.astype(np.int64), x_ng.indptr.astype(np.int64)):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    for names in (adata.obs_names, adata.var_names):
+        digest.update("\n".join(map(str, names)).encode())
+    return digest.hexdigest()

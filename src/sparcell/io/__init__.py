@@ -1,0 +1,24 @@
+"""Count matrices and labels from files, results back to files: every format a user may have, one AnnData out."""
+
+from __future__ import annotations
+
+from sparcell.io.files import check_output_folder, write_aside, write_text
+from sparcell.io.labels import align_labels, labels_from_obs, read_labels
+from sparcell.io.readers import read, write_h5ad
+from sparcell.io.tables import Orientation
+
+__all__ = [
+    "Orientation",
+    "align_labels",
+    "check_output_folder",
+    "labels_from_obs",
+    "read",
+    "read_labels",
+    "write_aside",
+    "write_h5ad",
+    "write_text",
+]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,279 @@
+"""Count matrices and labels from files, results back to files: every format a user may have, one AnnData out.
+
+What others need of files and labels stands here too, under one name: `sparcell.io`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sparcell.data.validation import check_matrix, matrix_kind
+from sparcell.errors import InputError
+from sparcell.io.files import check_output_folder, existing_path, write_aside, write_text
+from sparcell.io.labels import align_labels, labels_from_obs, read_labels
+from sparcell.io.tables import MAX_FLOAT32, Orientation, genes_in_rows, read_numbers
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.data.validation import Matrix
+
+__all__ = [
+    "Orientation",
+    "align_labels",
+    "check_output_folder",
+    "labels_from_obs",
+    "read",
+    "read_labels",
+    "write_aside",
+    "write_h5ad",
+    "write_text",
+]
+
+log = logging.getLogger("sparcell")
+
+TEXT = (".csv", ".tsv", ".txt", ".tab")
+FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .txt (also .gz)"
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+
+
+def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
+    """Read a matrix of cells × genes.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file, a zarr folder, a 10x .h5 file (Cell Ranger 3 or before; gene expression only), a 10x
+        folder (matrix.mtx, genes.tsv or features.tsv, barcodes.tsv, each also .gz; or its .mtx file), or
+        a table (.csv, .tsv, .txt, also .gz) with a header and a first column of names.
+    orientation
+        How a table lies: "cells-by-genes", "genes-by-cells" (as Seurat exports it), or "auto" (see
+        `tables.genes_in_rows`; what was chosen is logged). "genes-by-cells" also turns an .h5ad or zarr; 10x
+        files always say which side is which.
+
+    Returns
+    -------
+    X as CSR float32 (dense float32 if it holds no counts and few zeros, as scaled data), obs, var and the
+    rest as in the file; X is None where the file has layers or raw only. Cell and gene names are strings and
+    each once: repeated ones get "-1", "-2", … with a `UserWarning` that says how many. Negative values are read:
+    each step says itself what values it needs.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, its format is none of these, it is damaged, empty or without any matrix, or X
+        holds text, NaN or infinite values. The file itself is never touched.
+    """
+    if orientation not in get_args(Orientation):
+        raise InputError(
+            f"orientation is {orientation!r}; expected one of {', '.join(get_args(Orientation))}."
+        )
+    where = existing_path(path, "a matrix of counts")
+    reader, turns = _reader(where)
+    if reader is None:
+        adata = _read_text(where, orientation)
+    else:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # old formats, repeated names: told below in our words
+                adata = reader(where)
+        except InputError:
+            raise
+        except Exception as error:  # anndata, zarr, h5py and scipy raise what they like on damaged files
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{where} cannot be read: it is damaged or not what its name says ({type(error).__name__}: "
+                f"{said[:200]}). Expected {FORMATS}."
+            ) from error
+        if turns and orientation == "genes-by-cells":
+            adata = adata.T.copy()
+    return _finish(adata, where)
+
+
+def write_h5ad(adata: AnnData, path: str | Path) -> None:
+    """Write an .h5ad file aside and rename it: it is whole or not there (errors as `write_aside`)."""
+    with write_aside(path) as aside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.write_h5ad(aside, compression="gzip")
+
+
+def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
+    """Choose by name and content; None stands for a text table. Also: whether the format may lie turned."""
+    name = path.name.lower().removesuffix(".gz")
+    if path.is_dir():
+        if any((path / mark).exists() for mark in ZARR_MARKS):
+            return _read_zarr, True
+        if name.endswith(".zarr"):
+            raise InputError(f"{path} is a folder without zarr's own files ({', '.join(ZARR_MARKS[:2])}).")
+        return _read_10x_folder, False
+    if not path.is_file():
+        raise InputError(f"{path} is neither a file nor a folder; expected {FORMATS}.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file; expected {FORMATS}.")
+    if name.endswith(TEXT):
+        return None, True
+    if name.endswith(".mtx"):
+        return _read_10x_folder, False
+    if path.name.lower().endswith(".h5ad"):
+        return _read_h5ad, True
+    if path.name.lower().endswith((".h5", ".hdf5")):
+        return _read_h5, False
+    remedy = f"expected {FORMATS}."
+    if name.endswith((".rds", ".rda", ".rdata")):
+        remedy = "expected a matrix; in R type: write.csv(as.matrix(counts), 'counts.csv'), then read that."
+    raise InputError(f"The format of {path.name} is not known by its ending; {remedy}")
+
+
+def _read_h5ad(path: Path) -> AnnData:
+    from anndata import read_h5ad
+
+    return read_h5ad(path)
+
+
+def _read_zarr(path: Path) -> AnnData:
+    from anndata import read_zarr
+
+    return read_zarr(path)
+
+
+def _read_h5(path: Path) -> AnnData:
+    """Tell 10x's two layouts, and an AnnData that was named .h5, by the groups in the file."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        groups = {
+            str(name): set(file[name]) if isinstance(file[name], h5py.Group) else set() for name in file
+        }
+    if "X" in groups and "obs" in groups:
+        return _read_h5ad(path)
+    legacy = [name for name, members in groups.items() if {"barcodes", "indptr", "data"} <= members]
+    if "matrix" not in groups and not legacy:
+        raise InputError(
+            f"{path} holds {', '.join(groups) or 'nothing'}; expected a 10x file with the group matrix: give "
+            "filtered_feature_bc_matrix.h5."
+        )
+    if "matrix" not in groups and len(legacy) > 1:
+        raise InputError(
+            f"{path} holds {len(legacy)} genomes ({', '.join(legacy)}); expected one: save one as .h5ad with "
+            f"scanpy.read_10x_h5(path, genome={legacy[0]!r})."
+        )
+    import scanpy as sc
+
+    return sc.read_10x_h5(path)
+
+
+def _read_10x_folder(path: Path) -> AnnData:
+    """Read matrix, features and barcodes; a common prefix (as in GEO) and any mix of .gz is fine."""
+    from anndata import AnnData
+    from scipy.io import mmread
+
+    matrix_file, feature_file, barcode_file = _10x_files(path)
+    matrix = sparse.csr_matrix(mmread(matrix_file))
+    features = pd.read_csv(feature_file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+    barcodes = pd.read_csv(barcode_file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+    if matrix.shape == (len(features), len(barcodes)):
+        matrix = sparse.csr_matrix(matrix.T)
+    elif matrix.shape != (len(barcodes), len(features)):
+        raise InputError(
+            f"{matrix_file} is {matrix.shape[0]} × {matrix.shape[1]}, but {feature_file.name} names "
+            f"{len(features)} genes and {barcode_file.name} {len(barcodes)} cells; expected the same numbers."
+        )
+    adata = AnnData(sparse.csr_matrix(matrix, dtype=np.float64))
+    adata.obs_names = barcodes[0].to_numpy()
+    adata.var_names = features[1 if features.shape[1] > 1 else 0].to_numpy()
+    if features.shape[1] > 1:
+        adata.var["gene_ids"] = features[0].to_numpy()
+    if features.shape[1] > 2:
+        adata.var["feature_types"] = features[2].to_numpy()
+        expression = (features[2] == "Gene Expression").to_numpy()
+        if expression.any() and not expression.all():
+            log.info("%s: %d features that are not gene expression are left out", path, (~expression).sum())
+            adata = adata[:, expression].copy()
+    return adata
+
+
+def _10x_files(path: Path) -> tuple[Path, Path, Path]:
+    folder = path if path.is_dir() else path.parent
+    names = sorted(entry.name for entry in folder.iterdir())
+    matrices = [name for name in names if re.search(r"matrix\.mtx(\.gz)?$", name)]
+    if path.is_file():
+        matrices = [path.name]
+    if len(matrices) != 1:
+        found = ", ".join(names[:5]) or "nothing"
+        inner = [
+            name for name in names if (folder / name).is_dir() and any((folder / name).glob("*matrix.mtx*"))
+        ]
+        hint = f" Did you mean {str(folder / inner[0])!r}?" if inner else ""
+        raise InputError(
+            f"{folder} holds {len(matrices)} files called matrix.mtx or matrix.mtx.gz (it holds {found}); "
+            f"expected one, as in a 10x folder, or a zarr folder.{hint}"
+        )
+    prefix = re.sub(r"(matrix)?\.mtx(\.gz)?$", "", matrices[0])
+
+    def beside(*stems: str) -> Path:
+        for stem in stems:
+            for ending in (".tsv", ".tsv.gz"):
+                if (folder / f"{prefix}{stem}{ending}").is_file():
+                    return folder / f"{prefix}{stem}{ending}"
+        wanted = " or ".join(f"{prefix}{stem}.tsv" for stem in stems)
+        raise InputError(f"{folder} has {matrices[0]} but no {wanted} (nor .gz); expected them side by side.")
+
+    return folder / matrices[0], beside("features", "genes"), beside("barcodes")
+
+
+def _read_text(path: Path, orientation: Orientation) -> AnnData:
+    from anndata import AnnData
+
+    table = read_numbers(path)
+    genes_first, reason = genes_in_rows(table, orientation)
+    log.info("%s: read as %s (%s)", path, "genes × cells" if genes_first else "cells × genes", reason)
+    cells, genes = (table.columns, table.rows) if genes_first else (table.rows, table.columns)
+    adata = AnnData(sparse.csr_matrix(table.values_rc.T) if genes_first else table.values_rc)
+    adata.obs_names, adata.var_names = np.array(cells, dtype=object), np.array(genes, dtype=object)
+    return adata
+
+
+def _finish(adata: AnnData, path: Path) -> AnnData:
+    """Check X, bring it into its form, and make the names unique."""
+    if adata.X is not None:
+        check_matrix(adata.X, f"X of {path}", gene_names=adata.var_names, cell_names=adata.obs_names)
+        adata.X = _formed(adata.X, path)
+    elif not len(adata.layers) and adata.raw is None:
+        raise InputError(
+            f"{path} has no matrix: X is empty, and there are no layers; expected counts in one of them."
+        )
+    for kind, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
+        repeated = names[names.duplicated()]
+        if len(repeated):
+            message = (
+                f"{path}: {len(repeated)} repeated {kind} name(s) (first {str(repeated[0])!r}) are numbered."
+            )
+            warnings.warn(message, UserWarning, stacklevel=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.obs_names, adata.var_names = adata.obs_names.astype(str), adata.var_names.astype(str)
+        adata.obs_names_make_unique()
+        adata.var_names_make_unique()
+    return adata
+
+
+def _formed(x_ng: Matrix, path: Path) -> Matrix:
+    wide = x_ng.dtype.kind == "f" and x_ng.dtype.itemsize > 4
+    if wide and (most := float(abs(x_ng).max())) > MAX_FLOAT32:
+        raise InputError(f"X of {path} holds a value of {most:g}; expected values that fit float32 (< 3e38).")
+    if sparse.issparse(x_ng):
+        return sparse.csr_matrix(x_ng, dtype=np.float32)
+    dense = np.asarray(x_ng)
+    few_zeros = np.count_nonzero(dense) > dense.size / 2
+    if few_zeros and matrix_kind(dense) != "counts":
+        return np.ascontiguousarray(dense, dtype=np.float32)
+    return sparse.csr_matrix(dense, dtype=np.float32)

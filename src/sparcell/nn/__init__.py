@@ -1,0 +1,1 @@
+"""Multilayer perceptrons, decoders and the network."""

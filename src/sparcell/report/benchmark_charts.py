@@ -1,0 +1,117 @@
+"""Interactive charts of a benchmark, as plain plotly figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparcell.pl.benchmark import drawable, in_units, places_of_ten
+from sparcell.pl.colors import MISSING, palette, row_styles
+from sparcell.pl.tables import value_at
+from sparcell.report.study_charts import (
+    AXIS,
+    drawn_cells,
+    layout,
+    list_axis,
+    map_layout,
+    plain,
+    point_size,
+    rounded,
+    wrapped,
+)
+from sparcell.results.benchmark import MEASURES, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sparcell.report.study_charts import Chart
+    from sparcell.results.benchmark import Standings
+    from sparcell.results.study import Row
+
+
+def batch_map(row: Row, batches: pd.Categorical) -> Chart:
+    """The 2-D map coloured by batch, cells in random order so that no batch lies on top."""
+    cells = np.random.default_rng(0).permutation(drawn_cells(len(batches)))
+    xy, names = row.tsne2d_n2[cells], [plain(name) for name in batches.categories]
+    colours = (*palette(len(names)), MISSING)
+    codes = np.asarray(batches.codes)[cells]
+    cloud: Chart = {
+        "type": "scattergl", "mode": "markers", "x": rounded(xy[:, 0]), "y": rounded(xy[:, 1]),
+        "marker": {"color": [colours[code] for code in codes], "size": point_size(len(cells)), "opacity": 0.85, "line": {"width": 0}},
+        "text": [names[code] for code in codes], "hovertemplate": "%{text}<extra></extra>",
+    }  # fmt: skip
+    return {"data": [cloud], "layout": map_layout(row.tsne2d_n2, [])}
+
+
+def trade_off(standings: Standings) -> Chart:
+    """Biology kept against batches mixed: a large dot a method, small ones its seeds."""
+    numbers, styles = summary(standings.scores), row_styles(standings.rows)
+    data: list[Chart] = []
+    for row in standings.rows:
+        own = standings.scores[standings.scores["method"] == row.name]
+        x, y = (value_at(numbers, row.name, key) for key in ("batch_correction", "bio_conservation"))
+        if np.isnan(x) or np.isnan(y):
+            continue
+        shared = {"type": "scatter", "name": plain(row.title), "legendgroup": row.name}
+        colour = styles[row.name][0]
+        data.append(shared | {
+            "mode": "markers", "x": [x], "y": [y], "marker": {"color": colour, "size": 14, "line": {"color": "#ffffff", "width": 1}},
+            "hovertemplate": f"{plain(row.title)}: mixing %{{x:.3f}}, biology %{{y:.3f}}<extra></extra>",
+        })  # fmt: skip
+        data.append(shared | {
+            "mode": "markers", "showlegend": False, "x": rounded(own["batch_correction"].to_numpy(), 4),
+            "y": rounded(own["bio_conservation"].to_numpy(), 4), "marker": {"color": colour, "size": 5, "opacity": 0.6},
+            "hovertemplate": f"{plain(row.title)}, one seed: mixing %{{x:.3f}}, biology %{{y:.3f}}<extra></extra>",
+        })  # fmt: skip
+    x_axis = AXIS | {"title": {"text": "batches mixed", "standoff": 4}}
+    y_axis = AXIS | {"title": {"text": "biology kept", "standoff": 4}}
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
+    return {
+        "data": data,
+        "layout": layout(
+            height=440, showlegend=True, dragmode=False, xaxis=x_axis, yaxis=y_axis, legend=legend
+        ),
+    }
+
+
+def dots(standings: Standings, key: str, title: str, *, log: bool = False) -> Chart:
+    """One measure as dots: a large one a method, small ones its seeds."""
+    scores = drawable(standings.scores)
+    numbers, styles = summary(scores), row_styles(standings.rows)
+    rows = [row for row in standings.rows if not np.isnan(value_at(numbers, row.name, key))]
+    places, means = list(range(len(rows))), [value_at(numbers, row.name, key) for row in rows]
+    seeds = [scores.loc[scores["method"] == row.name, key].to_numpy(float) for row in rows]
+    large: Chart = {
+        "type": "scatter", "mode": "markers+text", "x": means, "y": places, "hoverinfo": "skip", "cliponaxis": False,
+        "marker": {"color": [styles[row.name][0] for row in rows], "size": 13, "line": {"color": "#ffffff", "width": 1}},
+        "text": [in_units(key, mean) for mean in means], "textposition": "top center", "textfont": {"size": 11},
+    }  # fmt: skip
+    small: Chart = {
+        "type": "scatter", "mode": "markers", "x": [float(v) for s in seeds for v in s],
+        "y": [place for place, s in zip(places, seeds, strict=True) for _ in s],
+        "marker": {"color": [styles[row.name][0] for row, s in zip(rows, seeds, strict=True) for _ in s], "size": 5, "opacity": 0.6},
+        "hovertemplate": f"one seed: %{{x:,.4~g}}<extra>{plain(MEASURES[key].title)}</extra>",
+    }  # fmt: skip
+    x_axis = AXIS | {"title": {"text": title, "standoff": 4}} | _window(seeds, log=log)
+    y_axis = list_axis(
+        places, [wrapped(row.title) for row in rows], range=[len(rows) - 0.4, -0.8], automargin=True
+    )
+    return {
+        "data": [small, large],
+        "layout": layout(height=110 + 44 * len(rows), dragmode=False, xaxis=x_axis, yaxis=y_axis),
+    }
+
+
+def _window(seeds: Sequence[np.ndarray], *, log: bool) -> Chart:
+    """Range with room at both ends for the numbers that are written."""
+    values = np.concatenate(list(seeds))
+    values = np.log10(values) if log else values
+    low, high = float(values.min()), float(values.max())
+    pad = 0.12 * (high - low) or 0.5
+    ticks: Chart = {}
+    if log:
+        places = places_of_ten(np.concatenate(list(seeds)))
+        ticks = {"type": "log", "tickvals": places, "ticktext": [f"{place:,g}" for place in places]}
+    return {"range": [low - pad, high + pad], **ticks}

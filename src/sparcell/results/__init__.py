@@ -1,0 +1,1 @@
+"""What a study, a benchmark or a programs run found, as frozen arrays and tables."""

@@ -1,0 +1,164 @@
+"""What is settled for the process: which precision a device has, compiled loops, memory that is kept for the next step."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from helpers.kinds import settings_of
+from helpers.planted import planted
+from sparcell import kernels
+from sparcell._utils import torch_runtime
+from sparcell.kernels import products
+
+BLOCK = """
+import ctypes, sys
+import torch
+from sparcell._utils import torch_runtime as runtime
+
+class Told(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena a b c mapped d e f g keep".split()]
+
+c = ctypes.CDLL(None)
+c.mallinfo2.restype = Told
+if sys.argv[1] == "kept":
+    runtime.keep_freed_memory()
+before = c.mallinfo2().mapped
+block = torch.empty(20 * 2**20, dtype=torch.uint8)
+print(c.mallinfo2().mapped - before)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
+    reason="of GNU's C library, from 2.33 on",
+)
+def test_a_large_block_comes_from_memory_that_is_kept():
+    """One that is mapped for itself alone goes back to the system when it is freed, and is taken anew page by page."""
+    mapped = {}
+    for how in ("kept", "as it is"):
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCK, how], capture_output=True, text=True, check=True, timeout=300
+        )
+        mapped[how] = int(done.stdout)
+    assert mapped["kept"] == 0
+    assert mapped["as it is"] >= 20 * 2**20, "the C library keeps it by itself: `keep_freed_memory` may go"
+
+
+THREADS = """
+import sys
+import numba
+import sparcell as sp
+
+adata = sp.datasets.pbmc3k()[:300].copy()
+adata.layers["counts"] = adata.X
+getattr(sp.pp, sys.argv[1])(adata)
+import torch
+print(torch.get_num_threads(), numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("step", ["lognormalize", "variable_genes", "seurat"])
+def test_preprocessing_leaves_torch_the_threads_that_the_user_said(step):
+    """Scanpy's loops are parallel ones of numba, the first of which gives OpenMP all processors."""
+    told = subprocess.run(
+        [sys.executable, "-c", THREADS, step],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    n_threads, layer = told.stdout.split()  # there is a layer only once such a loop has run
+    assert n_threads == "1", layer
+
+
+TRAIN = """
+import hashlib, logging, sys
+import numpy as np
+import sparcell as sp
+
+logging.basicConfig()
+logging.getLogger("sparcell").setLevel(logging.INFO)
+
+adata = sp.datasets.pbmc3k()[:512].copy()
+adata = adata[:, np.asarray(adata.X.sum(axis=0)).ravel() >= 30].copy()
+for likelihood in ("gaussian", "zinb"):
+    expression = {"normalise": True} if likelihood == "gaussian" else {}
+    model = sp.BetaVAE(likelihood=likelihood, epochs=1, batch_size=256).fit(adata, silent=True, **expression)
+    weights = [weight.numpy().tobytes() for weight in model.network.state_dict().values()]
+    print(likelihood, hashlib.sha256(b"".join(weights)).hexdigest())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_find_them_compiled(tmp_path):
+    found, said = [], []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,
+        )
+        found.append(done.stdout.splitlines())
+        said.append(done.stderr.count("compiling loops"))
+        assert any(tmp_path.rglob("*.nbc")), "nothing was kept on disk, so the next process compiles too"
+    assert len(found[0]) == 3
+    assert found[0] == found[1]
+    assert found[0][2] == "False", "training imported torch's compiler, 2 s for nothing"
+    assert said == [1, 0]
+
+
+@pytest.fixture
+def imitated(monkeypatch):
+    """As if the processor had no instructions for bfloat16."""
+    monkeypatch.setattr(kernels, "knows_bfloat16", lambda device: False)
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"avx512bf16": True}, True),
+        ({"avx2": True, "avx512f": True}, False),
+        ({"bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_a_processor_knows_bfloat16_by_its_instructions(features, expected, monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    monkeypatch.setattr(products.binding, "get_host_cpu_features", lambda: features)
+    assert products.knows_bfloat16.__wrapped__(torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_knows_bfloat16_from_ampere_on(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert products.knows_bfloat16.__wrapped__(torch.device("cuda")) is expected
+
+
+@pytest.mark.usefixtures("imitated")
+def test_where_bfloat16_would_be_imitated_training_is_in_float32_and_says_so(caplog):
+    """Bit for bit: whoever writes one setting for all machines gets on each what is fast there."""
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        with caplog.at_level(logging.WARNING, logger="sparcell"):
+            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(planted(), silent=True)
+        curves.append(model.history["loss"].tolist())
+        assert ("bfloat16" in caplog.text) is (precision == "bfloat16")
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.usefixtures("imitated")
+def test_float32_asks_nothing_of_the_processor(caplog):
+    assert not torch_runtime.rounds("float32", torch.device("cpu"))
+    assert not caplog.text

@@ -1,0 +1,124 @@
+"""The optional libraries themselves, where they are installed; elsewhere these tests are not there."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, special, stats
+
+from sparcell import datasets
+from sparcell.benchmark import methods
+from sparcell.benchmark.methods import BATCH, HELD_OUT, Job
+from sparcell.metrics import scib
+from sparcell.results.benchmark import SCIB
+
+pytestmark = pytest.mark.filterwarnings("default")  # libraries of others warn of their own affairs
+
+
+def cells(n_cells=240):
+    made = datasets.planted_programs(n_programs=4, n_cells=n_cells, n_genes=60, n_batches=2, seed=0)
+    obs = pd.DataFrame(
+        {BATCH: pd.Categorical(made.obs["batch"].astype(str)), HELD_OUT: np.arange(n_cells) % 10 == 0}
+    )
+    return anndata.AnnData(sparse.csr_matrix(made.X), obs=obs.set_index(made.obs_names))
+
+
+if find_spec("scib_metrics"):
+
+    def ours(*given):
+        """The library's metrics by the names of the benchmark's columns."""
+        return {SCIB[name]: value for name, value in scib.scib(*given).items() if name in SCIB}
+
+    def test_scib_praises_a_perfect_code_above_noise():
+        generator = np.random.default_rng(0)
+        labels = np.repeat(["a", "b", "c"], 100)
+        batches = np.tile(["x", "y"], 150)
+        before = generator.normal(size=(300, 10)) + 3 * (batches == "x")[:, None]
+        perfect = 10 * np.eye(3)[np.repeat([0, 1, 2], 100)] + generator.normal(size=(300, 3))
+        good, bad = (
+            ours(code, labels, batches, before) for code in (perfect, generator.normal(size=(300, 3)))
+        )
+        assert set(good) == set(SCIB.values())
+        assert good["kmeans_nmi"] == pytest.approx(1)
+        assert good["bio_conservation"] > bad["bio_conservation"] + 0.3
+        assert good["total"] == pytest.approx(0.4 * good["batch_correction"] + 0.6 * good["bio_conservation"])
+        unmixed = ours(before, labels, batches, before)
+        assert unmixed["pcr_comparison"] == 0
+        assert unmixed["ilisi"] < good["ilisi"]
+        alone = ours(perfect, labels, None, before)
+        assert set(alone) == {"kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi", "bio_conservation"}
+
+
+if find_spec("harmonypy"):
+
+    def test_harmony_moves_batches_nearer_and_keeps_the_cells_in_their_places():
+        data = cells(600)
+        task = Job(data, {"n_components": 6}, 0, 5, silent=True)
+        before, after = (method(task)().codes() for method in (methods.pca, methods.harmony))
+        one = (data.obs[BATCH] == data.obs[BATCH].iloc[0]).to_numpy()
+
+        def apart(code):
+            return np.linalg.norm(code[one].mean(axis=0) - code[~one].mean(axis=0)) / code.std()
+
+        assert after.shape == before.shape
+        assert apart(after) < 0.95 * apart(before)
+        assert min(np.corrcoef(before[:, k], after[:, k])[0, 1] for k in range(6)) > 0.5
+
+
+if find_spec("scvi"):
+
+    def test_scvi_s_bound_is_the_importance_weighted_one_of_our_models():
+        data = cells()
+        task = Job(data, {"n_latent": 3, "n_layers": 1, "epochs": 40}, 0, 300, silent=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = methods.scvi(task)()
+            theirs = fitted.log_likelihood()
+            again = fitted.log_likelihood()
+        assert fitted.n_epochs == 40
+        assert fitted.codes().shape == (240, 3)
+        assert np.array_equal(theirs, again)
+        assert np.abs(theirs.mean() - bound(fitted, data, task.test_t, 300).mean()) < 0.5
+
+    def bound(fitted, data, rows, n_samples):
+        """log 1/S Σ p(x|z) p(z) / q(z|x), with scipy's densities and the network's own quantities."""
+        import torch
+
+        model = next(
+            cell.cell_contents for cell in fitted.codes.__closure__ if hasattr(cell.cell_contents, "module")
+        )
+        x = torch.tensor(data.X[rows].toarray())
+        batch = torch.tensor(data.obs[BATCH].cat.codes.to_numpy()[rows].astype(np.int64))[:, None]
+        size = x.sum(1, keepdim=True).log()
+        weights = []
+        with torch.no_grad():
+            posterior = model.module.inference(x, batch)["qz"]
+            for _ in range(n_samples):
+                z = posterior.sample()
+                counts = model.module.generative(z, size, batch)["px"]
+                mean, shape = (np.asarray(part, dtype=float) for part in (counts.mu, counts.theta))
+                log_p = stats.nbinom.logpmf(x.numpy(), shape, shape / (shape + mean)).sum(axis=1)
+                log_ratio = stats.norm.logpdf(z) - stats.norm.logpdf(z, posterior.loc, posterior.scale)
+                weights.append(log_p + log_ratio.sum(axis=1))
+        return special.logsumexp(weights, axis=0) - np.log(n_samples)
+
+
+if find_spec("drvi"):
+
+    def test_drvi_is_trained_as_scvi_is_and_codes_all_cells():
+        data = cells()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = methods.drvi(Job(data, {"n_latent": 6, "epochs": 30}, 0, 5, silent=True))()
+            shorter = methods.drvi(Job(data, {"n_latent": 6, "epochs": 2}, 0, 5, silent=True))()
+        assert (fitted.n_epochs, shorter.n_epochs) == (30, 2)
+        assert len(fitted.losses) == 30
+        assert fitted.losses[-1] < fitted.losses[0]
+        assert fitted.codes().shape == (240, 6)
+        assert np.array_equal(fitted.codes(), fitted.codes())
+        assert fitted.log_likelihood is None

@@ -1,0 +1,1 @@
+"""What several tests need: cells made by hand, fixtures, stand-ins."""

@@ -1,0 +1,35 @@
+"""Models that never trained, with weights large enough to matter."""
+
+from __future__ import annotations
+
+import torch
+
+from sparcell.config.settings import DataConfig
+from sparcell.data.schema import Schema
+from sparcell.models import MODELS
+from sparcell.models.fitted import Model
+
+N_CELLS, N_GENES, N_LATENT = 30, 40, 4
+NET = {"n_latent": N_LATENT, "encoder": (8,), "decoder": (8,), "branch": 0, "norm": "none", "seed": 3}
+BUILT = {
+    "layers": {"likelihood": "nb"},
+    "additive": {"likelihood": "poisson", "effects": "additive"},
+    "nonnegative": {"likelihood": "nb", "effects": "nonnegative", "slab": "positive", "components": 1},
+    "dropped": {"likelihood": "zinb", "dispersion": "gene-batch"},
+    "expression": {"likelihood": "gaussian", "variance": 0.7},
+    "scaled": {"likelihood": "gaussian", "variance": 0.7, "effects": "additive"},
+}
+
+
+def made(adata, name="layers", kind="beta-vsc"):
+    """A model that never trained, with weights large enough to matter, and what its schema knows of the batches."""
+    settings = MODELS[kind](**{**NET, **BUILT[name]})
+    counts = BUILT[name]["likelihood"] != "gaussian"
+    data = DataConfig(layer=None if counts else "lognorm", batch_key="batch", scale=name == "scaled")
+    schema = Schema.learn(adata, data, counts=counts)
+    network = settings.network(len(schema.genes), schema.covariates.n_batches, 0)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return Model(settings, schema, network, [])

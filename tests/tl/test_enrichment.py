@@ -1,0 +1,292 @@
+"""Over-representation: p-values and FDR agree with scipy's, the background counts, planted programs get their names."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sparcell import datasets
+from sparcell.errors import InputError
+from sparcell.tl.enrichment import COLUMNS, NAME_COLUMNS, benjamini_hochberg, enrich, name_programs
+from sparcell.tl.gene_sets import GeneSets, builtin
+
+GENES = [f"G{i}" for i in range(200)]
+
+
+def random_sets(rng, n_sets=30, background=GENES):
+    sizes = rng.integers(1, 40, size=n_sets)
+    return GeneSets(
+        {f"set {s}": tuple(rng.choice(background, size=n, replace=False)) for s, n in enumerate(sizes)}
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_drawn=st.integers(1, 60), least=st.integers(1, 3))
+def test_p_and_fdr_are_those_of_scipy(seed, n_drawn, least):
+    rng = np.random.default_rng(seed)
+    background = list(rng.permutation(GENES)[:120])
+    sets = random_sets(rng)
+    genes = list(rng.choice(background, size=n_drawn, replace=False))
+    table = enrich(genes, sets, background, least_overlap=least)
+    p_of, overlap_of = {}, {}
+    for name, members in sets.genes.items():
+        inside = set(members) & set(background)
+        if len(inside) < least:
+            continue
+        overlap = len(inside & set(genes))
+        rest = len(inside) - overlap, n_drawn - overlap, len(background) - n_drawn - len(inside) + overlap
+        p_of[name] = stats.fisher_exact(
+            [[overlap, rest[0]], [rest[1], rest[2]]], alternative="greater"
+        ).pvalue
+        overlap_of[name] = overlap
+    fdr_of = dict(zip(p_of, stats.false_discovery_control(list(p_of.values())), strict=True)) if p_of else {}
+    assert set(table["set"]) == {name for name, overlap in overlap_of.items() if overlap >= least}
+    assert table.attrs["n_tested"] == len(p_of)
+    np.testing.assert_allclose(table["p"], [p_of[name] for name in table["set"]], rtol=1e-9)
+    np.testing.assert_allclose(table["fdr"], [fdr_of[name] for name in table["set"]], rtol=1e-9)
+    np.testing.assert_allclose(table["fold"], table["overlap"] / table["expected"])
+    assert table["p"].is_monotonic_increasing
+    assert [len(shared) for shared in table["genes"]] == list(table["overlap"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    p=st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.5, 1.0])), min_size=1, max_size=30)
+)
+def test_benjamini_hochberg_is_that_of_scipy(p):
+    np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), rtol=1e-12)
+
+
+def test_benjamini_hochberg_by_hand():
+    np.testing.assert_allclose(benjamini_hochberg([0.04, 0.01, 0.03, 0.5]), [0.16 / 3, 0.04, 0.16 / 3, 0.5])
+    assert benjamini_hochberg([]).shape == (0,)
+
+
+@pytest.mark.parametrize("n_background", [10, 20, 200])
+def test_the_background_counts_by_hand(n_background):
+    """3 of 3 genes in a set of 5: C(5, 3) / C(N, 3); what the model did not see counts nowhere."""
+    sets = GeneSets({"five": (*GENES[:5], "unseen 1", "unseen 2"), "none seen": ("unseen 1", "unseen 3")})
+    table = enrich(GENES[:3], sets, GENES[:n_background])
+    row = table.iloc[0]
+    assert len(table) == 1
+    assert (row["set"], row["overlap"], row["set_size"]) == ("five", 3, 5)
+    assert row["expected"] == pytest.approx(15 / n_background)
+    assert row["fold"] == pytest.approx(n_background / 5)
+    assert row["p"] == pytest.approx(float(Fraction(comb(5, 3), comb(n_background, 3))), rel=1e-12)
+    assert row["fdr"] == row["p"]
+    assert table.attrs == {"n_genes": 3, "n_background": n_background, "n_tested": 1, "matched": "exact"}
+
+
+def test_tiny_p_values_keep_their_digits():
+    background = [f"G{i}" for i in range(5000)]
+    table = enrich(background[:60], GeneSets({"all": tuple(background[:60])}), background)
+    assert table["p"].iloc[0] == pytest.approx(float(Fraction(1, comb(5000, 60))), rel=1e-6)
+    assert table["p"].iloc[0] < 1e-100
+
+
+def test_genes_stand_as_they_are_ranked_and_count_once():
+    sets = GeneSets({"a": ("G1", "G2", "G3"), "b": ("G3", "G2", "G1")})
+    table = enrich(["G3", "G9", "G1", "G3"], sets, [*GENES, "G1"])
+    assert list(table["set"]) == ["a", "b"]  # the same p: by name
+    assert list(table["genes"]) == [("G3", "G1")] * 2
+    assert table.attrs["n_genes"] == 3
+    assert table.attrs["n_background"] == len(GENES)
+
+
+def test_small_overlaps_are_not_shown_but_were_tested():
+    sets = GeneSets({"two": ("G0", "G1"), "one": ("G2", "G50"), "none": ("G60", "G61"), "small": ("G3",)})
+    genes = ["G0", "G1", "G2", "G3"]
+    two = enrich(genes, sets, GENES)
+    assert list(two["set"]) == ["two"]
+    assert two.attrs["n_tested"] == 3
+    assert two["fdr"].iloc[0] == pytest.approx(3 * two["p"].iloc[0])
+    assert set(enrich(genes, sets, GENES, least_overlap=1)["set"]) == {"two", "one", "small"}
+
+
+def test_no_set_left_gives_an_empty_table_with_its_columns():
+    for sets in (GeneSets({"small": ("G3", "G999")}), GeneSets({"apart": ("G3", "G4")})):
+        table = enrich(["G0", "G1"], sets, GENES)
+        assert list(table.columns) == list(COLUMNS)
+        assert len(table) == 0
+        assert [table[name].dtype.kind for name in COLUMNS] == ["O", "i", "i", "f", "f", "f", "f", "O"]
+
+
+def test_case_is_ignored_where_the_names_differ_in_case_and_this_is_told(caplog):
+    mouse = ["Cd3e", "Cd3d", "Trac", "C3", *(f"Gm{i}" for i in range(100))]
+    sets = GeneSets(
+        {"T cell": ("CD3E", "CD3D", "TRAC"), "Complement": ("C3", "C5", "CFB"), "Mouse": ("GM4", "GM5")}
+    )
+    with caplog.at_level(logging.WARNING, logger="sparcell"):
+        few_exact = GeneSets({**sets.genes, "more": tuple(f"GM{i}" for i in range(100))})
+        table = enrich(mouse[:4], few_exact, mouse)
+    assert table.attrs["matched"] == "ignoring case"
+    assert table["genes"].iloc[0] == ("Cd3e", "Cd3d", "Trac")
+    assert "case is ignored" in caplog.text
+    assert "as for mouse" in caplog.text
+
+
+def test_exact_names_go_first(caplog):
+    sets = GeneSets({"T cell": ("CD3E", "CD3D"), "Other case": ("cd3g", "cd3d")})
+    table = enrich(["CD3E", "CD3D"], sets, ["CD3E", "CD3D", "CD3G", "MS4A1"])
+    assert list(table["set"]) == ["T cell"]
+    assert table.attrs["matched"] == "exact"
+    assert caplog.text == ""
+
+
+def test_genes_that_differ_in_case_only_stay_two_genes():
+    background = ["Cd3e", "CD3e", "Cd3d", *(f"g{i}" for i in range(20))]
+    row = enrich(background[:3], GeneSets({"T cell": ("CD3E", "CD3D")}), background).iloc[0]
+    assert (row["overlap"], row["set_size"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("background", "looks"),
+    [
+        ([f"ENSG0000012{i:04d}" for i in range(50)], "human Ensembl ids (ENSG00000120000, "),
+        ([f"ENSMUSG0000012{i:04d}.3" for i in range(50)], "Ensembl ids (ENSMUSG"),
+        ([str(i) for i in range(1, 50)], "numbers, as Entrez ids are (1, 10, 11, …)"),
+        (["Xkr4", "Rp1", "Sox17", "0610005C13Rik"], "symbols with one capital, as for mouse (Rp1, Sox17, "),
+    ],
+)
+def test_names_of_another_kind_are_told(background, looks):
+    sets = GeneSets({"T cell": ("CD3E", "CD3D", "C10orf54", "HLA-DRA")})
+    with pytest.raises(InputError, match=r"None of the 4 genes .* symbols in capitals, as for human") as told:
+        enrich(background[:2], sets, background)
+    assert looks in str(told.value)
+    with pytest.raises(InputError, match="None of the 4 genes"):
+        name_programs({"z1": background[:2]}, sets, background)
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"genes": []}, "genes: found no gene"),
+        ({"genes": "G1"}, r"genes is the text 'G1'; expected a list"),
+        ({"genes": ["G1", 3]}, r"found 3 \(int\)"),
+        (
+            {"genes": ["G1", "G900", "G901"]},
+            r"genes: 2 of 3 are not in the background: G900, G901; .*model saw",
+        ),
+        ({"background": []}, "the background: found no gene"),
+        ({"background": "G1"}, "the background is the text"),
+        ({"least_overlap": 0}, "least_overlap=0; expected 1"),
+    ],
+)
+def test_mistakes_are_told(given_, message):
+    sets = GeneSets({"a": ("G1", "G2")})
+    with pytest.raises(InputError, match=message):
+        enrich(**{"genes": ["G1"], "sets": sets, "background": GENES} | given_)
+
+
+def test_planted_programs_get_their_names():
+    rng = np.random.default_rng(0)
+    sets = random_sets(rng, background=GENES)
+    large = [name for name, genes in sets.genes.items() if len(genes) >= 10][:5]
+    programs = {f"z{i}": [*sets.genes[name][:8], *rng.choice(GENES, 6)] for i, name in enumerate(large)}
+    programs["again"] = programs["z0"]
+    programs["empty"] = []
+    named = name_programs(programs, sets, GENES, n_top=14)
+    assert list(named.index) == list(programs)
+    assert list(named.columns) == list(NAME_COLUMNS)
+    assert list(named["name"]) == [*large, large[0], ""]
+    assert (named["fdr"][:-1] <= 0.05).all()
+    assert set(sets.genes[large[1]][:8]) <= set(named.loc["z1", "genes"])
+    best = enrich(programs["z2"], sets, GENES).iloc[0]
+    assert tuple(named.loc["z2"])[:-2] == tuple(best[["set", *NAME_COLUMNS[1:-2]]])
+    assert named.loc["empty", "genes"] == ()
+    assert np.isnan(named.loc["empty", "fdr"])
+    n_tested = sum(len(genes) >= 2 for genes in sets.genes.values())
+    assert named.attrs == {"n_background": 200, "n_tested": n_tested, "matched": "exact"}
+
+
+def test_programs_without_meaning_are_rarely_named():
+    rng = np.random.default_rng(1)
+    programs = {f"z{i}": list(rng.choice(GENES, size=30, replace=False)) for i in range(200)}
+    named = name_programs(programs, random_sets(rng), GENES)
+    assert (named["name"] != "").mean() <= 0.05
+
+
+def test_a_second_name_is_what_an_enrichment_of_the_rest_finds():
+    """By hand: the first set's genes leave the program, the background and the other sets."""
+    rng = np.random.default_rng(4)
+    one, two = tuple(GENES[:12]), tuple(GENES[8:20])
+    noise = {f"noise {s}": tuple(rng.choice(GENES, 15, replace=False)) for s in range(10)}
+    sets = GeneSets({"one": one, "two": two, **noise}, {"one": "any tissue: first"})
+    program = [*GENES[:10], *GENES[12:17], *GENES[60:70]]
+    rest = [gene for gene in GENES if gene not in one]
+    left = GeneSets(
+        {name: kept for name, genes in sets.genes.items() if (kept := tuple(g for g in genes if g in rest))}
+    )
+    by_hand = enrich([gene for gene in program if gene in rest], left, rest, least_overlap=2).iloc[0]
+    assert by_hand["set"] == "two"
+    first = enrich(program, sets, GENES).iloc[0]
+    assert first["set"] == "one"
+    typed = GeneSets(sets.genes)
+    named = name_programs({"z": program}, typed, GENES).iloc[0]
+    assert tuple(named[["name", "fdr", "also", "also_fdr"]]) == ("one", first["fdr"], "two", by_hand["fdr"])
+    swapped = name_programs({"z": program}, sets, GENES).iloc[0]
+    assert tuple(swapped[["name", "fdr", "also", "also_fdr"]]) == ("two", by_hand["fdr"], "one", first["fdr"])
+    assert swapped["genes"] == tuple(GENES[12:17])
+    alone = name_programs({"z": [*GENES[:12], *GENES[12:14], *GENES[60:70]]}, typed, GENES).iloc[0]
+    assert (alone["name"], alone["also"]) == ("one", ""), "two genes are too few for a second name"
+
+
+def test_only_the_top_is_used_and_the_limit_holds():
+    sets = GeneSets({"late": ("G90", "G91", "G92"), "other": ("G5", "G150")})
+    ranked = {"z": np.array(GENES[:100])}
+    assert name_programs(ranked, sets, GENES, n_top=20)["name"].iloc[0] == ""
+    ranked = {"z": GENES[88:93]}
+    assert name_programs(ranked, sets, GENES)["name"].iloc[0] == "late"
+    assert name_programs(ranked, sets, GENES, most_fdr=1e-9)["name"].iloc[0] == ""
+    assert len(name_programs({}, sets, GENES)) == 0
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"n_top": 0}, "n_top=0"),
+        ({"most_fdr": 5}, "most_fdr=5; expected a rate between 0 and 1"),
+        ({"ranked_genes": {"z": "G1"}}, "program 'z' is the text 'G1'"),
+        ({"ranked_genes": {"z": [1, 2]}}, "program 'z': found 1"),
+        ({"ranked_genes": {"z": ["G900"]}}, "program 'z': 1 of 1 are not in the background"),
+    ],
+)
+def test_mistakes_in_programs_are_told(given_, message):
+    sets = GeneSets({"a": ("G1", "G2")})
+    with pytest.raises(InputError, match=message):
+        name_programs(**{"ranked_genes": {"z": ["G1"]}, "sets": sets, "background": GENES} | given_)
+
+
+def test_cells_of_blood_get_their_types_from_the_built_in_sets():
+    """Cells that show a marker against all others, by the difference of log-normalised means, marker left out.
+
+    What dendritic cells show most is the presentation of antigen: their set comes behind.
+    """
+    adata = datasets.pbmc3k()
+    known_g = adata.X.getnnz(axis=0) >= 10
+    x_ng, genes = adata.X[:, np.flatnonzero(known_g)], adata.var_names[known_g]
+    x_ng = x_ng.multiply(1e4 / x_ng.sum(axis=1)).tocsr().log1p()
+    expected = {
+        "CD79A": "B cell",
+        "S100A8": "CD14+ Mono",
+        "PF4": "Platelet",
+        "FGFBP2": "NK",
+        "GZMK": "CD8 T",
+        "CDKN1C": "FCGR3A+ Mono",
+    }
+    ranked = {}
+    for marker in (*expected, "CLEC10A"):
+        shown_n = x_ng[:, [genes.get_loc(marker)]].toarray().ravel() > 2
+        change_g = np.asarray(x_ng[shown_n].mean(axis=0) - x_ng[~shown_n].mean(axis=0)).ravel()
+        ranked[marker] = [gene for gene in genes[np.argsort(-change_g)] if gene != marker]
+    named = name_programs(ranked, builtin("blood"), genes)
+    assert dict(named["name"][:-1]) == expected
+    assert "MHC class II" in tuple(named.loc["CLEC10A", ["name", "also"]])
+    assert "DC" in set(enrich(ranked["CLEC10A"][:50], builtin("blood"), genes).query("fdr <= 0.05")["set"])
