@@ -92,10 +92,10 @@ def ours(path: str, case: Case) -> dict[str, Any]:
     adata = sp.io.read(path)
     same: dict[str, Any] = {
         "n_latent": 10,
-        "encoder": (128,),
-        "decoder": (128,),
-        "held_out": 0.0,
-        "patience": 0,
+        "encoder_widths": (128,),
+        "decoder_widths": (128,),
+        "validation_fraction": 0.0,
+        "early_stopping_patience": 0,
     }
     of_case = {name: getattr(case, name) for name in ("likelihood", "batch_size", "epochs", "precision")}
     settings = sp.BetaVAE(**same, **of_case)

@@ -48,8 +48,8 @@ def throughput(batch_size: int) -> dict[str, Any]:
     """Seconds of the epochs; none in a warm-up, so that the recorded step is what is timed."""
     import sparcell as sp
 
-    settings: dict[str, Any] = {"likelihood": "nb", "n_latent": 10, "encoder": (128,), "decoder": (128,)}
-    settings |= {"batch_size": batch_size, "epochs": EPOCHS, "warmup": 0.0, "held_out": 0.0, "patience": 0}
+    settings: dict[str, Any] = {"likelihood": "nb", "n_latent": 10, "encoder_widths": (128,), "decoder_widths": (128,)}
+    settings |= {"batch_size": batch_size, "epochs": EPOCHS, "kl_warmup_fraction": 0.0, "validation_fraction": 0.0, "early_stopping_patience": 0}
     model = sp.BetaVAE(**settings, device="cuda").fit(simulated(), silent=True)
     return {"seconds": statistics.median(model.history["seconds"][1:]), "memory": _memory()}
 
@@ -61,7 +61,7 @@ def seed_model(name: str) -> dict[str, Any]:
     counts = cells(13714)
     for _ in range(2):
         model = getattr(sp, name)(likelihood="gaussian", epochs=200, device="cuda").fit(
-            counts, normalise=True, silent=True
+            counts, log_normalize=True, silent=True
         )
     return {"seconds": float(model.history["seconds"].sum()), "memory": _memory()}
 
@@ -74,7 +74,7 @@ def curve(likelihood: Any, device: str, kernels: str) -> dict[str, Any]:
     if kernels == "plain":
         counts.gpu_kernels = lambda device: None  # type: ignore[assignment]
     model = sp.Autoencoder(
-        likelihood=likelihood, dropout=0.0, warmup=0.0, held_out=0.0, patience=0, epochs=20, device=device
+        likelihood=likelihood, dropout=0.0, kl_warmup_fraction=0.0, validation_fraction=0.0, early_stopping_patience=0, epochs=20, device=device
     ).fit(cells(N_GENES), silent=True)
     return {"losses": model.history["loss"].tolist()}
 

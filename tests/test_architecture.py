@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sparcell.config.settings import DataConfig
+from sparcell.config.data import DataConfig
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 

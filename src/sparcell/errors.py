@@ -18,7 +18,7 @@ class TrainingError(SparcellError, RuntimeError):
     """Training cannot go on, because the loss is no longer a number."""
 
 
-def typed(**settings: object) -> str:
+def as_typed(**settings: object) -> str:
     """Write settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
     python = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     words = [

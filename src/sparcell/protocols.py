@@ -1,6 +1,7 @@
-"""The nouns that travel through training: read this file first.
+"""The nouns and protocols of training. Read this file first.
 
-Suffixes: n cells, g genes, k latents, h hidden units, b batches (donors, chemistries), c further covariates.
+Suffixes: n cells, m some of the cells, g genes, k latents, h hidden units, b batches (donors, chemistries), c further covariates. "Batch"
+means donor or chemistry; the cells of one training step are a minibatch.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -20,129 +21,156 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from torch import Tensor
 
-    from sparcell.config.settings import LikelihoodConfig
+    from sparcell.config.model import LikelihoodConfig
+
+AVERAGE_BATCH = -1
+"""Batch number of an average cell: it is given the batch proportions of the fit in place of a one-hot row."""
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Cells as compressed sparse rows, on the CPU: what the kernels read. They may lie among others, in any order."""
+    """Cells as compressed sparse rows on the CPU, which the kernels read. The rows may lie anywhere in larger arrays, in any order."""
 
     start_n: NDArray[np.integer]
-    """Where each cell begins in `column` and `value`."""
+    """Position of each cell's first value in `column` and `value`."""
     stop_n: NDArray[np.integer]
-    """Where it ends: the place after its last value."""
+    """Position after each cell's last value."""
     column: NDArray[np.integer]
-    """Genes of the values; those of a cell in order, each once."""
+    """Gene of each value; within a cell sorted, each gene once."""
     value: NDArray[np.floating]
     """Values, none of them 0."""
     n_genes: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
+        """Number of cells and genes."""
         return len(self.start_n), self.n_genes
 
     def take(self, index: NDArray[np.integer]) -> SparseRows:
-        """Some of the cells."""
+        """Return the cells numbered `index`, without a copy of their values."""
         return replace(self, start_n=self.start_n[index], stop_n=self.stop_n[index])
 
     def matrix(self) -> csr_matrix:
-        """Copy the cells into a matrix of their own, (n, g)."""
+        """Copy the cells into a matrix, (n, g)."""
         length_n = self.stop_n - self.start_n
         indptr = np.concatenate([[0], np.cumsum(length_n)])
         at = np.arange(indptr[-1]) + np.repeat(self.start_n - indptr[:-1], length_n)
         return sparse.csr_matrix((self.value[at], self.column[at], indptr), shape=self.shape)
 
     def dense(self) -> Tensor:
-        """The cells as a dense matrix, (n, g)."""
+        """Return the cells as a dense matrix, (n, g)."""
         return torch.from_numpy(self.matrix().toarray())
 
 
 @dataclass(frozen=True)
-class ShiftedRows:
-    """Sparse cells, to some of which something comes that is not sparse."""
+class SparseRowsPlusDelta:
+    """Sparse cells, plus a dense difference for some of them."""
 
     cells: SparseRows
     index_m: Tensor
-    """To which of them, each once; at least one."""
-    shift_mg: Tensor
-    """What comes to their values."""
+    """Cells that the difference belongs to, each once; at least one."""
+    delta_mg: Tensor
+    """Added to the values of those cells."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The cells of one step, on the device of the network."""
+class Minibatch:
+    """The cells of one training step, on the device of the network."""
 
     x: Tensor | SparseRows
-    """What the likelihood explains: counts, or log-normalised expression, (n, g)."""
-    size_n1: Tensor
-    """Library size: total counts over the model's genes, at least 1."""
-    batch_nb: Tensor
-    """Which batch a cell is of, one-hot, or the batches' shares for an average one; b = 0 where the model knows no batches."""
+    """What the likelihood explains, (n, g): counts or log-normalized expression."""
+    library_size_n1: Tensor
+    """Total counts over the model's genes, at least 1."""
+    batch_n: Tensor
+    """Batch number of each cell, int64; AVERAGE_BATCH for an average cell. All 0 if the model has no batches."""
     covariates_nc: Tensor
-    """Further covariates: one-hot categories, standardised numbers; c = 0 where there are none."""
+    """Further covariates: one-hot categories and standardized numbers; c = 0 without covariates."""
+    batch_proportions_b: Tensor
+    """Fraction of the cells of the fit in each batch; b = 0 if the model has no batches."""
 
-    def take(self, index_m: Tensor) -> Batch:
-        """Some of the cells."""
+    def __len__(self) -> int:
+        return len(self.library_size_n1)
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches that the model knows; 0 for none."""
+        return len(self.batch_proportions_b)
+
+    def take(self, index_m: Tensor) -> Minibatch:
+        """Return some of the cells."""
         x = self.x.take(index_m.numpy()) if isinstance(self.x, SparseRows) else self.x[index_m]
-        return Batch(x, self.size_n1[index_m], self.batch_nb[index_m], self.covariates_nc[index_m])
+        return replace(
+            self,
+            x=x,
+            library_size_n1=self.library_size_n1[index_m],
+            batch_n=self.batch_n[index_m],
+            covariates_nc=self.covariates_nc[index_m],
+        )
 
     @cached_property
     def x_ng(self) -> Tensor:
-        """The same as a dense matrix, made when first asked for."""
+        """`x` as a dense matrix, made on first use."""
         return self.x.dense() if isinstance(self.x, SparseRows) else self.x
 
     @property
     def sparse(self) -> SparseRows | None:
-        """The same as sparse rows, where it is held so."""
+        """`x` as sparse rows, if it is stored so."""
         return self.x if isinstance(self.x, SparseRows) else None
 
     @cached_property
-    def known_nc(self) -> Tensor:
-        """All that is known of a cell besides its expression, (n, b + c)."""
+    def batch_nb(self) -> Tensor:
+        """One-hot batch of each cell, (n, b); the batch proportions for an average cell."""
+        if not self.n_batches:
+            return self.covariates_nc[:, :0]
+        rows = torch.eye(self.n_batches, device=self.batch_n.device, dtype=self.batch_proportions_b.dtype)
+        return torch.cat([rows, self.batch_proportions_b[None]])[self.batch_n]  # -1 is the last row
+
+    @cached_property
+    def batch_and_covariates_nc(self) -> Tensor:
+        """One-hot batch and further covariates side by side, (n, b + c)."""
         return torch.cat([self.batch_nb, self.covariates_nc], dim=1)
 
 
 @dataclass(frozen=True)
 class Output:
-    """One pass through a network."""
+    """One forward pass of a network."""
 
     posterior: Posterior
     h_nh: Tensor
-    """Last hidden layer of the decoder and the batch: what a likelihood's head reads."""
+    """Last hidden layer of the decoder and the batch, which the likelihood's head reads."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Terms of the bound, in nats: means over the cells of a batch."""
+    """Terms of the bound in nats: means over the cells of a minibatch."""
 
     total: Tensor
-    """nll + beta · kl: what is minimised."""
-    nll: Tensor
+    """reconstruction + kl_weight · kl, which training minimizes."""
+    reconstruction: Tensor
     """-E_q log p(x|z)."""
     kl: Tensor
     """KL(q(z|x) ‖ p(z)), unweighted."""
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """Record of one pass over the cells: the means of the batches' losses, weighted by their sizes."""
+class EpochRecord:
+    """One row of the training history: means over the cells of an epoch."""
 
     number: int
-    """1 for the first."""
+    """1 for the first epoch."""
     loss: float
-    """nll + kl_weight · kl."""
-    nll: float
+    """reconstruction_loss + kl_weight · kl."""
+    reconstruction_loss: float
     kl: float
     kl_weight: float
-    """beta, or less of it during the warm-up: mean over the steps."""
-    held_out: float | None
-    """nll + beta · kl of the cells held out, after the epoch; None where none are."""
+    """beta, or less or more of it during the warm-up: mean over the steps."""
+    validation_loss: float | None
+    """Reconstruction loss + beta · KL of the validation cells after the epoch; None without validation cells."""
     seconds: float
 
 
-class Rows(Protocol):
-    """Where cells come from: any row numbers, in any order, as sparse rows in the model's units."""
+class CellSource(Protocol):
+    """A place that cells are read from: any row numbers, in any order, as sparse rows in the model's units."""
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -153,67 +181,67 @@ class Rows(Protocol):
         ...
 
 
-class Feed(Protocol):
-    """The cells of a training run, as batches."""
+class BatchProvider(Protocol):
+    """The cells of a training run as minibatches."""
 
     @property
     def n_steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
         ...
 
-    def batches(self, epoch: int, first: int, last: int) -> Iterable[Batch]:
-        """Give the batches of the steps first … last - 1 of an epoch, counted from 0; epochs from 1."""
+    def batches(self, epoch: int, first: int, last: int) -> Iterable[Minibatch]:
+        """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1."""
         ...
 
-    def held_out(self) -> Iterable[Batch]:
-        """Give the cells held out, always in the same order; none where none are."""
+    def validation_batches(self) -> Iterable[Minibatch]:
+        """Yield the validation cells, always in the same order; nothing without validation cells."""
         ...
 
 
 class Posterior(Protocol):
-    """q(z|x) for a batch of cells."""
+    """q(z|x) of the cells of a minibatch."""
 
     @property
     def mean(self) -> Tensor:
-        """E z, the code that is reported, (n, k)."""
+        """E z, the latent representation that is reported, (n, k)."""
         ...
 
     @property
     def gamma(self) -> Tensor | None:
-        """Probability that each latent is on, (n, k); None where there are no spikes."""
+        """Posterior inclusion probability of each latent, (n, k); None for a model without spikes."""
         ...
 
     def rsample(self, generator: torch.Generator) -> Tensor:
-        """Draw z once for each cell, with gradients to the posterior's parameters, (n, k): what training uses."""
+        """Draw z once for each cell, (n, k), with gradients to the posterior's parameters. Used in training."""
         ...
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw z from q(z|x) itself, without relaxation and without gradients, (n, k)."""
+        """Draw z from q(z|x) itself, (n, k), without relaxation and without gradients."""
         ...
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
-        """log q(z|x) - log p(z) of draws of `sample`, (n,): its mean over draws is the KL, which `kl` may bound from above."""
+        """Return log q(z|x) - log p(z) of draws of `sample`, (n,). Its mean is the KL, or is bounded by `kl` from above."""
         ...
 
     def kl(self) -> Tensor:
-        """KL to the prior in nats for each cell and latent, (n, k); of a prior that is a mixture an upper bound."""
+        """Return the KL to the prior in nats for each cell and latent, (n, k); an upper bound if the prior is a mixture."""
         ...
 
 
-class Latent(Protocol):
-    """A module that turns the encoder's features into a posterior, and knows the prior."""
+class LatentEncoder(Protocol):
+    """A module that turns the encoder's features into a posterior and knows the prior."""
 
     def __call__(self, features_nh: Tensor, progress: float = 1.0) -> Posterior:
-        """Encode the features of a batch; `progress` is the share of the warm-up that is behind, 1 after it."""
+        """Return the posterior; `progress` is the fraction of the warm-up that is done."""
         ...
 
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
-        """Draw codes from p(z), (n, k)."""
+        """Draw latents from p(z), (n, k)."""
         ...
 
 
 class Distribution(Protocol):
-    """p(x|z) for a batch of cells."""
+    """p(x|z) of the cells of a minibatch."""
 
     @property
     def mean(self) -> Tensor:
@@ -221,7 +249,7 @@ class Distribution(Protocol):
         ...
 
     def log_prob(self, x_ng: Tensor) -> Tensor:
-        """Log density of each entry in nats, (n, g)."""
+        """Return the log density of each entry in nats, (n, g)."""
         ...
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -233,25 +261,44 @@ class Likelihood(Protocol):
     """A module that owns the output head: from the decoder's last hidden layer to p(x|z)."""
 
     counts: ClassVar[bool]
-    """Whether it explains raw counts; else log-normalised expression."""
-    quick: ClassVar[frozenset[str]]
-    """Names of parameters that need larger steps than weights do."""
+    """Whether it explains raw counts; otherwise log-normalized expression."""
+    fast_lr_params: ClassVar[frozenset[str]]
+    """Names of parameters that get a higher learning rate than weights."""
     head: nn.Linear
-    """To the mean of each gene; for counts to the logarithm of its share, up to a constant a cell."""
+    """Linear layer to the mean of each gene; for counts to the log of its fraction, up to a constant per cell."""
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None: ...
 
-    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
-        """-log p(x|z) of each cell in nats, summed over genes, (n,): the training path.
-
-        Sparse cells stay so: what is large is the kernels', for `Network.light` lets one thread make all else.
-        """
+    def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
+        """Return -log p(x|z) of each cell in nats, (n,), summed over genes. Used in training; sparse cells stay sparse."""
         ...
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
-        """`Network.expression` of the mean by a kernel, (n, g): log(1 + x) of counts scaled to `target_sum`; None where there is none."""
+    def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
+        """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts; None if no kernel computes it."""
         ...
 
-    def distribution(self, h_nh: Tensor, batch: Batch) -> Distribution:
-        """The same density as an object: the path for everything that is not training. Does not read `batch.x_ng`."""
+    def distribution(self, h_nh: Tensor, batch: Minibatch) -> Distribution:
+        """Return the same density as an object, used outside of training. Does not read `batch.x`."""
+        ...
+
+
+class ModelSettings(Protocol):
+    """What a fitted model needs of its settings: an Estimator has it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    name: ClassVar[str]
+    generative: ClassVar[bool]
+
+    @property
+    def n_latent(self) -> int:
+        """Number of latents."""
+        ...
+
+    @property
+    def encode_covariates(self) -> bool:
+        """Whether the encoder reads batch and covariates."""
+        ...
+
+    def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0) -> Any:
+        """Build the network (`nn.network.Network`)."""
         ...

@@ -91,7 +91,7 @@ logging.getLogger("sparcell").setLevel(logging.INFO)
 adata = sp.datasets.pbmc3k()[:512].copy()
 adata = adata[:, np.asarray(adata.X.sum(axis=0)).ravel() >= 30].copy()
 for likelihood in ("gaussian", "zinb"):
-    expression = {"normalise": True} if likelihood == "gaussian" else {}
+    expression = {"log_normalize": True} if likelihood == "gaussian" else {}
     model = sp.BetaVAE(likelihood=likelihood, epochs=1, batch_size=256).fit(adata, silent=True, **expression)
     weights = [weight.numpy().tobytes() for weight in model.network.state_dict().values()]
     print(likelihood, hashlib.sha256(b"".join(weights)).hexdigest())

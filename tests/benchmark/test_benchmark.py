@@ -16,7 +16,7 @@ import sparcell as sp
 from helpers.fakes import fake_drvi, fake_harmony, fake_scib, fake_scvi, remove
 from helpers.shell import sparcell as shell
 from sparcell.benchmark import pipeline, split, worker, write
-from sparcell.benchmark.methods import BATCH, HELD_OUT, Job
+from sparcell.benchmark.methods import BATCH, HELD_OUT, MethodInput
 from sparcell.config.experiments import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError
 from sparcell.metrics import clustering, disentanglement
@@ -24,7 +24,7 @@ from sparcell.results.benchmark import MEASURES, READABILITY, SPARSITY
 
 N_CELLS = 320
 OPTIONAL = ("scib-metrics", "harmonypy", "scvi-tools", "drvi-py")
-SMALL = {"epochs": 2, "encoder": (16,), "decoder": (16,), "n_latent": 4, "batch_size": 64}
+SMALL = {"epochs": 2, "encoder_widths": (16,), "decoder_widths": (16,), "n_latent": 4, "batch_size": 64}
 CONFIG = BenchmarkConfig(
     labels_key="program",
     batch_key="batch",
@@ -40,7 +40,7 @@ BASELINES = replace(CONFIG, models=("none",), baselines=("pca", "ica"), peers=("
 
 def counts():
     """Counts of two batches with four programs planted in them; a cell's label is its strongest program."""
-    adata = sp.datasets.planted_programs(n_programs=4, n_cells=N_CELLS, n_genes=120, n_batches=2, seed=1)
+    adata = sp.datasets.simulate_programs(n_programs=4, n_cells=N_CELLS, n_genes=120, n_batches=2, seed=1)
     adata.obs["program"] = [f"p{place}" for place in np.asarray(adata.obsm["activity"]).argmax(axis=1)]
     adata.obs["batch"] = adata.obs["batch"].astype(str)
     return adata
@@ -64,13 +64,13 @@ def here(monkeypatch, alone):
     """Runs in the tests' own process: quicker than a new one each, and fakes reach them. Returns what was run."""
     orders = []
 
-    def run_apart(shop, order):
+    def run_in_subprocess(shop, order):
         orders.append(order)
         given = {name: value for name, value in order.items() if name != "runner"}
         cells = anndata.read_h5ad(shop.folder / worker.CELLS)
-        return worker.measured(Job(cells=cells, silent=True, **given), order["runner"])
+        return worker.measured(MethodInput(cells=cells, silent=True, **given), order["runner"])
 
-    monkeypatch.setattr(worker.Workshop, "run_apart", run_apart)
+    monkeypatch.setattr(worker.SubprocessRunner, "run_apart", run_in_subprocess)
     return orders
 
 
@@ -128,7 +128,7 @@ def test_our_models_are_trained_on_the_other_cells_only_and_code_all(data, tmp_p
     standings = run(data, tmp_path / "b", OURS)
     cells = anndata.read_h5ad(tmp_path / "b" / "benchmark.h5ad")
     assert set(seen[0].obs_names) == set(cells.obs_names[~cells.obs[HELD_OUT]])
-    assert standings.rows[0].code_nk.shape == (N_CELLS, 4)
+    assert standings.rows[0].latent_nk.shape == (N_CELLS, 4)
     model = fit(
         sp.BetaVSC(**SMALL, likelihood="nb", seed=0),
         cells[~cells.obs[HELD_OUT]].copy(),
@@ -190,7 +190,7 @@ def test_the_clustering_scores_are_those_of_the_map_and_the_codes(data, tmp_path
     assert told["map_ari"] == pytest.approx(
         sp.metrics.clustering_scores(standings.labels.codes, row.kmeans_n)["ari"]
     )
-    partition, _ = sp.embed.kmeans(row.code_nk, len(standings.labels.categories), seed=0)
+    partition, _ = sp.embed.kmeans(row.latent_nk, len(standings.labels.categories), seed=0)
     assert told["code_nmi"] == pytest.approx(
         sp.metrics.clustering_scores(standings.labels.codes, partition)["nmi"]
     )
@@ -221,7 +221,7 @@ def test_unlabelled_cells_count_in_no_score(data, tmp_path, here, monkeypatch):
     with pytest.warns(UserWarning, match="20 of 320 cells have no label"):
         standings = run(tmp_path / "some.h5ad", tmp_path / "b", BASELINES)
     assert [call.adata.n_obs for call in calls] == [300, 300]
-    assert standings.rows[0].code_nk.shape[0] == 320
+    assert standings.rows[0].latent_nk.shape[0] == 320
 
 
 # ---------------------------------------------------------------- scIB and scVI at the border
@@ -231,13 +231,13 @@ def test_scib_gets_codes_types_and_batches_and_is_not_scaled(data, tmp_path, her
     calls = fake_scib(monkeypatch)
     standings = run(data, tmp_path / "b", replace(BASELINES, baselines=("pca",)))
     (call,) = calls
-    assert np.allclose(call.adata.obsm["code"], standings.rows[0].code_nk)
+    assert np.allclose(call.adata.obsm["code"], standings.rows[0].latent_nk)
     assert list(call.adata.obs[call.label_key]) == list(standings.labels)
     assert list(call.adata.obs[call.batch_key]) == list(standings.batches)
     before = call.adata.obsm[call.pre_integrated_embedding_obsm_key]
     assert before.shape == (N_CELLS, 50)
     assert np.allclose(
-        np.abs(before[:, :5]), np.abs(standings.rows[0].code_nk), atol=1e-3
+        np.abs(before[:, :5]), np.abs(standings.rows[0].latent_nk), atol=1e-3
     )  # PCA is what it is compared with
     assert call.scaled is False
     assert call.progress_bar is False
@@ -310,10 +310,10 @@ def test_a_peer_that_would_take_too_long_is_cut_short_for_all_seeds(
 
 # ---------------------------------------------------------------- readable codes
 
-READABLE = replace(CONFIG, disentangle=True, seeds=2, baselines=("nmf",), peers=("drvi",), peer_epochs=40)
+PROGRAMS = replace(CONFIG, disentangle=True, seeds=2, baselines=("nmf",), peers=("drvi",), peer_epochs=40)
 
 
-OUR_READABLE = "beta-vsc" + pipeline.READABLE.suffix
+OUR_READABLE = "beta-vsc" + pipeline.PROGRAMS.suffix
 
 
 def stored(folder, name, seed):
@@ -327,19 +327,19 @@ def test_each_measure_of_readability_is_that_of_the_stored_codes(data, tmp_path,
     def planted(job):
         """Four latents of which one vanished, on in some cells."""
         generator = np.random.default_rng(job.seed)
-        gamma_nk = generator.random((N_CELLS, 4)).astype(np.float32)
-        code_nk = gamma_nk * generator.normal(size=gamma_nk.shape) * [1, 1, 0.001, 1]
-        code_nk[:, 0] = job.cells.X[:, 0].toarray().ravel()
-        return lambda: worker.Fitted(codes=lambda: code_nk, gamma=lambda: gamma_nk)
+        inclusion_nk = generator.random((N_CELLS, 4)).astype(np.float32)
+        latent_nk = inclusion_nk * generator.normal(size=inclusion_nk.shape) * [1, 1, 0.001, 1]
+        latent_nk[:, 0] = job.cells.X[:, 0].toarray().ravel()
+        return lambda: worker.MethodOutput(codes=lambda: latent_nk, gamma=lambda: inclusion_nk)
 
     monkeypatch.setitem(worker.RUNNERS, "model", planted)
-    standings = run(data, tmp_path / "b", READABLE)
+    standings = run(data, tmp_path / "b", PROGRAMS)
     assert [row.name for row in standings.rows] == [OUR_READABLE, "nmf", "drvi"]
     told = standings.scores.set_index(["method", "seed"])
     labels = np.asarray(standings.labels)
     for (name, seed), line in told.iterrows():
         found = stored(tmp_path / "b", name, seed)
-        code, other = found["code_nk"].astype(float), stored(tmp_path / "b", name, 1 - seed)["code_nk"]
+        code, other = found["latent_nk"].astype(float), stored(tmp_path / "b", name, 1 - seed)["latent_nk"]
         has_prior = name in (OUR_READABLE, "drvi")
         live = (code.var(axis=0) > 0.01) if has_prior else np.ptp(code, axis=0) > 0
         for key, value in disentanglement.disentanglement_scores(code, labels, live).items():
@@ -347,15 +347,15 @@ def test_each_measure_of_readability_is_that_of_the_stored_codes(data, tmp_path,
         every = disentanglement.disentanglement_scores(code, labels)
         assert line["all_lms_smi"] == pytest.approx(every["lms_smi"])
         assert line["all_lms_spn"] == pytest.approx(every["lms_spn"])
-        on = found["gamma_nk"] > 0.5 if "gamma_nk" in found else code != 0
+        on = found["inclusion_nk"] > 0.5 if "inclusion_nk" in found else code != 0
         assert line["live"] == live.sum()
         assert line["on"] == pytest.approx(on[:, live].sum(axis=1).mean())
         assert line["hoyer"] == pytest.approx(
             disentanglement.hoyer_sparsity(code[:, live] / code[:, live].std(axis=0))
         )
         alive = [
-            c[:, clustering.live_latents(c) if has_prior else np.ptp(c, axis=0) > 0]
-            for c in (found["code_nk"], other)
+            c[:, clustering.active_latents(c) if has_prior else np.ptp(c, axis=0) > 0]
+            for c in (found["latent_nk"], other)
         ]
         again = disentanglement.program_reproducibility(alive).share[0]
         assert line["reproduced"] == pytest.approx((again == 1).mean())
@@ -375,9 +375,9 @@ def test_what_is_on_comes_from_the_model_itself(data, tmp_path, here):
     cells = anndata.read_h5ad(tmp_path / "b" / "benchmark.h5ad")
     train = cells[~cells.obs[HELD_OUT]].copy()
     model = sp.BetaVSC(**SMALL, likelihood="nb", seed=0).fit(train, batch_key=BATCH, silent=True)
-    assert np.allclose(found["gamma_nk"], model.gamma(cells), atol=1e-6)
-    assert np.allclose(found["code_nk"], model.transform(cells), atol=1e-6)
-    assert "gamma_nk" not in stored(tmp_path / "b", "beta-vae", 0)
+    assert np.allclose(found["inclusion_nk"], model.gamma(cells), atol=1e-6)
+    assert np.allclose(found["latent_nk"], model.transform(cells), atol=1e-6)
+    assert "inclusion_nk" not in stored(tmp_path / "b", "beta-vae", 0)
 
 
 def test_nothing_is_said_of_readability_unless_asked(data, tmp_path, here):
@@ -416,7 +416,7 @@ def test_asked_for_readability_methods_have_32_latents_and_ours_its_own_settings
     latents = [rows[name].method.settings["n_latent"] for name in ("scvi-10x1", "scvi-30x2", "drvi")]
     assert latents == [10, 30, 32]
     ours = rows[OUR_READABLE].method.settings["settings"]
-    wanted = pipeline.READABLE.settings | pipeline.READABLE.by_model.get("beta-vsc", {})
+    wanted = pipeline.PROGRAMS.settings | pipeline.PROGRAMS.by_model.get("beta-vsc", {})
     assert {name: ours[name] for name in wanted} == wanted
     assert ours["n_latent"] == 32
     changed = next(pipeline.contenders(replace(usual, disentangle=True), {"n_latent": 7, "beta": 3.0}))
@@ -424,7 +424,10 @@ def test_asked_for_readability_methods_have_32_latents_and_ours_its_own_settings
     assert (told["n_latent"], told["beta"], told["effects"]) == (7, 3.0, ours["effects"])
     plain = [row.name for row in pipeline.contenders(usual, {})]
     assert plain == ["beta-vsc", "pca", "ica", "harmony", "scvi-10x1", "scvi-30x2"]
-    assert rows["drvi"].hindrance(batches=True) == "drvi-py is not installed; pip install 'sparcell[drvi]'"
+    assert (
+        rows["drvi"].unavailable_reason(batches=True)
+        == "drvi-py is not installed; pip install 'sparcell[drvi]'"
+    )
 
 
 def test_drvi_is_trained_on_the_same_split_and_gives_no_likelihood(data, tmp_path, here, monkeypatch):
@@ -449,7 +452,7 @@ def test_drvi_is_trained_on_the_same_split_and_gives_no_likelihood(data, tmp_pat
 
 
 def test_a_stopped_benchmark_says_what_is_saved_and_goes_on(data, tmp_path, here, monkeypatch):
-    original = pipeline.one_run
+    original = pipeline.run_method
 
     def stop(row, *more):
         if row.name == "ica":
@@ -547,19 +550,21 @@ def test_a_run_in_a_process_of_its_own_gives_what_it_gives_here(data, tmp_path, 
         "n_samples": 3,
         "decided": None,
     }
-    with worker.Workshop(ground.cells, silent=True) as shop:
-        found = shop.run_apart(order)
+    with worker.SubprocessRunner(ground.cells, silent=True) as shop:
+        found = shop.run_in_subprocess(order)
         with pytest.raises(TrainingError, match="KeyError"):
-            shop.run_apart({**order, "settings": {}})
+            shop.run_in_subprocess({**order, "settings": {}})
     given = {name: value for name, value in order.items() if name != "runner"}
     assert np.allclose(
-        found["code_nk"], worker.measured(Job(cells=ground.cells, **given), "pca")["code_nk"], atol=1e-4
+        found["latent_nk"],
+        worker.measured(MethodInput(cells=ground.cells, **given), "pca")["latent_nk"],
+        atol=1e-4,
     )
     assert not shop.folder.exists()
 
 
 def test_a_process_that_is_ended_is_told_as_such(data, monkeypatch, tmp_path, alone):
-    with worker.Workshop(split.prepare(data, CONFIG).cells, silent=True) as shop:
+    with worker.SubprocessRunner(split.prepare(data, CONFIG).cells, silent=True) as shop:
         order = {"runner": "pca", "settings": {"n_components": 5}, "seed": 0, "n_samples": 3}
         (shop.folder / worker.ORDER).write_text(json.dumps(order), encoding="utf-8")
         monkeypatch.setattr(worker, "measured", lambda *_: (_ for _ in ()).throw(SystemExit))
@@ -572,7 +577,7 @@ def test_a_process_that_is_ended_is_told_as_such(data, monkeypatch, tmp_path, al
         killed = worker.subprocess.CompletedProcess([], -9)
         monkeypatch.setattr(worker.subprocess, "run", lambda *_, **__: killed)
         with pytest.raises(TrainingError, match=r"ended from outside \(status -9\)"):
-            shop.run_apart(order)
+            shop.run_in_subprocess(order)
 
 
 def test_time_and_memory_are_those_of_training_alone(monkeypatch):
@@ -581,12 +586,12 @@ def test_time_and_memory_are_those_of_training_alone(monkeypatch):
 
         def ready():
             eaten = np.ones(25_000_000)
-            return worker.Fitted(codes=lambda: np.ones((3, 1)) * eaten[0] * loaded[0])
+            return worker.MethodOutput(codes=lambda: np.ones((3, 1)) * eaten[0] * loaded[0])
 
         return ready
 
     monkeypatch.setitem(worker.RUNNERS, "hungry", hungry)
-    found = worker.measured(Job(cells=None, settings={}, seed=0, n_samples=1), "hungry")
+    found = worker.measured(MethodInput(cells=None, settings={}, seed=0, n_samples=1), "hungry")
     assert found["peak_bytes"] == pytest.approx(200e6, rel=0.2)
     assert 0 < found["train_seconds"] < 60
 

@@ -12,12 +12,12 @@ from scipy.optimize import nnls
 
 from sparcell import datasets
 from sparcell.benchmark import methods
-from sparcell.benchmark.methods import BASELINES, BATCH, HELD_OUT, PEERS, RUNNERS, Job
+from sparcell.benchmark.methods import BASELINES, BATCH, EXTERNAL_MODELS, HELD_OUT, RUNNERS, MethodInput
 
 
 @pytest.fixture(scope="module")
 def cells():
-    made = datasets.planted_programs(n_programs=4, n_cells=200, n_genes=50, n_batches=2, seed=0)
+    made = datasets.simulate_programs(n_programs=4, n_cells=200, n_genes=50, n_batches=2, seed=0)
     obs = pd.DataFrame(
         {BATCH: pd.Categorical(made.obs["batch"].astype(str)), HELD_OUT: np.arange(200) % 10 == 0}
     )
@@ -25,19 +25,19 @@ def cells():
 
 
 def job(cells, seed=0, **settings):
-    return Job(cells, {"n_components": 6, **settings}, seed, 5, silent=True)
+    return MethodInput(cells, {"n_components": 6, **settings}, seed, 5, silent=True)
 
 
 def test_counts_are_log_normalised_as_scanpy_does(cells):
     theirs = cells.copy()
     sc.pp.normalize_total(theirs, target_sum=1e4)
     sc.pp.log1p(theirs)
-    assert np.allclose(methods.lognormalised(cells.X).toarray(), theirs.X.toarray(), rtol=1e-5)
+    assert np.allclose(methods.lognormalized(cells.X).toarray(), theirs.X.toarray(), rtol=1e-5)
 
 
 def test_principal_components_are_those_of_the_centred_matrix(cells):
     codes_nk = methods.pca(job(cells))().codes()
-    x_ng = methods.lognormalised(cells.X).toarray()
+    x_ng = methods.lognormalized(cells.X).toarray()
     left, values, _ = np.linalg.svd(x_ng - x_ng.mean(axis=0), full_matrices=False)
     assert np.allclose(np.abs(codes_nk), np.abs(left * values)[:, :6], atol=1e-2)
 
@@ -52,7 +52,7 @@ def test_independent_components_are_uncorrelated_with_variance_one_and_span_the_
 
 def test_nonnegative_factors_restore_the_values_as_well_as_multiplicative_updates_do(cells):
     codes_nk = methods.nmf(job(cells))().codes()
-    x_ng = methods.lognormalised(cells.X).toarray().astype(float)
+    x_ng = methods.lognormalized(cells.X).toarray().astype(float)
     assert codes_nk.shape == (200, 6)
     assert codes_nk.min() == 0
     rows_gk = np.array([nnls(codes_nk, x_n)[0] for x_n in x_ng.T])
@@ -80,7 +80,7 @@ def test_train_and_test_part_the_cells(cells):
 
 
 def test_every_row_has_a_runner_and_a_name_of_its_own():
-    rows = [method for table in (BASELINES, PEERS) for rows in table.values() for method in rows]
+    rows = [method for table in (BASELINES, EXTERNAL_MODELS) for rows in table.values() for method in rows]
     assert {row.runner for row in rows} <= set(RUNNERS)
     assert len({row.name for row in rows}) == len(rows)
     assert all(set(row.needs) <= set(row.packages) for row in rows)

@@ -13,7 +13,7 @@ from scipy import sparse, special, stats
 
 from sparcell import datasets
 from sparcell.benchmark import methods
-from sparcell.benchmark.methods import BATCH, HELD_OUT, Job
+from sparcell.benchmark.methods import BATCH, HELD_OUT, MethodInput
 from sparcell.metrics import scib
 from sparcell.results.benchmark import SCIB
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # libraries of others warn o
 
 
 def cells(n_cells=240):
-    made = datasets.planted_programs(n_programs=4, n_cells=n_cells, n_genes=60, n_batches=2, seed=0)
+    made = datasets.simulate_programs(n_programs=4, n_cells=n_cells, n_genes=60, n_batches=2, seed=0)
     obs = pd.DataFrame(
         {BATCH: pd.Categorical(made.obs["batch"].astype(str)), HELD_OUT: np.arange(n_cells) % 10 == 0}
     )
@@ -58,7 +58,7 @@ if find_spec("harmonypy"):
 
     def test_harmony_moves_batches_nearer_and_keeps_the_cells_in_their_places():
         data = cells(600)
-        task = Job(data, {"n_components": 6}, 0, 5, silent=True)
+        task = MethodInput(data, {"n_components": 6}, 0, 5, silent=True)
         before, after = (method(task)().codes() for method in (methods.pca, methods.harmony))
         one = (data.obs[BATCH] == data.obs[BATCH].iloc[0]).to_numpy()
 
@@ -74,7 +74,7 @@ if find_spec("scvi"):
 
     def test_scvi_s_bound_is_the_importance_weighted_one_of_our_models():
         data = cells()
-        task = Job(data, {"n_latent": 3, "n_layers": 1, "epochs": 40}, 0, 300, silent=True)
+        task = MethodInput(data, {"n_latent": 3, "n_layers": 1, "epochs": 40}, 0, 300, silent=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fitted = methods.scvi(task)()
@@ -114,8 +114,8 @@ if find_spec("drvi"):
         data = cells()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fitted = methods.drvi(Job(data, {"n_latent": 6, "epochs": 30}, 0, 5, silent=True))()
-            shorter = methods.drvi(Job(data, {"n_latent": 6, "epochs": 2}, 0, 5, silent=True))()
+            fitted = methods.drvi(MethodInput(data, {"n_latent": 6, "epochs": 30}, 0, 5, silent=True))()
+            shorter = methods.drvi(MethodInput(data, {"n_latent": 6, "epochs": 2}, 0, 5, silent=True))()
         assert (fitted.n_epochs, shorter.n_epochs) == (30, 2)
         assert len(fitted.losses) == 30
         assert fitted.losses[-1] < fitted.losses[0]

@@ -14,7 +14,7 @@ from helpers.shell import sparcell
 from sparcell.cli import commands, main
 from sparcell.cli.commands import StudyModelOptions, StudyOptions
 from sparcell.config.experiments import StudyConfig
-from sparcell.config.settings import settings_of
+from sparcell.config.options import settings_of
 from sparcell.models import MODELS
 
 
@@ -51,7 +51,7 @@ def test_help_of_a_command_names_every_setting_of_every_model(command):
 
 def test_what_was_typed_is_recorded_so_that_it_can_be_typed_again(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/sparcell", "study", "my counts.h5ad", "--seeds", "2"])
-    assert commands.typed() == "sparcell study 'my counts.h5ad' --seeds 2"
+    assert commands.as_typed() == "sparcell study 'my counts.h5ad' --seeds 2"
 
 
 def test_options_are_the_settings_themselves():
@@ -64,7 +64,7 @@ def test_fit_and_embed_give_the_same_codes(data, tmp_path, monkeypatch, capfd):
     before = data.read_bytes()
     status = sparcell(
         *("fit", data, "--model", "beta-vsc", "--out", tmp_path / "a.h5ad", "--save", tmp_path / "m"),
-        *("--epochs", "2", "--batch-size", "64", "--encoder", "32", "16", "--n-latent", "4"),
+        *("--epochs", "2", "--batch-size", "64", "--encoder-widths", "32", "16", "--n-latent", "4"),
         monkeypatch=monkeypatch,
     )
     assert status == 0

@@ -18,8 +18,8 @@ from sparcell.study import pipeline as study_module
 from sparcell.study import prepare
 
 CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
-CHANGES = {"epochs": 1, "batch_size": 64, "encoder": (32, 16)}
-SHORT = ("--epochs", "1", "--batch-size", "64", "--encoder", "32", "16")
+CHANGES = {"epochs": 1, "batch_size": 64, "encoder_widths": (32, 16)}
+SHORT = ("--epochs", "1", "--batch-size", "64", "--encoder-widths", "32", "16")
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +161,8 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     adata.X = counts.log1p()
     said = rf"X holds no raw counts, but {place} holds some: .* \(in a shell: --counts-layer {place}\)\."
     with pytest.raises(InputError, match=said):
-        prepare.with_counts(adata, None)
-    assert (counts != prepare.with_counts(adata, place).X).nnz == 0
+        prepare.use_counts_layer(adata, None)
+    assert (counts != prepare.use_counts_layer(adata, place).X).nnz == 0
 
 
 def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_path):
@@ -171,14 +171,14 @@ def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_p
     adata.write_h5ad(tmp_path / "two.h5ad")
     with pytest.raises(InputError, match=r"layers\['counts'\] is there and differs .* --counts-layer counts"):
         prepare.prepare(tmp_path / "two.h5ad", CONFIG)
-    assert prepare.with_counts(adata, "counts").X.max() == adata.layers["counts"].max()
+    assert prepare.use_counts_layer(adata, "counts").X.max() == adata.layers["counts"].max()
 
 
 def test_no_counts_anywhere_is_told_with_the_study_s_own_option(data):
     adata = anndata.read_h5ad(data)
     adata.X = adata.X.log1p()
     with pytest.raises(InputError, match=r"X holds log-normalised .* \(in a shell: --counts-layer counts\)"):
-        prepare.with_counts(adata, None)
+        prepare.use_counts_layer(adata, None)
 
 
 def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypatch, capfd):

@@ -9,16 +9,12 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 
 import pytest
 
+from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
-from sparcell.config.settings import (
-    ByKind,
-    DataConfig,
-    LikelihoodConfig,
-    NetworkConfig,
-    TrainConfig,
-    by_kind,
-    settings_of,
-)
+from sparcell.config.model import LikelihoodConfig, NetworkConfig
+from sparcell.config.options import settings_of
+from sparcell.config.training import TrainConfig
+from sparcell.config.validation import ByKind, by_kind
 from sparcell.errors import InputError
 from sparcell.models import MODELS
 
@@ -27,17 +23,17 @@ NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE = {
     NetworkConfig: {
         "n_latent": [0, -1, 2.5, "6", None],
-        "branch": [-1, 1.5],
-        "encoder": [(), (0,), (128, -1), 128, "128", None],
-        "decoder": [(), (16, 0), 16],
-        "effects": ["linear", None],
-        "norm": ["batch", None],
+        "head_width": [-1, 1.5],
+        "encoder_widths": [(), (0,), (128, -1), 128, "128", None],
+        "decoder_widths": [(), (16, 0), 16],
+        "decoder_type": ["linear", None],
+        "normalization": ["batch", None],
         "dropout": [-0.1, 1.0, NAN, "0.1"],
         "input_dropout": [-0.1, 1.0, NAN],
     },
     LikelihoodConfig: {
         "likelihood": ["cauchy", "NB", None],
-        "variance": [0.0, -1.0, NAN, INF, "analytical"],
+        "gaussian_variance": [0.0, -1.0, NAN, INF, "analytical"],
         "dispersion": ["cell", None],
     },
     TrainConfig: {
@@ -46,14 +42,14 @@ OUT_OF_RANGE = {
         "batch_size": [0],
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
         "weight_decay": [-0.1, NAN, INF],
-        "schedule": ["linear", None],
+        "lr_schedule": ["linear", None],
         "precision": ["float64", None],
-        "held_out": [-0.1, 1.0, NAN],
-        "tolerance": [-0.1, 1.0, NAN],
-        "patience": [-1, 2.5],
-        "warmup": [-0.1, 1.0, NAN],
-        "warmup_start": [-0.1, NAN, INF],
-        "clip": [-1.0, NAN, INF],
+        "validation_fraction": [-0.1, 1.0, NAN],
+        "early_stopping_tolerance": [-0.1, 1.0, NAN],
+        "early_stopping_patience": [-1, 2.5],
+        "kl_warmup_fraction": [-0.1, 1.0, NAN],
+        "kl_warmup_start": [-0.1, NAN, INF],
+        "max_grad_norm": [-1.0, NAN, INF],
         "seed": [-1, 2**70],
     },
     StudyConfig: {
@@ -71,7 +67,7 @@ OUT_OF_RANGE = {
     MODELS["beta-vsc"]: {
         "beta": [-0.1, NAN, INF, "2"],
         "alpha": [0.0, 1.0, -0.5, NAN, "learnt"],
-        "components": [0, 1.5],
+        "n_prior_components": [0, 1.5],
         "slab": ["gamma", None],
         "gate": ["concrete", None],
         "temperature": [0.0, -1.0, NAN],
@@ -203,12 +199,12 @@ def test_a_likelihood_settles_every_default_at_construction(kind, likelihood):
 
 @pytest.mark.parametrize("kind", MODELS.values())
 def test_without_a_likelihood_the_data_settle_the_defaults_and_nothing_that_was_given(kind):
-    open_ = kind(n_latent=3, warmup=0.5)
+    open_ = kind(n_latent=3, kl_warmup_fraction=0.5)
     assert isinstance(open_.likelihood, ByKind)
     assert isinstance(open_.epochs, ByKind)
     for counts, likelihood in ((True, "nb"), (False, "gaussian")):
         settled = open_.settled(counts=counts)
-        assert settled == kind(likelihood=likelihood, n_latent=3, warmup=0.5)
+        assert settled == kind(likelihood=likelihood, n_latent=3, kl_warmup_fraction=0.5)
         assert (settled.n_latent, settled.warmup) == (3, 0.5)
     assert isinstance(open_.epochs, ByKind)
 
@@ -226,26 +222,26 @@ def test_the_defaults_for_expression_are_the_seed_s():
 
 SEED = {
     "n_latent": 6,
-    "encoder": (128, 32),
-    "branch": 16,
-    "decoder": (16, 32, 128),
-    "effects": "free",
-    "norm": "none",
-    "standardise": False,
+    "encoder_widths": (128, 32),
+    "head_width": 16,
+    "decoder_widths": (16, 32, 128),
+    "decoder_type": "mlp",
+    "normalization": "none",
+    "standardize_input": False,
     "input_dropout": 0.0,
     "dropout": 0.0,
     "epochs": 200,
     "batch_size": 256,
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
-    "schedule": "constant",
-    "held_out": 0.0,
-    "tolerance": 0.0,
-    "patience": 0,
-    "warmup": 0.0,
-    "warmup_start": 0.0,
-    "clip": 0.0,
-    "variance": 0.5,
+    "lr_schedule": "constant",
+    "validation_fraction": 0.0,
+    "early_stopping_tolerance": 0.0,
+    "early_stopping_patience": 0,
+    "kl_warmup_fraction": 0.0,
+    "kl_warmup_start": 0.0,
+    "max_grad_norm": 0.0,
+    "gaussian_variance": 0.5,
 }
 
 
@@ -267,4 +263,6 @@ def test_a_setting_that_does_not_exist_is_refused():
 
 def test_widths_given_as_a_list_are_the_same_setting():
     for kind in MODELS.values():
-        assert kind(encoder=[64, 8], decoder=[8]) == kind(encoder=(64, 8), decoder=(8,))
+        assert kind(encoder_widths=[64, 8], decoder_widths=[8]) == kind(
+            encoder_widths=(64, 8), decoder_widths=(8,)
+        )

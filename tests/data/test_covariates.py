@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_score
 import sparcell as sp
 from helpers.kinds import assert_same_weights, fit
 from helpers.planted import two_batches
-from sparcell.data.covariates import Category, Covariates, Number
+from sparcell.data.covariates import CategoricalCovariate, ContinuousCovariate, Covariates
 from sparcell.errors import InputError
 
 
@@ -33,11 +33,13 @@ DONORS = table(donor=["b", "a", "b", "c", "b", "b", "a", "b"])
 
 
 def test_categories_are_sorted_and_their_shares_are_those_of_the_cells():
-    assert Category.learn(DONORS, "donor") == Category("donor", ("a", "b", "c"), (0.25, 0.625, 0.125))
+    assert CategoricalCovariate.learn(DONORS, "donor") == CategoricalCovariate(
+        "donor", ("a", "b", "c"), (0.25, 0.625, 0.125)
+    )
 
 
 def test_categories_are_read_one_hot_in_their_order_whatever_the_new_cells_are():
-    category = Category.learn(DONORS, "donor")
+    category = CategoricalCovariate.learn(DONORS, "donor")
     found = category.read(table(donor=["c", "a", "a"]), "error")
     np.testing.assert_array_equal(found, [[0, 0, 1], [1, 0, 0], [1, 0, 0]])
     assert found.dtype == np.float32
@@ -57,15 +59,15 @@ def test_categories_are_read_one_hot_in_their_order_whatever_the_new_cells_are()
 def test_the_type_of_a_batch_column_does_not_matter(values):
     """So that a file written and read again, which turns text into categories, is the same data."""
     obs = table(run=values)
-    category = Category.learn(obs, "run")
-    assert category == Category("run", ("7", "8"), (0.5, 0.5))
+    category = CategoricalCovariate.learn(obs, "run")
+    assert category == CategoricalCovariate("run", ("7", "8"), (0.5, 0.5))
     np.testing.assert_array_equal(category.read(obs, "error"), [[1, 0], [0, 1], [1, 0], [0, 1]])
 
 
 def test_numbers_are_standardised_as_at_fit():
     depth = [3.0, 5.0, 10.0, 2.0]
-    number = Number.learn(table(depth=depth), "depth")
-    assert number == Number("depth", np.mean(depth), np.std(depth))
+    number = ContinuousCovariate.learn(table(depth=depth), "depth")
+    assert number == ContinuousCovariate("depth", np.mean(depth), np.std(depth))
     found = number.read(table(depth=[5, 100]), "error")
     np.testing.assert_allclose(found[:, 0], (np.array([5, 100]) - 5) / np.std(depth), rtol=1e-6)
     assert (found.shape, found.dtype) == ((2, 1), np.float32)
@@ -74,7 +76,7 @@ def test_numbers_are_standardised_as_at_fit():
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 + 0.1, -3.3])
 def test_a_number_that_never_varies_is_told_as_it_differs_from_the_fit(value):
     """numpy's standard deviation of equal numbers is not always 0."""
-    number = Number.learn(table(age=np.full(300, value)), "age")
+    number = ContinuousCovariate.learn(table(age=np.full(300, value)), "age")
     assert number.sd == 1
     found = number.read(table(age=[value, value + 2]), "error")
     np.testing.assert_allclose(found[:, 0], [0, 2], atol=1e-5)
@@ -106,7 +108,7 @@ def test_numbers_are_continuous_and_all_else_are_categories():
 
 def test_numbers_as_a_batch_are_categories():
     covariates = Covariates.learn(table(run=[10, 2, 10, 2]), "run", [])
-    assert covariates.batch == Category("run", ("10", "2"), (0.5, 0.5))
+    assert covariates.batch == CategoricalCovariate("run", ("10", "2"), (0.5, 0.5))
 
 
 def test_without_covariates_there_is_nothing_to_read():
@@ -151,7 +153,7 @@ def test_covariates_survive_json_and_read_the_same(cells):
 
 
 def test_a_category_the_model_has_not_seen_is_refused_with_those_it_knows():
-    category = Category.learn(DONORS, "donor")
+    category = CategoricalCovariate.learn(DONORS, "donor")
     expected = (
         r"^obs\['donor'\] holds 'z' in 2 cell\(s\), which the model has not seen; expected one of a, b, c, or unseen='average' "
         r"to encode such cells as of an average batch\.$"
@@ -163,11 +165,11 @@ def test_a_category_the_model_has_not_seen_is_refused_with_those_it_knows():
 def test_of_many_categories_eight_are_named():
     obs = table(donor=[f"d{number // 3}" for number in range(60)])
     with pytest.raises(InputError, match=r"expected one of d0, d1, d10, d11, d12, d13, d14, d15 …, or"):
-        Category.learn(obs, "donor").read(table(donor=["z"]), "error")
+        CategoricalCovariate.learn(obs, "donor").read(table(donor=["z"]), "error")
 
 
 def test_a_category_the_model_has_not_seen_may_be_taken_as_average():
-    found = Category.learn(DONORS, "donor").read(table(donor=["z", "c", "y"]), "average")
+    found = CategoricalCovariate.learn(DONORS, "donor").read(table(donor=["z", "c", "y"]), "average")
     np.testing.assert_array_equal(found, [[0.25, 0.625, 0.125], [0, 0, 1], [0.25, 0.625, 0.125]])
 
 

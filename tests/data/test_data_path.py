@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from helpers.planted import planted
-from sparcell.config.settings import DataConfig
+from sparcell.config.data import DataConfig
 from sparcell.data import loader, sampler
 from sparcell.data.covariates import Covariates
 from sparcell.data.loader import Loader
 from sparcell.data.schema import SCALE_LIMIT, Schema
-from sparcell.data.sources import MemoryRows
+from sparcell.data.sources import InMemoryCells
 from sparcell.errors import InputError
 
 CPU = torch.device("cpu")
@@ -65,13 +65,13 @@ def test_plans_of_many_epochs_are_different_and_even():
 
 
 def test_in_order_is_the_order_of_the_data():
-    batches = sampler.in_order(10, 4)
+    batches = sampler.sequential_batches(10, 4)
     assert [list(index) for index in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_rows_come_in_the_order_asked_and_again_if_asked_twice():
     x_ng = sparse.csr_matrix(np.arange(12.0, dtype=np.float32).reshape(4, 3))
-    rows = MemoryRows(x_ng)
+    rows = InMemoryCells(x_ng)
     assert len(rows) == 4
     np.testing.assert_array_equal(
         rows.rows(np.array([2, 0, 2])).matrix().toarray(), x_ng.toarray()[[2, 0, 2]]
@@ -101,7 +101,7 @@ def test_resident_and_streamed_batches_are_the_same(share, monkeypatch):
 
 
 def test_cells_are_held_dense_up_to_the_limit_only():
-    rows = MemoryRows(sparse.csr_matrix(np.ones((10, 5), dtype=np.float32)))
+    rows = InMemoryCells(sparse.csr_matrix(np.ones((10, 5), dtype=np.float32)))
     known = Covariates().average(10)
     assert Loader(rows, known, 5, CPU, dense_limit=200).resident is not None
     assert Loader(rows, known, 5, CPU, dense_limit=199).resident is None
@@ -121,13 +121,13 @@ def by_hand():
 def test_counts_are_normalised_as_by_hand():
     adata, expected = by_hand()
     schema = learn(adata)
-    assert schema == Schema(("x", "y", "z"), None, counts=False, normalise=True)
+    assert schema == Schema(("x", "y", "z"), None, counts=False, log_normalize=True)
     np.testing.assert_allclose(schema.matrix(adata).toarray(), expected, rtol=1e-6)
 
 
 def test_a_cell_s_total_is_over_all_genes_also_those_not_chosen():
     adata, expected = by_hand()
-    schema = learn(adata, genes="use")
+    schema = learn(adata, genes_key="use")
     assert schema.genes == ("x", "z")
     np.testing.assert_allclose(schema.matrix(adata).toarray(), expected[:, [0, 2]], rtol=1e-6)
 
@@ -143,7 +143,7 @@ def test_counts_are_normalised_as_by_scanpy():
 def test_log_normalised_values_pass_unchanged():
     adata = planted()
     schema = learn(adata, layer="lognorm")
-    assert not schema.normalise
+    assert not schema.log_normalize
     np.testing.assert_array_equal(schema.matrix(adata).toarray(), adata.layers["lognorm"].toarray())
 
 
@@ -188,9 +188,9 @@ def test_unscaled_undoes_scaled():
     adata = planted()
     schema = learn(adata, layer="lognorm", scale=True)
     x_ng = adata.layers["lognorm"].toarray()
-    np.testing.assert_allclose(schema.unscaled(schema.scaled(x_ng)), x_ng, atol=1e-5)
+    np.testing.assert_allclose(schema.inverse_zscore(schema.scaled(x_ng)), x_ng, atol=1e-5)
     plain = learn(adata, layer="lognorm")
-    np.testing.assert_array_equal(plain.unscaled(plain.scaled(x_ng)), x_ng)
+    np.testing.assert_array_equal(plain.inverse_zscore(plain.scaled(x_ng)), x_ng)
 
 
 def test_new_cells_are_scaled_with_the_constants_of_the_first():
@@ -207,9 +207,9 @@ def test_columns_follow_the_model_s_genes_not_the_data_s():
     np.testing.assert_array_equal(
         schema.matrix(adata[:, order].copy()).toarray(), schema.matrix(adata).toarray()
     )
-    in_order, again = schema.matrix(adata), schema.matrix(adata[:, order].copy())
+    sequential_batches, again = schema.matrix(adata), schema.matrix(adata[:, order].copy())
     np.testing.assert_array_equal(
-        again.indices, in_order.indices
+        again.indices, sequential_batches.indices
     )  # the kernels rely on a cell's genes being in order
 
 
@@ -234,9 +234,9 @@ def test_a_schema_survives_json(data):
 
 def test_counts_are_taken_for_counts_unless_told_otherwise():
     adata = planted()
-    assert learn(adata).normalise
-    assert not learn(adata, layer="lognorm").normalise
+    assert learn(adata).log_normalize
+    assert not learn(adata, layer="lognorm").log_normalize
     with pytest.raises(InputError, match="holds counts"):
-        learn(adata, normalise=False)
+        learn(adata, log_normalize=False)
     with pytest.raises(InputError, match="expected counts"):
-        learn(adata, layer="lognorm", normalise=True)
+        learn(adata, layer="lognorm", log_normalize=True)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from sparcell.data import validation
-from sparcell.data.validation import check_matrix, matrix_kind, require_kind
+from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ FORMS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_in_every_form(kind, form):
     x_ng = FORMS[form](KINDS[kind])
-    assert matrix_kind(x_ng) == kind
+    assert infer_matrix_kind(x_ng) == kind
     require_kind(x_ng, kind, "X")
 
 
@@ -66,7 +66,7 @@ def test_kinds_in_every_form(kind, form):
     ],
 )
 def test_borderline_kinds(x_ng, kind):
-    assert matrix_kind(x_ng) == kind
+    assert infer_matrix_kind(x_ng) == kind
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,16 +77,16 @@ def test_one_value_among_many_decides(row, column, value):
     x_ng = np.tile(COUNTS, (10, 1)).astype(np.float64)
     x_ng[row, column] = value
     want = "scaled" if value == -1.0 else "other"
-    assert matrix_kind(x_ng) == want
-    assert matrix_kind(sparse.csr_matrix(x_ng)) == want
+    assert infer_matrix_kind(x_ng) == want
+    assert infer_matrix_kind(sparse.csr_matrix(x_ng)) == want
 
 
 def test_blocks_see_the_last_row(monkeypatch):
     monkeypatch.setattr(validation, "BLOCK_VALUES", 64)  # two rows at a time
     x_ng = COUNTS.copy()
-    assert matrix_kind(x_ng) == "counts"
+    assert infer_matrix_kind(x_ng) == "counts"
     x_ng[-1, -1] = -1
-    assert matrix_kind(x_ng) == "scaled"
+    assert infer_matrix_kind(x_ng) == "scaled"
     x_ng[-1, -1] = np.inf
     with pytest.raises(InputError, match=r"1 missing or infinite .* inf in cell number 40, gene number 30"):
         check_matrix(x_ng, "X")
@@ -96,7 +96,7 @@ def test_blocks_see_the_last_row(monkeypatch):
 
 def test_repeated_positions_of_a_sparse_matrix_add_up():
     halves = sparse.csr_matrix((np.array([0.5, 0.5]), np.array([1, 1]), np.array([0, 2])), shape=(1, 2))
-    assert matrix_kind(halves) == "counts"
+    assert infer_matrix_kind(halves) == "counts"
     assert halves.nnz == 2  # the user's own matrix is as it was
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_counts_is_called_by_its_name(name, form):
 @pytest.mark.parametrize(
     ("found", "remedy"),
     [
-        ("counts", r"have them normalised with normalise=True \(in a shell: --normalise\)"),
+        ("counts", r"have them normalised with log_normalize=True \(in a shell: --normalise\)"),
         (
             "scaled",
             f"name the layer that holds the values before scaling, or {GIVE}, which are then normalised",
@@ -259,8 +259,8 @@ def test_any_array_is_judged_or_one_input_error(x):
             check_matrix(x, "X")
         return
     check_matrix(x, "X")
-    kind = matrix_kind(x)
-    assert kind == matrix_kind(sparse.csc_matrix(x))
+    kind = infer_matrix_kind(x)
+    assert kind == infer_matrix_kind(sparse.csc_matrix(x))
     assert (kind == "scaled") == bool((x < 0).any())
     if (x >= 0).all() and (x == np.floor(x)).all():
         assert kind == "counts"

@@ -12,7 +12,7 @@ from scipy.stats import gamma, kstest, spearmanr
 from sklearn.linear_model import PoissonRegressor
 
 from sparcell import datasets
-from sparcell.data.validation import check_matrix, matrix_kind
+from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
 from sparcell.pp.markers import pbmc_markers
 
@@ -34,7 +34,7 @@ def test_pbmc3k_is_raw_and_whole():
     assert adata.shape == (2700, 32738)
     assert isinstance(adata.X, sparse.csr_matrix)
     assert adata.X.dtype == np.float32
-    assert matrix_kind(adata.X) == "counts"
+    assert infer_matrix_kind(adata.X) == "counts"
     assert int(adata.X.sum(dtype=np.float64)) == 6390631  # as 10x Genomics counted
     assert adata.obs_names.is_unique
     assert adata.var_names.is_unique
@@ -47,7 +47,7 @@ def test_pbmc68k_counts_reproduce_the_values_they_came_from():
     adata = datasets.pbmc68k_reduced()
     check_matrix(adata.X, "X", allow_empty_cells=False)
     assert adata.shape == (700, 765)
-    assert matrix_kind(adata.X) == "counts"
+    assert infer_matrix_kind(adata.X) == "counts"
     assert adata.obs["cell_type"].nunique() == 10
     shipped = sc.datasets.pbmc68k_reduced()
     assert (adata.obs["cell_type"].astype(str) == shipped.obs["bulk_labels"].astype(str)).all()
@@ -70,14 +70,14 @@ def test_marker_table_names_the_nine_types_of_the_tutorial():
 
 @pytest.fixture(scope="module")
 def planted():
-    return datasets.planted_programs()
+    return datasets.simulate_programs()
 
 
 def test_planted_counts_have_the_depths_and_means_of_pbmc3k(planted):
     check_matrix(planted.X, "X", allow_empty_cells=False)
     assert isinstance(planted.X, sparse.csr_matrix)
     assert planted.X.dtype == np.float32
-    assert matrix_kind(planted.X) == "counts"
+    assert infer_matrix_kind(planted.X) == "counts"
     assert planted.shape == (2700, 2000)
     counts_ng = datasets.pbmc3k().X.toarray().astype(np.float64)
     mean_g = counts_ng.mean(axis=0)
@@ -91,7 +91,7 @@ def test_planted_counts_have_the_depths_and_means_of_pbmc3k(planted):
 
 
 def test_planted_programs_are_on_as_often_and_as_much_as_asked():
-    adata = datasets.planted_programs(n_programs=5, n_cells=4000, n_genes=100, share_on=0.1)
+    adata = datasets.simulate_programs(n_programs=5, n_cells=4000, n_genes=100, share_on=0.1)
     amount_np = adata.obsm["activity"]
     assert amount_np.shape == (4000, 5)
     on_np = amount_np > 0
@@ -99,7 +99,7 @@ def test_planted_programs_are_on_as_often_and_as_much_as_asked():
     assert on_np.mean(axis=0) == pytest.approx(np.full(5, 0.1), abs=4 * np.sqrt(0.09 / 4000))
     assert kstest(amount_np[on_np], gamma(4, scale=1 / 4).cdf).pvalue > 0.001
     assert np.corrcoef(on_np.T)[np.triu_indices(5, 1)] == pytest.approx(np.zeros(10), abs=0.08)
-    assert (datasets.planted_programs(n_programs=2, n_cells=50, share_on=1).obsm["activity"] > 0).all()
+    assert (datasets.simulate_programs(n_programs=2, n_cells=50, share_on=1).obsm["activity"] > 0).all()
 
 
 def test_planted_effects_are_sparse_and_overlap(planted):
@@ -115,7 +115,7 @@ def test_planted_effects_are_sparse_and_overlap(planted):
 
 def test_a_programs_genes_respond_by_the_planted_fold():
     """Poisson regression of the counts on the amounts gives the effects back: an independent way to them."""
-    adata = datasets.planted_programs(n_programs=2, n_cells=6000, n_genes=400, seed=3)
+    adata = datasets.simulate_programs(n_programs=2, n_cells=6000, n_genes=400, seed=3)
     effect_gp, amount_np = adata.varm["effects"], adata.obsm["activity"].astype(float)
     # What a cell's other genes lose is the same for all: the genes of no program measure it.
     rest_g = (effect_gp == 0).all(axis=1)
@@ -128,7 +128,7 @@ def test_a_programs_genes_respond_by_the_planted_fold():
 
 def test_planted_noise_is_negative_binomial():
     """Of many cells alike but for depth, the variance is mu + mu² / theta."""
-    adata = datasets.planted_programs(n_programs=1, n_cells=8000, n_genes=50, share_on=1e-9, seed=1)
+    adata = datasets.simulate_programs(n_programs=1, n_cells=8000, n_genes=50, share_on=1e-9, seed=1)
     assert (adata.obsm["activity"] == 0).all()
     x_ng = adata.X.toarray().astype(np.float64)
     mu_ng = x_ng.sum(axis=1, keepdims=True) * x_ng.sum(axis=0) / x_ng.sum()
@@ -139,7 +139,7 @@ def test_planted_noise_is_negative_binomial():
 
 
 def test_planted_batches_shift_genes_and_change_nothing_else(planted):
-    adata = datasets.planted_programs(n_batches=3)
+    adata = datasets.simulate_programs(n_batches=3)
     assert "batch" not in planted.obs
     assert "batch_effects" not in planted.varm
     assert adata.obs["batch"].cat.categories.tolist() == ["1", "2", "3"]
@@ -156,7 +156,7 @@ def test_planted_batches_shift_genes_and_change_nothing_else(planted):
 
 def test_planted_data_follow_the_seed_and_can_be_saved(tmp_path):
     small = {"n_programs": 3, "n_genes": 60, "n_cells": 80, "n_batches": 2}
-    one, again, other = (datasets.planted_programs(**small, seed=seed) for seed in (5, 5, 6))
+    one, again, other = (datasets.simulate_programs(**small, seed=seed) for seed in (5, 5, 6))
     assert (one.X != again.X).nnz == 0
     assert (one.obs["batch"] == again.obs["batch"]).all()
     np.testing.assert_array_equal(one.varm["effects"], again.varm["effects"])
@@ -164,7 +164,7 @@ def test_planted_data_follow_the_seed_and_can_be_saved(tmp_path):
     assert "3 programs" in one.uns["source"]
     assert "seed 5" in one.uns["source"]
     one.write_h5ad(tmp_path / "planted.h5ad")
-    longer = datasets.planted_programs(n_genes=20, n_cells=datasets.BLOCK_CELLS + 3)
+    longer = datasets.simulate_programs(n_genes=20, n_cells=datasets.BLOCK_CELLS + 3)
     assert longer.n_obs == len(set(longer.obs_names)) == datasets.BLOCK_CELLS + 3
 
 
@@ -182,4 +182,4 @@ def test_planted_data_follow_the_seed_and_can_be_saved(tmp_path):
 )
 def test_planted_numbers_out_of_range(wrong, message):
     with pytest.raises(InputError, match=message):
-        datasets.planted_programs(**wrong)
+        datasets.simulate_programs(**wrong)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.results_fixture import NASTY
-from sparcell.results.programs import Catalogue, Map, Traversal
+from sparcell.results.programs import Embedding2D, ProgramResults, Traversal
 
 GENES = [f"GENE{number}" for number in range(40)]
 TYPES = ("B", "CD8 T", "NK")
@@ -74,14 +74,14 @@ def full_catalogue(n=300):
         "expected": [0.5, 0.4, 0.6], "fold": [10.0, 7.5, 6.7], "p": [1e-13, 1e-4, 1e-3], "fdr": [1e-12, 3e-4, 0.02],
         "genes": [tuple(genes["gene"][:5]), ("GENE1", "GENE2", "GENE3"), tuple(genes["gene"][25:29])],
     })  # fmt: skip
-    return Catalogue(
-        title="counts.h5ad", model="BetaVSC", programs=summary, genes=genes, effects=effects, enrichment=enriched,
+    return ProgramResults(
+        title="counts.h5ad", model="BetaVSC", programs=summary, genes=genes, decoder_type=effects, enrichment=enriched,
         shares=pd.DataFrame(rng.random((5, 3)), index=keys, columns=list(TYPES)),
-        map=Map(rng.normal(size=(n, 2)), "a t-SNE of the code", amount_mp, labels, 2 * n),
-        traversals=walks(keys, genes), n_cells=2 * n, n_genes=40, n_latent=8, n_live=5, n_expected=None, exact=False,
-        counts=True, spikes=True, sets_source="the 32 built-in sets for human blood and pancreas", n_named=20,
+        map=Embedding2D(rng.normal(size=(n, 2)), "a t-SNE of the code", amount_mp, labels, 2 * n),
+        traversals=walks(keys, genes), n_cells=2 * n, n_genes=40, n_latent=8, n_active=5, n_expected=None, exact=False,
+        counts=True, spikes=True, sets_source="the 32 built-in sets for human blood and pancreas", n_genes_enrichment=20,
         matches=matches, least_match=0.7,
-        settings={"n_latent": 8, "alpha": 0.3, "warmup": None}, provenance={"input": "counts.h5ad", "seconds": 12.5, "command": ""},
+        settings={"n_latent": 8, "alpha": 0.3, "kl_warmup_fraction": None}, provenance={"input": "counts.h5ad", "seconds": 12.5, "command": ""},
     )  # fmt: skip
 
 
@@ -92,12 +92,12 @@ def bare_catalogue(n=50):
     summary, genes, effects = tables(keys, rng, counts=False)
     summary = summary.assign(fdr=np.nan, also="", also_fdr=np.nan, explained=np.nan)
     genes.loc[0, "gene"] = NASTY[1]
-    return Catalogue(
-        title=NASTY[0], model="Autoencoder", programs=summary, genes=genes, effects=effects,
+    return ProgramResults(
+        title=NASTY[0], model="Autoencoder", programs=summary, genes=genes, decoder_type=effects,
         enrichment=pd.DataFrame({"key": [], "set": [], "genes": []}), shares=None,
-        map=Map(rng.normal(size=(n, 2)), "obsm['X_umap'] of the data", np.abs(rng.normal(size=(n, 2))), None, n),
-        traversals=walks(keys, genes), n_cells=n, n_genes=40, n_latent=3, n_live=1, n_expected=2, exact=False,
-        counts=False, spikes=False, sets_source="", n_named=20,
+        map=Embedding2D(rng.normal(size=(n, 2)), "obsm['X_umap'] of the data", np.abs(rng.normal(size=(n, 2))), None, n),
+        traversals=walks(keys, genes), n_cells=n, n_genes=40, n_latent=3, n_active=1, n_expected=2, exact=False,
+        counts=False, spikes=False, sets_source="", n_genes_enrichment=20,
     )  # fmt: skip
 
 
@@ -105,10 +105,10 @@ def empty_catalogue():
     """A model of which no latent lives."""
     full = full_catalogue(30)
     nothing = full.programs.iloc[:0]
-    empty = Map(full.map.xy_m2, full.map.source, np.zeros((30, 0)), full.map.labels, 60)
-    return Catalogue(
-        title="counts.h5ad", model="BetaVSC", programs=nothing, genes=full.genes.iloc[:0], effects=full.effects.iloc[:, :0],
+    empty = Embedding2D(full.map.xy_m2, full.map.source, np.zeros((30, 0)), full.map.labels, 60)
+    return ProgramResults(
+        title="counts.h5ad", model="BetaVSC", programs=nothing, genes=full.genes.iloc[:0], decoder_type=full.effects.iloc[:, :0],
         enrichment=full.enrichment.iloc[:0], shares=full.shares.iloc[:0], map=empty, traversals={}, n_cells=60, n_genes=40, n_latent=8,
-        n_live=0, n_expected=None, exact=False, counts=True, spikes=True, sets_source="the sets", n_named=20,
+        n_active=0, n_expected=None, exact=False, counts=True, spikes=True, sets_source="the sets", n_genes_enrichment=20,
         matches=full.matches.iloc[:0], least_match=0.7,
     )  # fmt: skip

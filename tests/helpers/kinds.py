@@ -12,8 +12,8 @@ from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 
 VARIANTS = {
-    "readable": {"effects": "nonnegative", "slab": "positive", "components": 1},
-    "additive": {"effects": "additive"},
+    "readable": {"decoder_type": "nonnegative-linear", "slab": "softplus-normal", "n_prior_components": 1},
+    "additive": {"decoder_type": "linear"},
 }
 """Settings that change how a model is built, by the third word of a kind."""
 KINDS = [(model, likelihood) for model in MODELS for likelihood in LIKELIHOODS]

@@ -18,21 +18,21 @@ COUNTS = {
     "epochs": 40,
     "learning_rate": 0.01,
     "n_latent": 6,
-    "encoder": (32,),
-    "decoder": (32,),
-    "branch": 0,
-    "norm": "layer",
-    "standardise": True,
+    "encoder_widths": (32,),
+    "decoder_widths": (32,),
+    "head_width": 0,
+    "normalization": "layer",
+    "standardize_input": True,
     "input_dropout": 0.1,
     "dropout": 0.1,
-    "schedule": "constant",
-    "held_out": 0.0,
-    "tolerance": 0.0,
-    "patience": 0,
-    "warmup": 0.0,
-    "clip": 5.0,
+    "lr_schedule": "constant",
+    "validation_fraction": 0.0,
+    "early_stopping_tolerance": 0.0,
+    "early_stopping_patience": 0,
+    "kl_warmup_fraction": 0.0,
+    "max_grad_norm": 5.0,
     "beta": 1.0,
-    "components": 3,
+    "n_prior_components": 3,
 }
 """The same from their counts, whatever the defaults for counts are; each model takes those it has."""
 
@@ -61,7 +61,7 @@ def planted(n_cells=300, n_genes=120, seed=0):
             index=[f"gene{number}" for number in range(n_genes)],
         ),
     )
-    adata.layers["lognorm"] = lognormalised(adata.X)
+    adata.layers["lognorm"] = lognormalized(adata.X)
     adata.obsm["X_theirs"] = rng.normal(size=(n_cells, 2))
     adata.uns["theirs"] = {"note": "keep", "numbers": np.arange(3)}
     return adata
@@ -79,12 +79,12 @@ def two_batches(n_cells=400, n_affected=40, seed=0):
     more_ng = rng.poisson(4 * counts_ng[:, -n_affected:])
     counts_ng[:, -n_affected:] += np.where(in_b_n[:, None], more_ng, 0)
     adata.X = sparse.csr_matrix(counts_ng)
-    adata.layers["lognorm"] = lognormalised(adata.X)
+    adata.layers["lognorm"] = lognormalized(adata.X)
     adata.obs["batch"] = pd.Categorical(np.where(in_b_n, "b", "a"))
     return adata
 
 
-def lognormalised(counts_ng):
+def lognormalized(counts_ng):
     """LogNormalize written out: log(1 + counts / total · 10,000)."""
     dense_ng = np.asarray(counts_ng.todense(), dtype=np.float64)
     return sparse.csr_matrix(

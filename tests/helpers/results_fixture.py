@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sparcell.results.study import MEASURES, Results, Row
+from sparcell.results.study import MEASURES, MethodResult, StudyResults
 
 TYPES = (
     "Naive CD4 T", "Memory CD4 T", "CD14+ Mono", "B", "CD8 T", "FCGR3A+ Mono", "NK", "DC", "Platelet",
@@ -76,14 +76,14 @@ def make_row(spec, codes_n, n_labels, rng, tsne2d=None):
     variational = model is not None and model != "autoencoder"
     n_latents = 6
     live = np.array([True] * 5 + [name != "beta-vsc"]) if model else None
-    return Row(
+    return MethodResult(
         name=name, title=title, model=model, preset=preset,
         settings={} if model is None else {"n_latent": 6, "beta": 2.0, "epochs": 200, "n_genes": 13714, "likelihood": "gaussian"},
-        code_nk=rng.normal(size=(len(codes_n), n_latents)), tsne2d_n2=xy, kmeans_n=shuffled, centroids_c2=centroids,
+        latent_nk=rng.normal(size=(len(codes_n), n_latents)), tsne2d_n2=xy, kmeans_n=shuffled, centroids_c2=centroids,
         tsne3d_n3=clouds(codes_n, n_labels, 3, rng),
-        gamma_nk=rng.uniform(0, 1, (len(codes_n), n_latents)) if model == "beta-vsc" else None,
+        inclusion_nk=rng.uniform(0, 1, (len(codes_n), n_latents)) if model == "beta-vsc" else None,
         kl_k=np.array([3.1, 2.2, 1.9, 1.2, 0.8, 0.001 if name == "beta-vsc" else 0.6]) if variational else None,
-        live_k=live,
+        active_k=live,
         generated_m2=xy[rng.integers(len(xy), size=200)] + rng.normal(0, 0.8, (200, 2)) if variational else None,
         interpolated_s2=np.linspace(xy[0], xy[-1], 12) if variational else None,
         interpolated_labels=(str(codes_n[0]), str(codes_n[-1])) if variational else None,
@@ -116,7 +116,7 @@ def full_results(n=600, seeds=(0, 1)):
         {"model": name, "seed": seed, "epochs": 200, "train_seconds": 40 + 25 * place + rng.uniform(0, 4)}
         for place, name in enumerate(trained) for seed in seeds
     ])  # fmt: skip
-    return Results(
+    return StudyResults(
         title="PBMC3k",
         labels=pd.Categorical.from_codes(labelled, categories=list(TYPES)),
         label_source="column seurat of labels.csv",
@@ -146,7 +146,7 @@ def bare_results(n=60):
         ("pca-2", "PCA, 2 components", None, "baseline", 0.5),
     ]
     rows = [make_row(spec, codes, 2, rng) for spec in specs]
-    return Results(
+    return StudyResults(
         title='Two "types" & <script>alert(0)</script>',
         labels=pd.Categorical.from_codes(codes, categories=list(NASTY)),
         label_source="column <type>",

@@ -6,24 +6,24 @@ import numpy as np
 import pandas as pd
 
 from helpers.results_fixture import NASTY, TYPES, clouds
-from sparcell.results.benchmark import BASELINE, MEASURES, MODEL, PEER, Skipped, Standings
-from sparcell.results.study import Row
+from sparcell.results.benchmark import BASELINE, EXTERNAL, MEASURES, MODEL, BenchmarkResults, Skipped
+from sparcell.results.study import MethodResult
 
 METHODS = (
     # name, title, kind, level of its scores, log-likelihood
     ("beta-vsc", "β-VSC", MODEL, 0.71, -1203.0),
     ("pca", "PCA", BASELINE, 0.64, np.nan),
     ("harmony", "Harmony", BASELINE, 0.69, np.nan),
-    ("scvi-10x1", "scVI, 10 latents, 1 layer", PEER, 0.70, -1211.0),
+    ("scvi-10x1", "scVI, 10 latents, 1 layer", EXTERNAL, 0.70, -1211.0),
 )
 COSTS = {"train_seconds": 40.0, "cpu_seconds": 38.0, "peak_mib": 210.0}
 
 
 def one_row(name, title, kind, codes_n, rng):
     xy = clouds(codes_n, int(codes_n.max()) + 1, 2, rng)
-    return Row(
+    return MethodResult(
         name=name, title=title, model=name if kind == MODEL else None, preset=kind, settings={"n_latent": 10, "epochs": None},
-        code_nk=rng.normal(size=(len(codes_n), 4)), tsne2d_n2=xy, kmeans_n=np.maximum(codes_n, 0),
+        latent_nk=rng.normal(size=(len(codes_n), 4)), tsne2d_n2=xy, kmeans_n=np.maximum(codes_n, 0),
         centroids_c2=np.zeros((int(codes_n.max()) + 1, 2)),
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def full_standings(n=400, seeds=(0, 1, 2)):
     codes[: len(TYPES)] = np.arange(len(TYPES))
     labelled = codes.copy()
     labelled[-5:] = -1
-    return Standings(
+    return BenchmarkResults(
         title="pbmc.h5ad",
         labels=pd.Categorical.from_codes(labelled, categories=list(TYPES)),
         batches=pd.Categorical.from_codes(rng.integers(0, 2, n), categories=["v1", "v2"]),
@@ -69,7 +69,7 @@ def bare_standings(n=60):
     scores = score_lines([("pca", "PCA <i>", BASELINE, 0.5, np.nan)], (0,), rng)
     kept = ("method", "seed", "epochs", "map_nmi", "code_nmi", *COSTS)
     scores.loc[:, [column for column in scores if column not in kept]] = np.nan
-    return Standings(
+    return BenchmarkResults(
         title='Two "types" & <script>alert(0)</script>',
         labels=pd.Categorical.from_codes(codes, categories=list(NASTY)),
         batches=None,

@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from helpers.cells import cells, generator
-from sparcell.config.settings import LikelihoodConfig
+from sparcell.config.model import LikelihoodConfig
 from sparcell.kernels import count_gpu, count_tiles, counts
 from sparcell.likelihoods import LIKELIHOODS
 
@@ -84,7 +84,7 @@ def on_gpu(likelihood, h_nh, batch):
     several = len(likelihood.log_r) > 1
     heads = (likelihood.head, likelihood.drop) if hasattr(likelihood, "drop") else (likelihood.head,)
     log_r_qg = batch.batch_nb @ likelihood.log_r if several else likelihood.log_r
-    return count_gpu.negative_binomial(h_nh, heads, log_r_qg, batch.x_ng, batch.size_n1)
+    return count_gpu.negative_binomial(h_nh, heads, log_r_qg, batch.x_ng, batch.library_size_n1)
 
 
 def compare(plain, fused):
@@ -137,7 +137,7 @@ def test_interpreted_kernels_agree_with_their_own_plain_formula(monkeypatch, cap
 def test_interpreted_plain_formula_is_the_likelihood_s(name):
     likelihood, h_nh, batch = made(name, "gene", (40, 30))
     heads = (likelihood.head, likelihood.drop) if hasattr(likelihood, "drop") else (likelihood.head,)
-    plain_n = count_gpu.plain(h_nh, heads, likelihood.log_r, batch.x_ng, batch.size_n1)
+    plain_n = count_gpu.plain(h_nh, heads, likelihood.log_r, batch.x_ng, batch.library_size_n1)
     torch.testing.assert_close(plain_n, likelihood.nll(h_nh, batch))
 
 

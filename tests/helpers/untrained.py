@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import torch
 
-from sparcell.config.settings import DataConfig
+from sparcell.config.data import DataConfig
 from sparcell.data.schema import Schema
 from sparcell.models import MODELS
 from sparcell.models.fitted import Model
 
 N_CELLS, N_GENES, N_LATENT = 30, 40, 4
-NET = {"n_latent": N_LATENT, "encoder": (8,), "decoder": (8,), "branch": 0, "norm": "none", "seed": 3}
+NET = {
+    "n_latent": N_LATENT,
+    "encoder_widths": (8,),
+    "decoder_widths": (8,),
+    "head_width": 0,
+    "normalization": "none",
+    "seed": 3,
+}
 BUILT = {
     "layers": {"likelihood": "nb"},
-    "additive": {"likelihood": "poisson", "effects": "additive"},
-    "nonnegative": {"likelihood": "nb", "effects": "nonnegative", "slab": "positive", "components": 1},
+    "additive": {"likelihood": "poisson", "decoder_type": "linear"},
+    "nonnegative-linear": {
+        "likelihood": "nb",
+        "decoder_type": "nonnegative-linear",
+        "slab": "softplus-normal",
+        "n_prior_components": 1,
+    },
     "dropped": {"likelihood": "zinb", "dispersion": "gene-batch"},
-    "expression": {"likelihood": "gaussian", "variance": 0.7},
-    "scaled": {"likelihood": "gaussian", "variance": 0.7, "effects": "additive"},
+    "expression": {"likelihood": "gaussian", "gaussian_variance": 0.7},
+    "scaled": {"likelihood": "gaussian", "gaussian_variance": 0.7, "decoder_type": "linear"},
 }
 
 

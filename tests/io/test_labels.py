@@ -139,7 +139,7 @@ def test_any_text_is_labels_or_one_input_error(text):
 def test_write_aside_keeps_what_was_there_until_the_end(tmp_path):
     target = tmp_path / "scores.csv"
     io.write_text(target, "old")
-    with io.write_aside(target) as aside:
+    with io.atomic_write(target) as aside:
         assert aside.parent == tmp_path
         assert aside.suffix == ".csv"
         aside.write_text("new")
@@ -154,7 +154,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     io.write_text(target, "old")
 
     def fail_half_way():
-        with io.write_aside(target) as aside:
+        with io.atomic_write(target) as aside:
             aside.write_text("half")
             raise failure
 

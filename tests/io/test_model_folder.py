@@ -260,7 +260,13 @@ def test_a_model_may_be_moved(model, saved, tmp_path):
 @pytest.fixture(scope="module")
 def told():
     """A model of counts with everything a description can hold."""
-    settings = {**COUNTS, "epochs": 1, "likelihood": "nb", "dispersion": "gene-batch", "held_out": 0.2}
+    settings = {
+        **COUNTS,
+        "epochs": 1,
+        "likelihood": "nb",
+        "dispersion": "gene-batch",
+        "validation_fraction": 0.2,
+    }
     return MODELS["beta-vsc"](**settings).fit(
         two_batches(), batch_key="batch", covariates=("depth", "type"), silent=True
     )
@@ -292,10 +298,10 @@ def test_a_description_whose_covariates_do_not_fit_is_refused(told, tmp_path, na
         lambda settings: settings.pop("likelihood"),
         lambda settings: settings.update(likelihood="poisson"),
         lambda settings: settings.update(dispersion="gene"),
-        lambda settings: settings.update(components=5),
-        lambda settings: settings.update(standardise=False),
+        lambda settings: settings.update(n_prior_components=5),
+        lambda settings: settings.update(standardize_input=False),
         lambda settings: settings.update(encode_covariates=True),
-        lambda settings: settings.update(branch=3),
+        lambda settings: settings.update(head_width=3),
     ],
     ids=["likelihood gone", "likelihood", "dispersion", "components", "standardise", "encoder", "branch"],
 )

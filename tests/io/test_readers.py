@@ -34,11 +34,11 @@ def frame(genes_first=False):
     return table.T if genes_first else table
 
 
-def assert_same(adata, genes=GENES):
+def assert_same(adata, genes_key=GENES):
     assert isinstance(adata.X, sparse.csr_matrix)
     assert adata.X.dtype == np.float32
     assert list(adata.obs_names) == CELLS
-    assert list(adata.var_names) == genes
+    assert list(adata.var_names) == genes_key
     np.testing.assert_array_equal(adata.X.toarray(), X_NG)
 
 
@@ -69,9 +69,9 @@ def write_10x_h5(path, legacy=False, names=GENES):
         features["genome"] = np.array(["GRCh38"] * len(names), dtype="S")
 
 
-def write_10x_folder(folder, zipped=False, features="features", prefix="", turned=False):
+def write_10x_folder(folder, zipped=False, features="features", prefix="", to_memory_layout=False):
     folder.mkdir()
-    matrix = sparse.coo_matrix(X_NG if turned else X_NG.T).astype(int)
+    matrix = sparse.coo_matrix(X_NG if to_memory_layout else X_NG.T).astype(int)
     scipy_io.mmwrite(folder / "plain.mtx", matrix)
     text = (folder / "plain.mtx").read_bytes()
     (folder / "plain.mtx").unlink()
@@ -351,8 +351,8 @@ def test_counts_in_a_layer_alone_are_read_and_written(tmp_path, counts, form):
     assert adata.obs_names.tolist() == CELLS
     io.write_h5ad(adata, tmp_path / "again.h5ad")
     assert io.read(tmp_path / "again.h5ad").X is None
-    turned = io.read(tmp_path / f"a.{form}", "genes-by-cells")
-    assert turned.X is None
-    np.testing.assert_array_equal(turned.layers["umis"].toarray(), X_NG.T)
+    to_memory_layout = io.read(tmp_path / f"a.{form}", "genes-by-cells")
+    assert to_memory_layout.X is None
+    np.testing.assert_array_equal(to_memory_layout.layers["umis"].toarray(), X_NG.T)
     with pytest.raises(InputError, match=r"X is empty.*adata.X = adata.layers\['umis'\].copy"):
         pp.quality_control(adata)

@@ -20,7 +20,7 @@ from helpers.cells import cells, generator, sparse_rows
 from helpers.kinds import KINDS, layer_of, settings_of
 from helpers.planted import planted
 from sparcell import kernels
-from sparcell.config.settings import LikelihoodConfig
+from sparcell.config.model import LikelihoodConfig
 from sparcell.data import loader
 from sparcell.kernels import count_loops as loops
 from sparcell.kernels import (
@@ -38,7 +38,7 @@ from sparcell.kernels.linear import MANY, Linear, cells_of_block, rows_times
 from sparcell.kernels.products import ONEDNN
 from sparcell.kernels.squares import pays
 from sparcell.likelihoods import LIKELIHOODS
-from sparcell.protocols import Batch, ShiftedRows
+from sparcell.protocols import Minibatch, SparseRowsPlusDelta
 
 N, G, H = 40, 30, 5
 PATHS = [
@@ -118,7 +118,7 @@ def batches(x_ng, n_batches=0, dtype=torch.float64):
     dense = torch.from_numpy(x_ng).to(dtype)
     batch_nb = torch.eye(max(n_batches, 1), dtype=dtype)[torch.arange(len(x_ng)) % max(n_batches, 1)]
     plain = cells(dense, batch_nb[:, :n_batches])
-    return Batch(sparse_rows(x_ng), plain.size_n1, plain.batch_nb, plain.covariates_nc), plain
+    return Minibatch(sparse_rows(x_ng), plain.library_size_n1, plain.batch_nb, plain.covariates_nc), plain
 
 
 def made(name, dispersion="gene", dtype=torch.float64, n_genes=G):
@@ -253,7 +253,7 @@ def test_what_comes_to_some_sparse_cells_passes_through_the_layer_too(moved, dty
     layer = kernels.by_input(torch.nn.Linear(G, H)).to(dtype)
     index_m = torch.tensor(moved, dtype=torch.int64)
     shift_mg = torch.randn((len(moved), G), generator=generator(), dtype=dtype)
-    given = ShiftedRows(sparse_rows(x_ng), index_m, shift_mg)
+    given = SparseRowsPlusDelta(sparse_rows(x_ng), index_m, shift_mg)
     moved_ng = torch.from_numpy(x_ng).to(dtype)
     moved_ng[index_m] += shift_mg
     outs = sparse_linear(given, layer.weight, layer.bias), layer(moved_ng)
@@ -277,7 +277,9 @@ def test_expected_expression_of_sparse_cells_is_that_of_the_mean(name, dispersio
         assert (found_ng is not None) == likelihood.counts
         if found_ng is None:
             return
-        plain_ng = torch.log1p(likelihood.distribution(scale * h_nh, dense).mean * (1e4 / dense.size_n1))
+        plain_ng = torch.log1p(
+            likelihood.distribution(scale * h_nh, dense).mean * (1e4 / dense.library_size_n1)
+        )
     torch.testing.assert_close(found_ng, plain_ng, rtol=near, atol=near * float(plain_ng.abs().max()))
 
 
@@ -343,7 +345,7 @@ def test_twenty_epochs_of_cells_shown_in_other_batches_lose_the_same_too(likelih
     for share in (1.0, -1.0):
         monkeypatch.setattr(loader, "SPARSE_SHARE", share)
         settings = settings_of(
-            kind, epochs=20, patience=0, translate=True, standardise=False, input_dropout=0.0
+            kind, epochs=20, patience=0, translate=True, standardize_input=False, input_dropout=0.0
         )
         model = settings.fit(adata, layer=layer_of(kind), batch_key="donor", silent=True)
         curves.append(model.history["loss"].to_numpy())

@@ -22,10 +22,10 @@ def drawn(*shape, dtype=np.float64):
 @pytest.mark.parametrize("n_columns", [1, 5, WIDE - 1, WIDE, WIDE + 1, 3 * WIDE + 4])
 @pytest.mark.parametrize("n_rows", [1, TALL - 1, TALL, TALL + 3, 4 * TALL])
 @pytest.mark.parametrize("turned", [False, True])
-def test_what_is_added_is_the_product_of_those_rows(n_columns, n_rows, turned):
+def test_what_is_added_is_the_product_of_those_rows(n_columns, n_rows, to_memory_layout):
     """Over some of the sum, to some of the rows; nothing else is written."""
     left_ka, right_kc = drawn(9, n_rows), drawn(9, n_columns)
-    if turned:
+    if to_memory_layout:
         left_ka = np.asfortranarray(left_ka)
     before = drawn(n_rows + 2, n_columns)
     for first in {0, n_rows // 2}:

@@ -13,13 +13,13 @@ import torch
 from scipy import special, stats
 
 from helpers.cells import alike, cells, generator
-from sparcell.config.settings import LikelihoodConfig
+from sparcell.config.model import LikelihoodConfig
 from sparcell.likelihoods import LIKELIHOODS, Gaussian
 from sparcell.likelihoods.gaussian import LEAST_VARIANCE, MEMORY
 from sparcell.likelihoods.negative_binomial import NegativeBinomialDistribution
 from sparcell.likelihoods.poisson import PoissonDistribution
 from sparcell.likelihoods.zero_inflated import ZeroInflatedDistribution
-from sparcell.protocols import Batch
+from sparcell.protocols import Minibatch
 
 COUNTED = [name for name, kind in LIKELIHOODS.items() if kind.counts]
 N_HIDDEN, N_GENES, N_CELLS = 3, 5, 6
@@ -59,7 +59,7 @@ def linear(module, h_nh):
 def scipy_log_prob(likelihood, h_nh, batch, x_ng=None):
     """Log probability of each entry, (n, g), by scipy, from the weights alone."""
     x_ng = batch.x_ng.numpy() if x_ng is None else x_ng
-    mean_ng = batch.size_n1.numpy() * special.softmax(linear(likelihood.head, h_nh), axis=1)
+    mean_ng = batch.library_size_n1.numpy() * special.softmax(linear(likelihood.head, h_nh), axis=1)
     if not hasattr(likelihood, "log_r"):
         return stats.poisson(mean_ng).logpmf(x_ng), mean_ng
     log_r = likelihood.log_r.detach().numpy()
@@ -104,7 +104,9 @@ def test_the_training_path_is_the_distribution_s_log_prob_summed_over_genes(name
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_distribution_does_not_look_at_the_cells_it_explains(name):
     likelihood, h_nh, batch = made(name), hidden(), cells(counts())
-    other = Batch(torch.full_like(batch.x_ng, torch.nan), batch.size_n1, batch.batch_nb, batch.covariates_nc)
+    other = Minibatch(
+        torch.full_like(batch.x_ng, torch.nan), batch.library_size_n1, batch.batch_nb, batch.covariates_nc
+    )
     with torch.no_grad():
         one, two = (likelihood.distribution(h_nh, given) for given in (batch, other))
     assert torch.equal(one.mean, two.mean)
@@ -134,7 +136,7 @@ def test_probabilities_of_the_training_path_add_up_to_one(name):
     reach = 4000
     x_ng = batch.x_ng.expand(reach, -1).clone()
     x_ng[:, 0] = torch.arange(reach)
-    grid = Batch(x_ng, batch.size_n1.expand(reach, 1), x_ng[:, :0], x_ng[:, :0])
+    grid = Minibatch(x_ng, batch.library_size_n1.expand(reach, 1), x_ng[:, :0], x_ng[:, :0])
     with torch.no_grad():
         total = (-likelihood.nll(h_nh.expand(reach, -1), grid)).exp().sum()
         others = likelihood.distribution(h_nh, batch).log_prob(batch.x_ng)[:, 1:].sum().exp()
@@ -181,7 +183,7 @@ def test_the_shares_of_the_genes_add_up_to_the_size(name):
     likelihood, h_nh, batch = made(name), hidden() * 5, cells(counts())
     with torch.no_grad():
         total_n1 = likelihood.distribution(h_nh, batch).mean.sum(dim=1, keepdim=True)
-    torch.testing.assert_close(total_n1, batch.size_n1)
+    torch.testing.assert_close(total_n1, batch.library_size_n1)
 
 
 def test_dropped_counts_are_missing_from_the_size():
@@ -192,8 +194,8 @@ def test_dropped_counts_are_missing_from_the_size():
         none_n1 = likelihood.distribution(h_nh, batch).mean.sum(dim=1, keepdim=True)
         likelihood.drop.bias.fill_(math.log(0.25 / 0.75))
         quarter_n1 = likelihood.distribution(h_nh, batch).mean.sum(dim=1, keepdim=True)
-    torch.testing.assert_close(none_n1, batch.size_n1)
-    torch.testing.assert_close(quarter_n1, 0.75 * batch.size_n1)
+    torch.testing.assert_close(none_n1, batch.library_size_n1)
+    torch.testing.assert_close(quarter_n1, 0.75 * batch.library_size_n1)
 
 
 def test_a_zero_inflated_model_that_drops_nothing_is_the_negative_binomial():
@@ -242,7 +244,7 @@ def test_draws_are_counts_with_the_distribution_s_moments_and_come_from_the_gene
     assert (x_ng >= 0).all()
     double = made(name)
     _, mean_ng = scipy_log_prob(double, h_nh.double(), cells(batch.x_ng.double()))
-    m_g = batch.size_n1.double().numpy()[0] * special.softmax(linear(double.head, h_nh.double())[0])
+    m_g = batch.library_size_n1.double().numpy()[0] * special.softmax(linear(double.head, h_nh.double())[0])
     r_g = double.log_r.detach().exp().numpy()[0] if hasattr(double, "log_r") else None
     kept_g = 1 - special.expit(linear(double.drop, h_nh.double())[0]) if hasattr(double, "drop") else 1.0
     mean_g, variance_g = MOMENTS[name](m_g, r_g, kept_g)
@@ -274,7 +276,7 @@ def test_value_and_gradient_are_finite_in_single_precision(name, size, log_r, sc
     likelihood = made(name, dtype=torch.float32)
     h_nh = (hidden(torch.float32) * scale).requires_grad_()
     x_ng = torch.tensor(HARD_COUNTS).expand(N_CELLS, -1)
-    batch = Batch(x_ng, torch.full((N_CELLS, 1), size), x_ng[:, :0], x_ng[:, :0])
+    batch = Minibatch(x_ng, torch.full((N_CELLS, 1), size), x_ng[:, :0], x_ng[:, :0])
     if hasattr(likelihood, "log_r"):
         with torch.no_grad():
             likelihood.log_r.fill_(log_r)
@@ -357,7 +359,7 @@ def test_the_probability_of_no_count_is_as_by_hand(given, expected):
 
 
 def analytic(dtype=torch.float64):
-    return made("gaussian", variance="analytic", dtype=dtype)
+    return made("gaussian", gaussian_variance="analytic", dtype=dtype)
 
 
 def squares(likelihood, h_nh, x_ng):
@@ -381,7 +383,7 @@ def test_no_other_variance_explains_the_step_s_cells_better(factor):
     with torch.no_grad():
         best = likelihood.train().nll(h_nh, batch).mean().item()
         error = squares(likelihood, h_nh, batch.x_ng).mean().item()
-        other = made("gaussian", variance=factor * error)
+        other = made("gaussian", gaussian_variance=factor * error)
         other.head.load_state_dict(likelihood.head.state_dict())
         assert other.nll(h_nh, batch).mean().item() > best
 
@@ -392,7 +394,7 @@ def test_the_gradient_of_the_analytic_variance_is_that_of_the_fixed_optimum():
     h_nh = hidden().requires_grad_()
     likelihood.train().nll(h_nh, batch).mean().backward()
     error = squares(likelihood, h_nh, batch.x_ng).mean().item()
-    other = made("gaussian", variance=error)
+    other = made("gaussian", gaussian_variance=error)
     h_other_nh = hidden().requires_grad_()
     other.nll(h_other_nh, batch).mean().backward()
     torch.testing.assert_close(h_nh.grad, h_other_nh.grad)
@@ -448,7 +450,7 @@ def test_a_cell_restored_to_the_last_digit_costs_a_finite_number():
 def test_the_running_variance_is_saved_with_the_weights_and_only_where_it_is_learned():
     likelihood = analytic()
     likelihood.running.fill_(0.37)
-    other = Gaussian(N_HIDDEN, N_GENES, 0, LikelihoodConfig(variance="analytic"))
+    other = Gaussian(N_HIDDEN, N_GENES, 0, LikelihoodConfig(gaussian_variance="analytic"))
     other.load_state_dict(likelihood.state_dict())
     assert other.variance == pytest.approx(0.37)
     assert set(made("gaussian").state_dict()) == {"head.weight", "head.bias"}

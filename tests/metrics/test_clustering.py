@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from sparcell.metrics.clustering import LIVE_VARIANCE, clustering_scores, expected_live, live_latents
+from sparcell.metrics.active_latents import ACTIVE_VARIANCE, active_latents, predict_active_latents
+from sparcell.metrics.clustering import clustering_scores
 from sparcell.tl import embedding
 
 SEED = Path(__file__).parents[3] / "shared" / "seed"
@@ -116,14 +117,14 @@ def test_the_scorer_reproduces_the_seed_study_s_table_from_its_own_maps(name, se
 
 def test_a_latent_is_live_when_its_code_varies_by_more_than_the_threshold():
     rng = np.random.default_rng(0)
-    spread = np.sqrt(np.array([0.0, 0.5, 0.9, 1.1, 100.0]) * LIVE_VARIANCE)
+    spread = np.sqrt(np.array([0.0, 0.5, 0.9, 1.1, 100.0]) * ACTIVE_VARIANCE)
     unit = rng.normal(size=(1000, 5))
-    code_nk = (unit - unit.mean(axis=0)) / unit.std(axis=0) * spread + 7
-    np.testing.assert_array_equal(live_latents(code_nk), [False, False, False, True, True])
+    latent_nk = (unit - unit.mean(axis=0)) / unit.std(axis=0) * spread + 7
+    np.testing.assert_array_equal(active_latents(latent_nk), [False, False, False, True, True])
 
 
 def test_an_offset_alone_is_not_live():
-    assert not live_latents(np.full((10, 2), 3.0, dtype=np.float32)).any()
+    assert not active_latents(np.full((10, 2), 3.0, dtype=np.float32)).any()
 
 
 def linear_loss(value_g, n_latent, beta, variance):
@@ -157,7 +158,7 @@ def linear_loss(value_g, n_latent, beta, variance):
 )
 def test_the_number_of_live_latents_is_that_of_the_linear_model_s_optimum(beta, variance, expected):
     value_g = np.concatenate([[8.0, 3.0, 1.4, 0.7, 0.31], np.full(15, 0.3)])
-    found = expected_live(value_g[::-1], 5, beta=beta, variance=variance)
+    found = predict_active_latents(value_g[::-1], 5, beta=beta, gaussian_variance=variance)
     weight_k = linear_loss(value_g, 5, beta, variance)[1]
     assert found == (np.abs(weight_k) > 0.05).sum()
     assert found == expected

@@ -40,10 +40,10 @@ def some_cells(seed=0, n=200):
     """Codes of 4 latents, the last off (exactly 0) in most cells, and uneven labels that two of them follow."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(["b", "a", "d", "c"], size=n, p=[0.1, 0.4, 0.3, 0.2])
-    code_nk = rng.normal(size=(n, 4))
-    code_nk[:, 0] += 3 * (labels == "a")
-    code_nk[:, 3] = np.where(labels == "b", rng.gamma(2, size=n), 0)
-    return code_nk, labels
+    latent_nk = rng.normal(size=(n, 4))
+    latent_nk[:, 0] += 3 * (labels == "a")
+    latent_nk[:, 3] = np.where(labels == "b", rng.gamma(2, size=n), 0)
+    return latent_nk, labels
 
 
 def one_hot(n=60):
@@ -54,10 +54,10 @@ def one_hot(n=60):
 # SMI
 
 
-def binned(code_nk, labels, n_bins):
+def binned(latent_nk, labels, n_bins):
     """SMI by scikit-learn: KBinsDiscretizer and mutual_info_score."""
     cutter = KBinsDiscretizer(n_bins, encode="ordinal", strategy="uniform")
-    bin_nk = cutter.fit_transform(code_nk).astype(int)
+    bin_nk = cutter.fit_transform(latent_nk).astype(int)
     members = [labels == name for name in np.unique(labels)]
     score_kc = [
         [mutual_info_score(bin_n, one) / stats.entropy([one.mean(), 1 - one.mean()]) for one in members]
@@ -69,46 +69,46 @@ def binned(code_nk, labels, n_bins):
 @pytest.mark.parametrize("n_bins", [2, 10, 33])
 @pytest.mark.parametrize("seed", range(3))
 def test_smi_is_that_of_scikit_learn(seed, n_bins):
-    code_nk, labels = some_cells(seed)
-    found = scaled_mutual_information(code_nk, labels, n_bins)
-    np.testing.assert_allclose(found, binned(code_nk, labels, n_bins), atol=1e-12)
+    latent_nk, labels = some_cells(seed)
+    found = scaled_mutual_information(latent_nk, labels, n_bins)
+    np.testing.assert_allclose(found, binned(latent_nk, labels, n_bins), atol=1e-12)
 
 
 def test_a_value_on_the_border_of_two_bins_falls_into_the_upper_one_as_in_scikit_learn():
-    code_nk, labels = np.arange(11.0)[:, None], np.array(list("aabababbaab"))
+    latent_nk, labels = np.arange(11.0)[:, None], np.array(list("aabababbaab"))
     np.testing.assert_allclose(
-        scaled_mutual_information(code_nk, labels, 5), binned(code_nk, labels, 5), atol=1e-12
+        scaled_mutual_information(latent_nk, labels, 5), binned(latent_nk, labels, 5), atol=1e-12
     )
 
 
 def test_smi_in_plain_numbers():
     """Two bins of four cells: the first holds 2 cells of 'a' and 2 of 'b', the second 4 of 'b'."""
-    code_nk = np.array([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0])[:, None]
+    latent_nk = np.array([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0])[:, None]
     labels = list("aabb" + "bbbb")
     # H(a) = .562335; half the cells stand in a bin of entropy ln 2: I = .562335 - .346574 = .215762
     expected = 0.215762 / 0.562335
     np.testing.assert_allclose(
-        scaled_mutual_information(code_nk, labels, 2), [[expected, expected]], atol=1e-5
+        scaled_mutual_information(latent_nk, labels, 2), [[expected, expected]], atol=1e-5
     )
 
 
 def test_smi_keeps_its_value_when_a_latent_is_shifted_scaled_or_turned_round():
-    code_nk, labels = some_cells()
-    before = scaled_mutual_information(code_nk, labels)
-    for changed in (code_nk + 4, code_nk * [2, 3, 0.5, 7], -code_nk):
+    latent_nk, labels = some_cells()
+    before = scaled_mutual_information(latent_nk, labels)
+    for changed in (latent_nk + 4, latent_nk * [2, 3, 0.5, 7], -latent_nk):
         np.testing.assert_allclose(scaled_mutual_information(changed, labels), before, atol=1e-12)
 
 
 def test_smi_sees_little_where_one_cell_lies_far_out_and_spn_does_not_care():
     """The documented weakness of bins of equal width."""
-    code_nk, labels = one_hot(300)
-    code_nk = code_nk + np.random.default_rng(0).normal(scale=0.1, size=code_nk.shape)
-    far_nk = code_nk.copy()
-    far_nk[np.argmax(code_nk, axis=0), np.arange(3)] = 100
-    assert scaled_mutual_information(code_nk, labels).max(axis=0).min() > 0.95
+    latent_nk, labels = one_hot(300)
+    latent_nk = latent_nk + np.random.default_rng(0).normal(scale=0.1, size=latent_nk.shape)
+    far_nk = latent_nk.copy()
+    far_nk[np.argmax(latent_nk, axis=0), np.arange(3)] = 100
+    assert scaled_mutual_information(latent_nk, labels).max(axis=0).min() > 0.95
     assert scaled_mutual_information(far_nk, labels).max() < 0.1
     np.testing.assert_array_equal(
-        same_process_neighbours(far_nk, labels), same_process_neighbours(code_nk, labels)
+        same_process_neighbours(far_nk, labels), same_process_neighbours(latent_nk, labels)
     )
 
 
@@ -126,10 +126,10 @@ def scaled_pairs(pairs, labels, name):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_spn_without_ties_counts_pairs_along_the_sorted_cells(seed):
-    code_nk, labels = some_cells(seed)
-    code_nk = code_nk[:, :3]
-    found = same_process_neighbours(code_nk, labels)
-    for score_c, code_n in zip(found, code_nk.T, strict=True):
+    latent_nk, labels = some_cells(seed)
+    latent_nk = latent_nk[:, :3]
+    found = same_process_neighbours(latent_nk, labels)
+    for score_c, code_n in zip(found, latent_nk.T, strict=True):
         along = labels[np.argsort(code_n)]
         expected = [scaled_pairs(adjacent(along, name), labels, name) for name in "abcd"]
         np.testing.assert_allclose(score_c, expected, atol=1e-12)
@@ -159,9 +159,9 @@ def test_spn_in_plain_numbers():
 
 
 def test_spn_depends_on_the_order_only():
-    code_nk, labels = some_cells()
-    before = same_process_neighbours(code_nk, labels)
-    for changed in (np.exp(code_nk), code_nk**3, -code_nk, stats.rankdata(code_nk, axis=0)):
+    latent_nk, labels = some_cells()
+    before = same_process_neighbours(latent_nk, labels)
+    for changed in (np.exp(latent_nk), latent_nk**3, -latent_nk, stats.rankdata(latent_nk, axis=0)):
         np.testing.assert_allclose(same_process_neighbours(changed, labels), before, atol=1e-12)
 
 
@@ -170,11 +170,11 @@ def test_spn_depends_on_the_order_only():
 
 @BOTH
 def test_a_perfect_code_scores_one_where_it_should(measure):
-    code_nk, labels = one_hot()
-    score_kc = measure(code_nk, labels)
+    latent_nk, labels = one_hot()
+    score_kc = measure(latent_nk, labels)
     np.testing.assert_allclose(score_kc.diagonal(), 1, atol=1e-12)
     assert score_kc[~np.eye(3, dtype=bool)].max() < 0.5
-    apart_nk = code_nk * np.linspace(1, 2, len(labels))[:, None]  # no ties among the cells that are on
+    apart_nk = latent_nk * np.linspace(1, 2, len(labels))[:, None]  # no ties among the cells that are on
     np.testing.assert_allclose(measure(apart_nk, labels).diagonal(), 1, atol=1e-12)
 
 
@@ -189,32 +189,32 @@ def test_noise_scores_about_zero_and_a_constant_latent_exactly_that_even_when_ce
 
 @BOTH
 def test_order_of_cells_latents_and_names_does_not_matter(measure):
-    code_nk, labels = some_cells()
-    before = measure(code_nk, labels)
+    latent_nk, labels = some_cells()
+    before = measure(latent_nk, labels)
     cells, latents = np.random.default_rng(1).permutation(len(labels)), [2, 0, 3, 1]
     np.testing.assert_allclose(
-        measure(code_nk[cells][:, latents], labels[cells]), before[latents], atol=1e-12
+        measure(latent_nk[cells][:, latents], labels[cells]), before[latents], atol=1e-12
     )
     renamed = pd.Categorical(labels).rename_categories({"a": "z"})
-    np.testing.assert_allclose(measure(code_nk, renamed), before[:, [1, 2, 3, 0]], atol=1e-12)
+    np.testing.assert_allclose(measure(latent_nk, renamed), before[:, [1, 2, 3, 0]], atol=1e-12)
 
 
 @BOTH
 def test_membership_is_taken_as_well_and_may_overlap(measure):
-    code_nk, labels = some_cells()
+    latent_nk, labels = some_cells()
     member_nc = labels[:, None] == np.array(list("abcd"))
-    np.testing.assert_array_equal(measure(code_nk, member_nc), measure(code_nk, labels))
+    np.testing.assert_array_equal(measure(latent_nk, member_nc), measure(latent_nk, labels))
     either = np.column_stack([member_nc, np.isin(labels, ["a", "c"])]).astype(int)
     np.testing.assert_allclose(
-        measure(code_nk, either)[:, 4], measure(code_nk, np.isin(labels, ["a", "c"]))[:, 1], atol=1e-12
+        measure(latent_nk, either)[:, 4], measure(latent_nk, np.isin(labels, ["a", "c"]))[:, 1], atol=1e-12
     )
 
 
 @BOTH
 def test_unused_categories_are_no_categories(measure):
-    code_nk, labels = some_cells()
+    latent_nk, labels = some_cells()
     padded = pd.Categorical(labels, categories=list("abcdef"))
-    assert measure(code_nk, padded).shape == (4, 4)
+    assert measure(latent_nk, padded).shape == (4, 4)
 
 
 # aggregations
@@ -263,20 +263,23 @@ def test_a_perfect_table_scores_one_and_order_does_not_matter(name):
 
 
 def test_a_redundant_code_keeps_lms_and_msas_and_loses_msgs():
-    code_nk, labels = some_cells(n=400)
-    once, twice = disentanglement_scores(code_nk, labels), disentanglement_scores(np.tile(code_nk, 2), labels)
+    latent_nk, labels = some_cells(n=400)
+    once, twice = (
+        disentanglement_scores(latent_nk, labels),
+        disentanglement_scores(np.tile(latent_nk, 2), labels),
+    )
     assert twice["msgs_smi"] == twice["msgs_spn"] == 0 < once["msgs_smi"]
     assert twice["msas_smi"] == once["msas_smi"]
     assert twice["lms_spn"] >= once["lms_spn"]
 
 
 def test_disentanglement_gathers_the_six_scores():
-    code_nk, labels = some_cells()
-    found = disentanglement_scores(code_nk, labels)
+    latent_nk, labels = some_cells()
+    found = disentanglement_scores(latent_nk, labels)
     assert list(found) == [f"{name}_{score}" for score in ("smi", "spn") for name in AGGREGATIONS]
     tables = {
-        "smi": scaled_mutual_information(code_nk, labels),
-        "spn": same_process_neighbours(code_nk, labels),
+        "smi": scaled_mutual_information(latent_nk, labels),
+        "spn": same_process_neighbours(latent_nk, labels),
     }
     for (score, table), (name, aggregate) in itertools.product(tables.items(), AGGREGATIONS.items()):
         assert found[f"{name}_{score}"] == aggregate(table)
@@ -284,19 +287,19 @@ def test_disentanglement_gathers_the_six_scores():
 
 @pytest.mark.parametrize("live", [[True, False, True, True], [True, False, False, False]])
 def test_a_latent_that_is_not_live_is_dropped(live):
-    code_nk, labels = some_cells()
-    code_nk[:, 1] = 1e-6 * (labels == "c")  # perfect, but vanished
-    without = disentanglement_scores(code_nk[:, live], labels)
-    assert disentanglement_scores(code_nk, labels, live) == pytest.approx(without, abs=1e-12)
-    assert disentanglement_scores(code_nk, labels)["msas_smi"] > without["msas_smi"] + 0.1
-    assert set(disentanglement_scores(code_nk, labels, [False] * 4).values()) == {0.0}
+    latent_nk, labels = some_cells()
+    latent_nk[:, 1] = 1e-6 * (labels == "c")  # perfect, but vanished
+    without = disentanglement_scores(latent_nk[:, live], labels)
+    assert disentanglement_scores(latent_nk, labels, live) == pytest.approx(without, abs=1e-12)
+    assert disentanglement_scores(latent_nk, labels)["msas_smi"] > without["msas_smi"] + 0.1
+    assert set(disentanglement_scores(latent_nk, labels, [False] * 4).values()) == {0.0}
 
 
 def test_all_six_are_one_for_a_code_with_one_latent_a_category_and_about_zero_for_noise():
     labels = np.repeat(np.arange(5), 400)
     rng = np.random.default_rng(0)
-    code_nk = np.eye(5)[labels] * rng.uniform(1, 2, size=(2000, 1))
-    perfect = disentanglement_scores(code_nk, labels)
+    latent_nk = np.eye(5)[labels] * rng.uniform(1, 2, size=(2000, 1))
+    perfect = disentanglement_scores(latent_nk, labels)
     assert min(perfect[f"{name}_smi"] for name in ("lms", "msas")) == pytest.approx(1)
     assert min(perfect[f"{name}_spn"] for name in ("lms", "msas")) == pytest.approx(1)
     assert (
@@ -313,9 +316,9 @@ def test_all_six_are_one_for_a_code_with_one_latent_a_category_and_about_zero_fo
 def test_mcc_is_the_best_of_all_matchings(n_latents):
     rng = np.random.default_rng(n_latents)
     factor_np = rng.normal(size=(50, 5))
-    code_nk = factor_np @ rng.normal(size=(5, n_latents)) + rng.normal(size=(50, n_latents))
-    table_kp = np.array([[abs(stats.pearsonr(z, f).statistic) for f in factor_np.T] for z in code_nk.T])
-    found = matched_correlation(code_nk, factor_np)
+    latent_nk = factor_np @ rng.normal(size=(5, n_latents)) + rng.normal(size=(50, n_latents))
+    table_kp = np.array([[abs(stats.pearsonr(z, f).statistic) for f in factor_np.T] for z in latent_nk.T])
+    found = matched_correlation(latent_nk, factor_np)
     assert found.mean == pytest.approx(by_trying_all(table_kp))
     assert found.mean == pytest.approx(found.correlation_p.mean())
     matched = found.latent_p >= 0
@@ -328,8 +331,8 @@ def test_mcc_is_the_best_of_all_matchings(n_latents):
 
 def test_mcc_finds_factors_in_any_order_sign_and_scale():
     factor_np = np.random.default_rng(0).normal(size=(100, 4))
-    code_nk = np.column_stack([np.full(100, 0.1), factor_np[:, [2, 0, 3, 1]] * [-1, 5, 0.1, -3] + 7])
-    found = matched_correlation(code_nk, factor_np)
+    latent_nk = np.column_stack([np.full(100, 0.1), factor_np[:, [2, 0, 3, 1]] * [-1, 5, 0.1, -3] + 7])
+    found = matched_correlation(latent_nk, factor_np)
     assert found.mean == pytest.approx(1)
     np.testing.assert_array_equal(found.latent_p, [2, 4, 1, 3])
 
@@ -345,9 +348,9 @@ def test_mcc_of_noise_is_small_and_of_a_constant_code_zero():
 
 
 def test_latents_on_counts_by_hand():
-    code_nk = [[0, 0, 0], [0, -2, 0], [1, 0.4, 0], [3, 1, 1]]
-    assert latents_on(code_nk, 0) == pytest.approx((0 + 1 + 2 + 3) / 4)
-    assert latents_on(code_nk, 0.5) == pytest.approx((0 + 1 + 1 + 3) / 4)
+    latent_nk = [[0, 0, 0], [0, -2, 0], [1, 0.4, 0], [3, 1, 1]]
+    assert latents_on(latent_nk, 0) == pytest.approx((0 + 1 + 2 + 3) / 4)
+    assert latents_on(latent_nk, 0.5) == pytest.approx((0 + 1 + 1 + 3) / 4)
     assert latents_on([[0.9, 0.51, 0.5], [0.1, 0.2, 0.3]], 0.5) == pytest.approx(1)
 
 
@@ -359,13 +362,13 @@ def test_hoyer_by_hand():
 
 
 def test_hoyer_keeps_its_value_under_scale_sign_and_order_and_rises_as_latents_go_off():
-    code_nk = np.random.default_rng(0).normal(size=(50, 8))
-    before = hoyer_sparsity(code_nk)
+    latent_nk = np.random.default_rng(0).normal(size=(50, 8))
+    before = hoyer_sparsity(latent_nk)
     scale_n1 = (
         10.0 ** np.linspace(-200, 200, 50)[:, None]
     )  # squares of these do not exist in double precision
-    assert hoyer_sparsity(-code_nk[:, ::-1] * scale_n1) == pytest.approx(before)
-    half_nk = np.where(np.arange(8) < 4, code_nk, 0)
+    assert hoyer_sparsity(-latent_nk[:, ::-1] * scale_n1) == pytest.approx(before)
+    half_nk = np.where(np.arange(8) < 4, latent_nk, 0)
     assert before < hoyer_sparsity(half_nk) < 1
 
 
@@ -410,14 +413,16 @@ def test_reproducibility_is_that_of_brute_force():
                 table = np.abs(
                     np.corrcoef(effect_gk.T, other_gk.T)[: effect_gk.shape[1], effect_gk.shape[1] :]
                 )
-                small, turned = (table, False) if table.shape[0] <= table.shape[1] else (table.T, True)
+                small, to_memory_layout = (
+                    (table, False) if table.shape[0] <= table.shape[1] else (table.T, True)
+                )
                 rows = range(len(small))
                 best = max(
                     itertools.permutations(range(small.shape[1]), len(small)),
                     key=lambda to, small=small, rows=rows: sum(small[row, to[row]] for row in rows),
                 )
                 for row, column in zip(rows, best, strict=True):
-                    matched[other, column if turned else row] = small[row, column]
+                    matched[other, column if to_memory_layout else row] = small[row, column]
         np.testing.assert_allclose(found.correlation[mine], matched.sum(axis=0) / 2, atol=1e-12)
         np.testing.assert_allclose(found.share[mine], (matched >= 0.6).sum(axis=0) / 2)
     assert 0 < np.concatenate(found.share).mean() < 1

@@ -16,7 +16,7 @@ import torch
 from scipy import special, stats
 
 from helpers.cells import cells
-from sparcell.config.settings import LikelihoodConfig
+from sparcell.config.model import LikelihoodConfig
 from sparcell.data.schema import Schema
 from sparcell.likelihoods import Gaussian
 from sparcell.models import MODELS
@@ -27,36 +27,50 @@ from sparcell.protocols import Output
 from sparcell.training.objective import negative_elbo
 
 N_DRAWS = 60_000
-SIZES = {"encoder": (5, 4), "branch": 3, "decoder": (3, 4)}
-PLAIN = {"norm": "none", "dropout": 0.0, "input_dropout": 0.0, "standardise": False}
+SIZES = {"encoder_widths": (5, 4), "head_width": 3, "decoder_widths": (3, 4)}
+PLAIN = {"normalization": "none", "dropout": 0.0, "input_dropout": 0.0, "standardize_input": False}
 TINY = {**SIZES, **PLAIN}
-ONE = {"gate": "straight-through", "components": 1}
+ONE = {"gate": "straight-through", "n_prior_components": 1}
 """A gate whose draws are those of the posterior, and a prior under which the KL is exact."""
 CASES = {
     "beta-vae, one latent": ("beta-vae", {"n_latent": 1}, 3),
-    "beta-vae, two latents": ("beta-vae", {"n_latent": 2, "variance": 1.3}, 5),
+    "beta-vae, two latents": ("beta-vae", {"n_latent": 2, "gaussian_variance": 1.3}, 5),
     "beta-vae, counts": ("beta-vae", {"n_latent": 1, "likelihood": "nb"}, 4),
     "beta-vsc, one latent": ("beta-vsc", {"n_latent": 1, "alpha": 0.3, **ONE}, 3),
-    "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "variance": 0.3, **ONE}, 4),
+    "beta-vsc, rarely on": ("beta-vsc", {"n_latent": 1, "alpha": 0.02, "gaussian_variance": 0.3, **ONE}, 4),
     "beta-vsc, two latents": ("beta-vsc", {"n_latent": 2, "alpha": 0.6, **ONE}, 4),
     "beta-vsc, counts": ("beta-vsc", {"n_latent": 2, "likelihood": "nb", **ONE}, 4),
-    "beta-vsc, positive": ("beta-vsc", {"n_latent": 1, "variance": 0.6, "slab": "positive", **ONE}, 4),
+    "beta-vsc, positive": (
+        "beta-vsc",
+        {"n_latent": 1, "gaussian_variance": 0.6, "slab": "softplus-normal", **ONE},
+        4,
+    ),
     "beta-vsc, readable": (
         "beta-vsc",
-        {"n_latent": 2, "likelihood": "nb", "slab": "positive", "effects": "nonnegative", **ONE},
+        {
+            "n_latent": 2,
+            "likelihood": "nb",
+            "slab": "softplus-normal",
+            "decoder_type": "nonnegative-linear",
+            **ONE,
+        },
         4,
     ),
 }
 MIXED = {
     "beta-vsc, three components, positive": (
         "beta-vsc",
-        {"n_latent": 1, "variance": 2.0, "slab": "positive", **ONE, "components": 3},
+        {"n_latent": 1, "gaussian_variance": 2.0, "slab": "softplus-normal", **ONE, "n_prior_components": 3},
         4,
     ),
-    "beta-vsc, three components": ("beta-vsc", {"n_latent": 1, "variance": 2.0, **ONE, "components": 3}, 4),
+    "beta-vsc, three components": (
+        "beta-vsc",
+        {"n_latent": 1, "gaussian_variance": 2.0, **ONE, "n_prior_components": 3},
+        4,
+    ),
     "beta-vsc, three components, counts": (
         "beta-vsc",
-        {"n_latent": 2, "likelihood": "nb", **ONE, "components": 3},
+        {"n_latent": 2, "likelihood": "nb", **ONE, "n_prior_components": 3},
         4,
     ),
 }
@@ -224,7 +238,7 @@ def fitted(case, n_cells):
         x_g = np.abs(x_g).round(3) + 0.123
     genes = tuple(f"gene{number}" for number in range(n_genes))
     counts = network.likelihood.counts
-    schema = Schema(genes, None, counts=counts, normalise=False)
+    schema = Schema(genes, None, counts=counts, log_normalize=False)
     model = Model(settings_of(name, settings), schema, network.float(), [])
     values = pd.DataFrame(np.tile(x_g, (n_cells, 1)), columns=genes, dtype=np.float32)
     values.index = values.index.astype(str)
@@ -247,7 +261,7 @@ BOUNDED = [
 @pytest.mark.parametrize("case", BOUNDED)
 def test_the_importance_weighted_bound_comes_to_the_evidence(case):
     model, adata, exact = fitted(case, 21)
-    found_n = model.log_likelihood(adata, n_samples=3000, seed=2)[:20]
+    found_n = model.marginal_log_likelihood(adata, n_samples=3000, seed=2)[:20]
     assert exact.kl_to_posterior > 0.05  # so far does the ELBO lie below
     error = found_n.std() / math.sqrt(len(found_n))
     assert found_n.mean() == pytest.approx(exact.log_evidence, abs=4 * error + 0.01)
@@ -260,7 +274,7 @@ def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence_with_
     model, adata, exact = fitted(case, 3001)
     means, errors = [], []
     for n_samples in (1, 4, 16):
-        found_n = model.log_likelihood(adata, n_samples=n_samples)[:3000]
+        found_n = model.marginal_log_likelihood(adata, n_samples=n_samples)[:3000]
         means.append(found_n.mean())
         errors.append(4 * found_n.std() / math.sqrt(3000))
     assert means[0] == pytest.approx(exact.log_evidence - exact.kl_to_posterior, abs=errors[0])
@@ -270,7 +284,7 @@ def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence_with_
 @pytest.mark.parametrize("case", ["beta-vae, counts", "beta-vsc, counts"])
 def test_the_score_is_the_mean_of_one_draw_bounds(case):
     model, adata, exact = fitted(case, 3000)
-    error = model.log_likelihood(adata, n_samples=1).std() / math.sqrt(3000)
+    error = model.marginal_log_likelihood(adata, n_samples=1).std() / math.sqrt(3000)
     expected = exact.log_evidence - exact.kl_to_posterior
     assert model.score(adata) == pytest.approx(expected, abs=4 * error)
 
@@ -311,7 +325,7 @@ def test_the_kl_is_summed_over_latents_and_averaged_over_cells():
 
 
 def gaussian(n_hidden, n_genes, variance):
-    likelihood = Gaussian(n_hidden, n_genes, 0, LikelihoodConfig(variance=variance)).double()
+    likelihood = Gaussian(n_hidden, n_genes, 0, LikelihoodConfig(gaussian_variance=variance)).double()
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in likelihood.parameters():

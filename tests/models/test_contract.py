@@ -30,7 +30,7 @@ from helpers.kinds import (
 from helpers.planted import planted
 from sparcell.errors import InputError, TrainingError
 from sparcell.models import MODELS
-from sparcell.protocols import Epoch, Loss
+from sparcell.protocols import EpochRecord, Loss
 from sparcell.training import loop
 
 expression_only = pytest.mark.parametrize("kind", EXPRESSION, ids="-".join)
@@ -120,7 +120,7 @@ def test_nothing_of_the_user_s_is_changed(kind):
     model.transform(adata)
     model.reconstruct(adata)
     model.score(adata)
-    model.log_likelihood(adata, n_samples=2)
+    model.marginal_log_likelihood(adata, n_samples=2)
     model.interpolate(adata, "cell0", "cell1", n_steps=3)
     assert_unchanged(adata, before)
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -144,7 +144,7 @@ def test_the_loss_falls_and_all_is_finite(model):
     expected = history["nll"] + model.settings.kl_weight * history["kl"]
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
     floored = (
-        model.settings.effects == "nonnegative"
+        model.settings.decoder_type == "nonnegative-linear"
     )  # such a model begins from parts of the data: less is left to fall
     most = 0.85 if model.schema.counts else 0.75 if floored else 0.6
     assert history["loss"].iloc[-1] < most * history["loss"].iloc[0]
@@ -152,10 +152,12 @@ def test_the_loss_falls_and_all_is_finite(model):
 
 
 def test_each_epoch_is_told(kind, adata):
-    told: list[Epoch] = []
+    told: list[EpochRecord] = []
     model = fit(kind, adata, settings={"epochs": 3}, on_epoch=told.append)
     expected = pd.DataFrame([asdict(epoch) for epoch in told]).rename(columns={"number": "epoch"})
-    pd.testing.assert_frame_equal(model.history, expected.astype({"held_out": float}), check_exact=True)
+    pd.testing.assert_frame_equal(
+        model.history, expected.astype({"validation_fraction": float}), check_exact=True
+    )
 
 
 def test_codes_are_one_row_a_cell_in_single_precision(model, adata):
@@ -192,8 +194,8 @@ def test_missing_genes_are_named(model, adata):
 def test_counts_are_normalised_as_the_layer_was(kind, adata):
     short = {"epochs": 5}
     model, from_counts = fit(kind, adata, settings=short), fit(kind, adata, layer=None, settings=short)
-    assert from_counts.schema.normalise
-    assert not model.schema.normalise
+    assert from_counts.schema.log_normalize
+    assert not model.schema.log_normalize
     np.testing.assert_allclose(from_counts.history["loss"], model.history["loss"], rtol=1e-4)
     np.testing.assert_allclose(
         from_counts.schema.matrix(adata).toarray(), adata.layers["lognorm"].toarray(), atol=1e-5
@@ -229,7 +231,7 @@ for folder in folders:
         codes=model.transform(adata),
         restored=model.reconstruct(adata),
         score=model.score(adata),
-        bound=model.log_likelihood(adata, n_samples=3),
+        bound=model.marginal_log_likelihood(adata, n_samples=3),
     )
 """
 
@@ -252,23 +254,23 @@ def test_saved_models_give_the_same_in_a_fresh_process(adata, tmp_path):
         np.testing.assert_array_equal(found["codes"], model.transform(adata), err_msg=str(kind))
         np.testing.assert_array_equal(found["restored"], model.reconstruct(adata), err_msg=str(kind))
         assert found["score"] == model.score(adata), kind
-        np.testing.assert_array_equal(found["bound"], model.log_likelihood(adata, n_samples=3))
+        np.testing.assert_array_equal(found["bound"], model.marginal_log_likelihood(adata, n_samples=3))
 
 
 def test_annotate_writes_the_documented_keys_and_they_survive_a_file(model, adata, tmp_path):
     name = model.settings.name
     noted, codes = adata.copy(), model.codes(adata)
-    model.annotate(noted)
-    spikes = {f"{name}_gamma"} if codes.gamma_nk is not None else set()
+    model.embed(noted)
+    spikes = {f"{name}_gamma"} if codes.inclusion_nk is not None else set()
     assert set(noted.obsm) == {"X_theirs", f"X_{name}"} | spikes
     assert set(noted.uns) == {"theirs", name}
     noted.write_h5ad(tmp_path / "noted.h5ad")
     read = ad.read_h5ad(tmp_path / "noted.h5ad")
     np.testing.assert_array_equal(read.obsm[f"X_{name}"], codes.mean_nk)
     np.testing.assert_array_equal(read.uns[name]["kl"], codes.kl_k)
-    np.testing.assert_array_equal(read.uns[name]["live"], codes.live_k)
+    np.testing.assert_array_equal(read.uns[name]["live"], codes.active_k)
     assert set(read.uns[name]["settings"]) == set(asdict(model.settings))
-    assert list(read.uns[name]["settings"]["encoder"]) == list(model.settings.encoder)
+    assert list(read.uns[name]["settings"]["encoder"]) == list(model.settings.encoder_widths)
     for key in list(noted.obsm.keys() - {"X_theirs"}):
         del noted.obsm[key]
     del noted.uns[name]
@@ -277,7 +279,7 @@ def test_annotate_writes_the_documented_keys_and_they_survive_a_file(model, adat
 
 def test_key_added_renames_what_annotate_writes(model, adata):
     noted = adata.copy()
-    model.annotate(noted, key_added="mine")
+    model.embed(noted, key_added="mine")
     assert "X_mine" in noted.obsm
     assert "mine" in noted.uns
     assert not [key for key in [*noted.obsm, *noted.uns] if model.settings.name in key]
@@ -286,7 +288,7 @@ def test_key_added_renames_what_annotate_writes(model, adata):
 def test_programs_are_tables_and_what_is_written_is_documented(kind, model, adata):
     noted, name, codes = adata.copy(), model.settings.name, model.codes(adata)
     found = model.programs(noted, labels_key="type", n_top=5)
-    assert found.summary["latent"].isin(np.flatnonzero(codes.live_k)).all()
+    assert found.summary["latent"].isin(np.flatnonzero(codes.active_k)).all()
     assert len(found.summary) >= 1
     assert found.summary["label"].isin(adata.obs["type"].cat.categories).all()
     numbers = found.summary[["share_on", "label_share", "label_auc", "explained"]].to_numpy(dtype=float)
@@ -300,7 +302,7 @@ def test_programs_are_tables_and_what_is_written_is_documented(kind, model, adat
     effect_gk = noted.varm[f"{name}_effects"]
     assert effect_gk.shape == (adata.n_vars, model.settings.n_latent)
     assert np.isfinite(effect_gk).all()
-    assert (effect_gk[:, ~codes.live_k] == 0).all()
+    assert (effect_gk[:, ~codes.active_k] == 0).all()
     again = model.programs(noted.copy(), labels_key="type", n_top=5)
     pd.testing.assert_frame_equal(again.summary, found.summary, check_exact=True)
     pd.testing.assert_frame_equal(again.genes, found.genes, check_exact=True)
@@ -316,15 +318,15 @@ def test_gamma_is_given_by_models_with_spikes_and_by_no_other(kind, model, adata
     with torch.no_grad():
         posterior = model.network.posterior(cells(torch.from_numpy(x_ng)))
     if posterior.gamma is None:
-        assert codes.gamma_nk is None
+        assert codes.inclusion_nk is None
         with pytest.raises(InputError, match="has no spikes"):
             model.gamma(adata)
         return
-    gamma_nk = model.gamma(adata)
-    assert ((gamma_nk >= 0) & (gamma_nk <= 1)).all()
-    np.testing.assert_array_equal(gamma_nk, posterior.gamma.numpy())
+    inclusion_nk = model.gamma(adata)
+    assert ((inclusion_nk >= 0) & (inclusion_nk <= 1)).all()
+    np.testing.assert_array_equal(inclusion_nk, posterior.gamma.numpy())
     slab = posterior.prior.slab.mean(posterior.mu, posterior.log_sigma.exp())
-    np.testing.assert_allclose(codes.mean_nk, gamma_nk * slab.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(codes.mean_nk, inclusion_nk * slab.numpy(), rtol=1e-5)
 
 
 def test_codes_report_the_kl_of_each_latent(model, adata):
@@ -373,7 +375,7 @@ def test_samples_look_like_the_data_or_are_refused(kind, model, adata):
     assert not np.array_equal(made.X, other.X)
     mean_g = matrix_of(kind, adata).mean(axis=0)
     floored = (
-        model.settings.effects == "nonnegative"
+        model.settings.decoder_type == "nonnegative-linear"
     )  # drawn cells may have several types' programs on, or none
     assert np.corrcoef(made.X.mean(axis=0), mean_g)[0, 1] > (0.65 if floored else 0.75)
     noisy = model.sample(500, seed=4, noise=True)
@@ -428,16 +430,16 @@ def test_the_score_is_finite_seeded_and_better_for_cells_like_those_seen(kind, a
 def test_the_bound_with_many_draws_is_seeded_one_number_a_cell_and_above_the_score(model, adata):
     """For the autoencoder, whose code is a point, it is the score."""
     few = adata[:60].copy()
-    bound_n = model.log_likelihood(few, n_samples=20, seed=3)
+    bound_n = model.marginal_log_likelihood(few, n_samples=20, seed=3)
     assert (bound_n.shape, bound_n.dtype) == ((60,), np.float64)
-    np.testing.assert_array_equal(bound_n, model.log_likelihood(few, n_samples=20, seed=3))
+    np.testing.assert_array_equal(bound_n, model.marginal_log_likelihood(few, n_samples=20, seed=3))
     if model.settings.generative:
-        assert not np.array_equal(bound_n, model.log_likelihood(few, n_samples=20, seed=4))
+        assert not np.array_equal(bound_n, model.marginal_log_likelihood(few, n_samples=20, seed=4))
         assert bound_n.mean() > model.score(few)
     else:
         assert bound_n.mean() == pytest.approx(model.score(few), rel=1e-6)
     with pytest.raises(InputError, match="n_samples is 0; expected at least 1"):
-        model.log_likelihood(few, n_samples=0)
+        model.marginal_log_likelihood(few, n_samples=0)
 
 
 def test_a_last_batch_of_one_cell_is_trained_on(kind):
@@ -500,7 +502,7 @@ def test_a_broken_layer_is_refused(kind, name):
 def test_a_fitted_model_refuses_a_broken_layer(kind, model, adata, name):
     make, message = BROKEN[name]
     other = with_matrix(kind, adata, make(matrix_of(kind, adata)))
-    for use in (model.transform, model.reconstruct, model.score, model.log_likelihood, model.annotate):
+    for use in (model.transform, model.reconstruct, model.score, model.log_likelihood, model.embed):
         with pytest.raises(InputError, match=message):
             use(other)
     assert set(other.obsm) == {"X_theirs"}
@@ -517,7 +519,7 @@ def test_a_model_of_counts_refuses_expression_and_says_what_it_needs(kind, adata
 
 
 @counts_only
-@pytest.mark.parametrize("wish", [{"normalise": True}, {"scale": True}])
+@pytest.mark.parametrize("wish", [{"log_normalize": True}, {"scale": True}])
 def test_a_model_of_counts_refuses_to_normalise_or_scale_them(kind, adata, wish):
     message = r"a model of counts takes them as they are; expected normalise and scale to be left out, or likelihood='gaussian'"
     without_training(kind, adata, message, **wish)
@@ -525,8 +527,8 @@ def test_a_model_of_counts_refuses_to_normalise_or_scale_them(kind, adata, wish)
 
 @expression_only
 def test_a_model_of_expression_refuses_what_it_is_told_to_take_for_the_other_kind(kind, adata):
-    without_training(kind, adata, "holds counts.*expected log-normalised", layer=None, normalise=False)
-    without_training(kind, adata, "holds log-normalised.*expected counts", normalise=True)
+    without_training(kind, adata, "holds counts.*expected log-normalised", layer=None, log_normalize=False)
+    without_training(kind, adata, "holds log-normalised.*expected counts", log_normalize=True)
     model, other = fitted(kind, adata), with_matrix(kind, adata, adata.X)
     with pytest.raises(InputError, match=r"layers\['lognorm'\] holds counts.*expected log-normalised"):
         model.transform(other)
@@ -534,14 +536,14 @@ def test_a_model_of_expression_refuses_what_it_is_told_to_take_for_the_other_kin
 
 def test_an_unknown_layer_or_column_names_the_nearest(kind, adata):
     without_training(kind, adata, "no layer 'lognrm' in the data; did you mean 'lognorm'", layer="lognrm")
-    without_training(kind, adata, "no column 'markd' in var.*did you mean 'marked'", genes="markd")
+    without_training(kind, adata, "no column 'markd' in var.*did you mean 'marked'", genes_key="markd")
 
 
 def test_a_column_that_does_not_choose_is_refused(kind):
     adata = planted()
     adata.var["none"], adata.var["name"] = False, "a"
-    without_training(kind, adata, "chooses no gene", genes="none")
-    without_training(kind, adata, "expected true/false", genes="name")
+    without_training(kind, adata, "chooses no gene", genes_key="none")
+    without_training(kind, adata, "expected true/false", genes_key="name")
 
 
 def repeated_gene(adata):
@@ -569,7 +571,7 @@ def test_no_x_and_no_layer_is_refused(kind, adata):
 
 
 def test_chosen_genes_only_are_learned(kind, adata):
-    model = fit(kind, adata, genes="marked", settings={"epochs": 3})
+    model = fit(kind, adata, genes_key="marked", settings={"epochs": 3})
     assert model.schema.genes == tuple(adata.var_names[adata.var["marked"]])
     assert model.reconstruct(adata).shape == (300, 60)
     np.testing.assert_array_equal(model.transform(adata[:, :60].copy()), model.transform(adata))

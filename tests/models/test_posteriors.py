@@ -461,10 +461,10 @@ def latent_of(**settings):
 
 
 def test_in_a_spike_warm_up_the_slab_grows_out_of_the_standard_normal():
-    latent, features_nh = latent_of(spike_warmup=True, components=1)
+    latent, features_nh = latent_of(spike_warmup=True, n_prior_components=1)
     with torch.no_grad():
         first, half, last = (latent(features_nh, progress) for progress in (0.0, 0.5, 1.0))
-        plain = latent_of(spike_warmup=False, components=1)[0](features_nh, 0.0)
+        plain = latent_of(spike_warmup=False, n_prior_components=1)[0](features_nh, 0.0)
     torch.testing.assert_close(first.mu, torch.zeros_like(first.mu), rtol=0, atol=0)
     torch.testing.assert_close(first.log_sigma, torch.zeros_like(first.mu), rtol=0, atol=0)
     torch.testing.assert_close(half.mu, 0.5 * last.mu)
@@ -481,7 +481,7 @@ def test_in_a_spike_warm_up_the_slab_grows_out_of_the_standard_normal():
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
 def test_a_latent_hands_its_gate_the_temperature_and_the_progress(gate, progress):
-    latent, features_nh = latent_of(gate=gate, temperature=0.7, components=1)
+    latent, features_nh = latent_of(gate=gate, temperature=0.7, n_prior_components=1)
     with torch.no_grad():
         posterior = latent(features_nh, progress)
         source = generator(9)
@@ -493,7 +493,7 @@ def test_a_latent_hands_its_gate_the_temperature_and_the_progress(gate, progress
 
 def test_a_learned_alpha_follows_the_latents():
     """Each has one of its own, which gets a gradient; the KL is lowest where it is the mean gamma."""
-    latent, features_nh = latent_of(alpha="learned", components=1)
+    latent, features_nh = latent_of(alpha="learned", n_prior_components=1)
     gamma_k = latent(features_nh).gamma.mean(dim=0).detach()
     latent.zero_grad()
     latent(features_nh).kl().sum().backward()
@@ -506,13 +506,15 @@ def test_a_learned_alpha_follows_the_latents():
         latent.prior_logit.grad, torch.zeros_like(latent.prior_logit), rtol=0, atol=1e-10
     )
     assert not [
-        name for name, _ in latent_of(alpha=0.3, components=1)[0].named_parameters() if "prior" in name
+        name
+        for name, _ in latent_of(alpha=0.3, n_prior_components=1)[0].named_parameters()
+        if "prior" in name
     ]
 
 
 def test_on_planted_cells_a_learned_alpha_ends_near_the_mean_gamma():
     adata = planted()
-    settings = {**COUNTS, "likelihood": "poisson", "alpha": "learned", "components": 1, "epochs": 80}
+    settings = {**COUNTS, "likelihood": "poisson", "alpha": "learned", "n_prior_components": 1, "epochs": 80}
     model = MODELS["beta-vsc"](**settings).fit(adata, silent=True)
     alpha_k = model.network.latent.prior_logit.sigmoid().detach().numpy().ravel()
     gamma_k = model.gamma(adata).mean(axis=0)
@@ -548,7 +550,7 @@ def draws_of(name, seed):
     with torch.no_grad():
         latent = estimator.network(5).latent
         source = generator(seed)
-        z = latent(torch.ones(4, estimator.encoder[-1])).rsample(source)
+        z = latent(torch.ones(4, estimator.encoder_widths[-1])).rsample(source)
         return z, latent.prior(4, source) if estimator.generative else z
 
 
@@ -566,7 +568,7 @@ def test_draws_depend_on_the_generator_only(name):
 
 
 def test_an_autoencoder_s_code_is_a_point_that_costs_nothing():
-    latent = MODELS["autoencoder"](likelihood="gaussian", code="linear").network(5).latent
+    latent = MODELS["autoencoder"](likelihood="gaussian", latent_activation="linear").network(5).latent
     posterior = latent(torch.randn(4, 32, generator=generator()))
     assert torch.equal(posterior.rsample(generator()), posterior.mean)
     assert torch.equal(posterior.kl(), torch.zeros(4, 6))

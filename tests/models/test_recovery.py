@@ -52,7 +52,7 @@ def test_noise_without_types_switches_latents_off():
     x_ng = adata.layers["lognorm"].toarray()
     adata.layers["noise"] = np.stack([shuffle.permutation(column) for column in x_ng.T], axis=1)
     for name in ("beta-vae", "beta-vsc"):
-        settings = MODELS[name](**QUICK, variance=20.0)
+        settings = MODELS[name](**QUICK, gaussian_variance=20.0)
         codes = settings.fit(adata, layer="noise", silent=True).codes(adata)
         assert codes.kl_k.sum() < 0.05
-        assert not codes.live_k.any()
+        assert not codes.active_k.any()

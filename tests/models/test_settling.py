@@ -8,7 +8,7 @@ import pytest
 
 import sparcell as sp
 from helpers.planted import N_TYPES, planted
-from sparcell.config.settings import ByKind
+from sparcell.config.validation import ByKind
 from sparcell.errors import InputError
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.models import MODELS
@@ -35,7 +35,7 @@ def test_raw_counts_are_modelled_as_counts(name, adata):
         model = fit(name, adata, layer=layer)
         assert model.settings == MODELS[name](**SHORT, likelihood="nb")
         assert model.schema.counts
-        assert not model.schema.normalise
+        assert not model.schema.log_normalize
         np.testing.assert_array_equal(model.schema.matrix(adata).toarray(), adata.X.toarray())
 
 
@@ -44,22 +44,24 @@ def test_log_normalised_values_are_modelled_as_the_seed_study_does(name, adata):
     model = fit(name, adata, layer="lognorm")
     assert model.settings == MODELS[name](**SHORT, likelihood="gaussian")
     assert not model.schema.counts
-    assert model.settings.encoder == (128, 32)
+    assert model.settings.encoder_widths == (128, 32)
 
 
 @each_model
-@pytest.mark.parametrize("wish", [{"normalise": True}, {"scale": True}, {"normalise": True, "scale": True}])
+@pytest.mark.parametrize(
+    "wish", [{"log_normalize": True}, {"scale": True}, {"log_normalize": True, "scale": True}]
+)
 def test_to_normalise_or_scale_counts_means_expression(name, adata, wish):
     model = fit(name, adata, **wish)
     assert model.settings == MODELS[name](**SHORT, likelihood="gaussian")
-    assert model.schema.normalise
+    assert model.schema.log_normalize
     assert (model.schema.mean is not None) == ("scale" in wish)
 
 
 def test_not_to_normalise_means_expression_too_and_counts_are_refused(adata):
-    assert fit("beta-vae", adata, layer="lognorm", normalise=False).settings.likelihood == "gaussian"
+    assert fit("beta-vae", adata, layer="lognorm", log_normalize=False).settings.likelihood == "gaussian"
     with pytest.raises(InputError, match=r"X holds counts.*expected log-normalised"):
-        fit("beta-vae", adata, normalise=False)
+        fit("beta-vae", adata, log_normalize=False)
 
 
 @each_model
@@ -74,7 +76,7 @@ def test_a_likelihood_for_counts_that_is_asked_for_is_taken(name, adata, likelih
 @each_model
 def test_gaussian_that_is_asked_for_normalises_counts(name, adata):
     model = fit(name, adata, settings={"likelihood": "gaussian"})
-    assert model.schema.normalise
+    assert model.schema.log_normalize
     np.testing.assert_allclose(
         model.schema.matrix(adata).toarray(), adata.layers["lognorm"].toarray(), atol=1e-5
     )
@@ -83,8 +85,17 @@ def test_gaussian_that_is_asked_for_normalises_counts(name, adata):
 @each_model
 def test_a_default_given_by_hand_stays(name, adata):
     for layer in (None, "lognorm"):
-        model = fit(name, adata, layer=layer, settings={"n_latent": 3, "encoder": (9,), "held_out": 0.3})
-        assert (model.settings.n_latent, model.settings.encoder, model.settings.held_out) == (3, (9,), 0.3)
+        model = fit(
+            name,
+            adata,
+            layer=layer,
+            settings={"n_latent": 3, "encoder_widths": (9,), "validation_fraction": 0.3},
+        )
+        assert (
+            model.settings.n_latent,
+            model.settings.encoder_widths,
+            model.settings.validation_fraction,
+        ) == (3, (9,), 0.3)
 
 
 @each_model
@@ -127,7 +138,7 @@ def test_a_cell_without_a_count_in_the_chosen_genes_is_encoded_all_the_same(adat
     x_ng = adata.X.toarray()
     x_ng[7, :60] = 0
     other.X = x_ng
-    model = fit("beta-vsc", other, genes="marked")
+    model = fit("beta-vsc", other, genes_key="marked")
     restored = model.reconstruct(other)
     assert np.isfinite(model.transform(other)).all()
     assert np.isfinite(restored).all()
@@ -139,7 +150,7 @@ def test_a_cell_without_a_count_in_the_chosen_genes_is_encoded_all_the_same(adat
 def test_with_nothing_but_defaults_the_types_in_the_counts_are_found(name):
     """Fewer steps than by default are enough here."""
     adata = planted(seed=5)
-    model = MODELS[name](steps=400).fit(adata, silent=True)
+    model = MODELS[name](max_steps=400).fit(adata, silent=True)
     partition, _ = embedding.kmeans(model.transform(adata), N_TYPES, seed=0)
     assert clustering_scores(adata.obs["type"], partition)["ari"] > 0.9
     assert model.history["held_out"].notna().all()
@@ -157,6 +168,6 @@ def test_the_page_of_the_user_works(tmp_path):
     )
     model.save(tmp_path / "vsc")
     loaded = sp.load(tmp_path / "vsc")
-    loaded.annotate(adata)
+    loaded.embed(adata)
     assert adata.obsm["X_beta_vsc"].shape == (400, 4)
-    assert loaded.transform_sparse(adata).shape == (400, 4)
+    assert loaded._transform_sparse(adata).shape == (400, 4)

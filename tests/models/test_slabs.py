@@ -96,9 +96,9 @@ def test_the_mean_log_ratio_of_draws_is_the_kl_and_their_mean_is_the_reported_co
 
 
 def test_prior_draws_are_off_as_often_as_claimed_and_softplus_of_a_normal_elsewhere():
-    latent = MODELS["beta-vsc"](likelihood="nb", n_latent=3, alpha=0.2, components=1, slab="positive").latent(
-        8
-    )
+    latent = MODELS["beta-vsc"](
+        likelihood="nb", n_latent=3, alpha=0.2, n_prior_components=1, slab="softplus-normal"
+    ).latent(8)
     for z_n in latent.prior(50_000, generator()).numpy().T:
         assert_mean_near(z_n == 0, 0.8)
         assert (z_n >= 0).all()
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_each_draw():
 
 def test_training_begins_with_narrow_posteriors():
     build = MODELS["beta-vsc"]
-    positive = build(likelihood="nb", n_latent=3, slab="positive").latent(8)
+    positive = build(likelihood="nb", n_latent=3, slab="softplus-normal").latent(8)
     features_nh = torch.zeros(4, 8)
     assert torch.equal(positive(features_nh).log_sigma, torch.full((4, 3), -1.0))
     assert not torch.equal(

@@ -10,8 +10,8 @@ from helpers.cells import cells, generator
 from helpers.planted import COUNTS, planted, two_batches
 from sparcell.models import MODELS
 
-ADDITIVE = ["additive", "nonnegative"]
-SMALL = {"likelihood": "nb", "n_latent": 3, "encoder": (7,), "norm": "none", "dropout": 0.0}
+ADDITIVE = ["additive", "nonnegative-linear"]
+SMALL = {"likelihood": "nb", "n_latent": 3, "encoder_widths": (7,), "normalization": "none", "dropout": 0.0}
 
 
 def counted(n_genes=5, n_batches=2, n_others=1, **changes):
@@ -26,7 +26,7 @@ def some(n_cells=6, n_genes=5):
 
 @pytest.mark.parametrize("effects", ADDITIVE)
 def test_effects_of_latents_covariates_and_batches_add_up(effects):
-    network, batch = counted(effects=effects), some()
+    network, batch = counted(decoder_type=effects), some()
     z_nk = torch.randn(6, 3, generator=generator(1))
     head = network.likelihood.head
     h_nh = network.decode(z_nk, batch)
@@ -41,7 +41,7 @@ def test_effects_of_latents_covariates_and_batches_add_up(effects):
 
 @pytest.mark.parametrize("effects", ADDITIVE)
 def test_batches_begin_with_their_own_shares(effects):
-    network, batch = counted(effects=effects), some()
+    network, batch = counted(decoder_type=effects), some()
     before = network.likelihood.head.weight.detach().clone()
     network.begin([batch])
     head, x_ng = network.likelihood.head, batch.x_ng
@@ -51,14 +51,14 @@ def test_batches_begin_with_their_own_shares(effects):
 
 
 def test_effects_that_must_not_be_negative_begin_small_and_others_at_0():
-    weight = counted(n_genes=500, effects="nonnegative").likelihood.head.weight.detach()
+    weight = counted(n_genes=500, decoder_type="nonnegative-linear").likelihood.head.weight.detach()
     assert (weight[:, :3] >= 0).all()
     assert weight[:, :3].max() < 0.05
     assert (weight[:, 3:] == 0).all()
 
 
 def test_an_effect_that_is_zero_can_rise():
-    head = counted(effects="nonnegative").likelihood.head
+    head = counted(decoder_type="nonnegative-linear").likelihood.head
     trained = dict(head.named_parameters())["parametrizations.weight.original"]
     with torch.no_grad():
         trained[:, :3] = torch.tensor([0.0, -0.2, 0.2])
@@ -70,7 +70,7 @@ def test_an_effect_that_is_zero_can_rise():
 @pytest.mark.parametrize("name", ["beta-vae", "beta-vsc"])
 def test_after_training_no_effect_is_negative_and_the_types_are_told_apart(name):
     settings = {key: value for key, value in COUNTS.items() if key != "components" or name == "beta-vsc"}
-    model = MODELS[name](likelihood="nb", **{**settings, "effects": "nonnegative"}).fit(
+    model = MODELS[name](likelihood="nb", **{**settings, "decoder_type": "nonnegative-linear"}).fit(
         planted(), silent=True
     )
     weight = model.network.likelihood.head.weight.detach().numpy()
@@ -82,7 +82,7 @@ def test_after_training_no_effect_is_negative_and_the_types_are_told_apart(name)
 
 def test_a_model_with_batches_is_saved_whole(tmp_path):
     adata = two_batches()
-    settings = {**COUNTS, "epochs": 5, "effects": "nonnegative", "slab": "positive"}
+    settings = {**COUNTS, "epochs": 5, "decoder_type": "nonnegative-linear", "slab": "softplus-normal"}
     model = MODELS["beta-vsc"](likelihood="nb", **settings).fit(adata, batch_key="batch", silent=True)
     model.save(tmp_path / "model")
     from sparcell.models import load

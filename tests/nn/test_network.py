@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from helpers.cells import cells, generator, sparse_rows
-from sparcell.config.settings import NetworkConfig
+from sparcell.config.model import NetworkConfig
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
-from sparcell.nn.network import MOST_SDS, Layers, Network, drop
+from sparcell.nn.network import MLP, MOST_SDS, Network, drop
 
 N_GENES = 13_714
 """Genes of the seed study."""
@@ -51,7 +51,7 @@ def read(module):
             n_in, n_out, before = found.pop()
             assert before is None
             found.append((n_in, n_out, "ReLU"))
-        elif not isinstance(layer, nn.Sequential | nn.ModuleList | nn.Identity | Layers):
+        elif not isinstance(layer, nn.Sequential | nn.ModuleList | nn.Identity | MLP):
             raise TypeError(f"{layer} has no place in the seed's network")
     return found
 
@@ -74,15 +74,15 @@ def test_training_settings_are_the_seed_s(seed):
     name, _ = seed
     settings = MODELS[name](likelihood="gaussian")
     assert (settings.epochs, settings.batch_size, settings.learning_rate) == (200, 256, 1e-3)
-    assert settings.variance == 0.5  # the plain sum of squares
+    assert settings.gaussian_variance == 0.5  # the plain sum of squares
     if settings.generative:
         assert settings.kl_weight == 2
 
 
 def test_the_first_layer_is_linear():
     """Without a ReLU between them the first two layers are one affine map; the output is its positive part."""
-    config = NetworkConfig(norm="none", dropout=0.0)
-    encoder = Layers((5, 4, 3), config, n_known=0, linear_first=True).double()
+    config = NetworkConfig(normalization="none", dropout=0.0)
+    encoder = MLP((5, 4, 3), config, n_known=0, linear_first=True).double()
     first, second = (layer for layer in encoder.modules() if isinstance(layer, nn.Linear))
     x_ng = torch.randn(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     affine = x_ng @ (second.weight @ first.weight).T + second.weight @ first.bias + second.bias
@@ -100,7 +100,9 @@ def test_the_autoencoder_s_code_is_cut_at_zero_or_linear(code, negative):
 @pytest.mark.parametrize("widths", [(7,), (9, 8, 7)])
 def test_sizes_are_free(widths):
     for kind in MODELS.values():
-        settings = kind(likelihood="gaussian", n_latent=2, encoder=widths, branch=5, decoder=widths)
+        settings = kind(
+            likelihood="gaussian", n_latent=2, encoder_widths=widths, head_width=5, decoder_widths=widths
+        )
         network = settings.network(11)
         assert [n_out for _, n_out, _ in read(network.encoder)] == list(widths)
         assert [(n_out, kind) for _, n_out, kind in read(network.decoder)] == [
@@ -141,8 +143,8 @@ def test_initial_weights_come_from_the_seed_and_leave_the_global_generator_alone
 
 def counted(**changes):
     """Settings of a small network for counts, in which nothing is left out, normalised or standardised unless asked for."""
-    plain = {"norm": "none", "dropout": 0.0, "input_dropout": 0.0, "standardise": False}
-    sizes = {"encoder": (7,), "decoder": (6,), "n_latent": 3}
+    plain = {"normalization": "none", "dropout": 0.0, "input_dropout": 0.0, "standardize_input": False}
+    sizes = {"encoder_widths": (7,), "decoder_widths": (6,), "n_latent": 3}
     return MODELS["beta-vae"](**{"likelihood": "nb", **sizes, **plain, **changes})
 
 
@@ -180,7 +182,7 @@ def test_standardised_genes_have_mean_0_and_variance_1_over_the_cells_that_train
     """However the cells come; a gene that never varies stays at 0."""
     x_ng = some_counts()
     x_ng[:, 2] = 0
-    network = counted(standardise=True).network(5)
+    network = counted(standardize_input=True).network(5)
     network.begin([cells(part) for part in x_ng.split(sizes)])
     seen = network.input(cells(x_ng))
     torch.testing.assert_close(network.input_mean, logs_of(x_ng).mean(dim=0), rtol=1e-5, atol=1e-5)
@@ -192,7 +194,7 @@ def test_standardised_genes_have_mean_0_and_variance_1_over_the_cells_that_train
 def test_standardised_values_are_cut_at_ten_standard_deviations():
     x_ng = torch.full((200, 3), 5.0)
     x_ng[0, 0] = 6
-    network = counted(standardise=True).network(3)
+    network = counted(standardize_input=True).network(3)
     network.begin([cells(x_ng)])
     seen = network.input(cells(torch.tensor([[100.0, 0.0, 1.0], [0.0, 5.0, 5.0]])))
     assert seen.max() == MOST_SDS == 10
@@ -200,11 +202,11 @@ def test_standardised_values_are_cut_at_ten_standard_deviations():
 
 
 def test_the_constants_of_the_input_are_saved_with_the_weights_and_are_no_parameters():
-    network = counted(standardise=True).network(5)
+    network = counted(standardize_input=True).network(5)
     network.begin([cells(some_counts())])
     assert {"input_mean", "input_sd"} <= set(network.state_dict())
     assert not [name for name, _ in network.named_parameters() if name.startswith("input")]
-    other = counted(standardise=True, seed=3).network(5)
+    other = counted(standardize_input=True, seed=3).network(5)
     other.load_state_dict(network.state_dict())
     batch = cells(some_counts(seed=1))
     assert torch.equal(other.input(batch), network.input(batch))
@@ -234,7 +236,7 @@ def test_a_network_of_counts_begins_alike_with_sparse_cells():
     plain = cells(x_ng, batch_nb)
     begun = []
     for batch in (plain, replace(plain, x=sparse_rows(x_ng.numpy()))):
-        network = counted(standardise=True).network(5, 2)
+        network = counted(standardize_input=True).network(5, 2)
         network.begin([batch])
         begun.append(network.state_dict())
     for name, value in begun[0].items():
@@ -295,7 +297,13 @@ def test_dropout_of_the_input_leaves_out_genes_of_the_encoder_and_not_of_the_lik
 def moving(likelihood, **changes):
     """A network whose batches differ, in training, and cells of three batches."""
     x_ng, batch_nb = some_counts(), torch.eye(3)[torch.arange(40) % 3]
-    settings = {"translate": True, "likelihood": likelihood, "encoder": (7,), "decoder": (6,), "branch": 0}
+    settings = {
+        "batch_augmentation": True,
+        "likelihood": likelihood,
+        "encoder_widths": (7,),
+        "decoder_widths": (6,),
+        "head_width": 0,
+    }
     network = counted(**settings | changes).network(5, 3)
     with torch.no_grad():
         for weight in network.parameters():
@@ -313,7 +321,7 @@ def test_a_cell_shown_in_another_batch_gets_the_difference_the_decoder_makes():
     """Of both decodings, by numpy from the weights; a cell of the batch that was drawn stays as it is."""
     network, batch = moving("nb")
     x_ng = logs_of(batch.x_ng)
-    moved_ng, moved = network.translated(x_ng, batch, generator(1), 1.0)
+    moved_ng, moved = network.augment_batch(x_ng, batch, generator(1), 1.0)
     draw = generator(1)
     with torch.no_grad():
         z_nk = network.latent(network.encoder(x_ng, x_ng[:, :0])).rsample(draw)
@@ -339,9 +347,9 @@ def test_a_cell_shown_in_another_batch_gets_the_difference_the_decoder_makes():
 def test_sparse_cells_are_shown_in_the_same_batches_as_dense_ones(likelihood):
     network, plain = moving(likelihood)
     sparse = replace(plain, x=sparse_rows(plain.x_ng.numpy()))
-    dense_ng, there = network.translated(network.input(plain), plain, generator(1), 1.0)
-    shifted, also_there = network.translated(
-        network.sparse_input(sparse.sparse, sparse.size_n1), sparse, generator(1), 1.0
+    dense_ng, there = network.augment_batch(network.input(plain), plain, generator(1), 1.0)
+    shifted, also_there = network.augment_batch(
+        network.sparse_input(sparse.sparse, sparse.library_size_n1), sparse, generator(1), 1.0
     )
     assert torch.equal(there.batch_nb, also_there.batch_nb)
     moved_n = (there.batch_nb != plain.batch_nb).any(dim=1)
@@ -357,8 +365,8 @@ def test_sparse_cells_of_which_none_is_moved_stay_as_they_are():
     """As a last step of one cell may have it."""
     network, plain = moving("nb")
     batch = replace(plain, x=sparse_rows(plain.x_ng.numpy())).take(torch.tensor([4]))
-    x = network.sparse_input(batch.sparse, batch.size_n1)
-    seen = [network.translated(x, batch, generator(seed), 1.0) for seed in range(20)]
+    x = network.sparse_input(batch.sparse, batch.library_size_n1)
+    seen = [network.augment_batch(x, batch, generator(seed), 1.0) for seed in range(20)]
     stays = [torch.equal(moved.batch_nb, batch.batch_nb) for _, moved in seen]
     assert 0 < sum(stays) < 20
     assert [found is x for found, _ in seen] == stays
@@ -373,13 +381,13 @@ def test_cells_are_shown_in_other_batches_in_training_only_and_only_if_there_are
         network.translate = False
         assert torch.equal(network.posterior(batch, generator(1)).mean, whole)
         network.translate = True
-        one = counted(translate=True).network(5, 1).train()
+        one = counted(batch_augmentation=True).network(5, 1).train()
         alone = cells(some_counts(), torch.ones(40, 1))
         assert torch.equal(one.posterior(alone, generator(1)).mean, one.eval().posterior(alone).mean)
 
 
 def test_a_norm_gives_every_hidden_layer_mean_0_and_variance_1_before_its_relu():
-    network = counted(norm="layer", encoder=(50, 40), decoder=(30,)).network(5)
+    network = counted(normalization="layer", encoder_widths=(50, 40), decoder_widths=(30,)).network(5)
     norms = [module for module in network.modules() if isinstance(module, nn.LayerNorm)]
     assert [norm.normalized_shape[0] for norm in norms] == [50, 40, 30]
     parts = [part for layer in network.encoder.layers for part in layer]
@@ -392,7 +400,7 @@ def test_a_norm_gives_every_hidden_layer_mean_0_and_variance_1_before_its_relu()
 
 @pytest.mark.parametrize("encode", [False, True], ids=["decoder told", "encoder told too"])
 def test_covariates_join_every_layer_that_is_told_them(encode):
-    network = counted(encode_covariates=encode, encoder=(7, 8), decoder=(6, 9)).network(5, 2, 1)
+    network = counted(encode_covariates=encode, encoder_widths=(7, 8), decoder_widths=(6, 9)).network(5, 2, 1)
     told = 3 if encode else 0
     assert [(n_in, n_out) for n_in, n_out, _ in read(network.encoder)] == [(5 + told, 7), (7 + told, 8)]
     assert [(n_in, n_out) for n_in, n_out, _ in read(network.decoder)] == [(3 + 3, 6), (6 + 3, 9)]

@@ -89,7 +89,12 @@ def test_a_network_with_every_latent_off_expresses_the_floor(likelihood):
     counts = likelihood == "nb"
     given = torch.poisson(torch.from_numpy(np.expm1(x_ng.toarray()) * 10)) if counts else x_ng.toarray()
     batch = cells(torch.as_tensor(given))
-    settings = {"likelihood": likelihood, "n_latent": 6, "effects": "nonnegative", "norm": "none"}
+    settings = {
+        "likelihood": likelihood,
+        "n_latent": 6,
+        "decoder_type": "nonnegative-linear",
+        "normalization": "none",
+    }
     network = MODELS["beta-vae"](**settings).network(32).eval()
     network.begin([batch], [batch])
     assert not network.likelihood.head.bias.requires_grad
@@ -109,9 +114,9 @@ def test_a_network_with_every_latent_off_expresses_the_floor(likelihood):
 def test_the_floor_is_not_trained_and_is_saved(tmp_path):
     from sparcell.models import load
 
-    model = MODELS["beta-vsc"].readable(steps=60, n_latent=5, batch_size=64).fit(planted(), silent=True)
+    model = MODELS["beta-vsc"].readable(max_steps=60, n_latent=5, batch_size=64).fit(planted(), silent=True)
     floor_g = model.network.likelihood.head.bias.detach().numpy()
-    again = MODELS["beta-vsc"].readable(steps=120, n_latent=5, batch_size=64).fit(planted(), silent=True)
+    again = MODELS["beta-vsc"].readable(max_steps=120, n_latent=5, batch_size=64).fit(planted(), silent=True)
     np.testing.assert_array_equal(floor_g, again.network.likelihood.head.bias.detach().numpy())
     assert (floor_g > 0).any()
     model.save(tmp_path / "model")

@@ -22,10 +22,10 @@ def planted(n_cells=600, n_genes=200, n_varying=30, seed=0):
     rng = np.random.default_rng(seed)
     rate_ng = np.tile(np.exp(rng.uniform(-2, 2, size=n_genes)), (n_cells, 1))
     rate_ng[: n_cells // 2, :n_varying] *= 4
-    return with_counts(rng.poisson(rate_ng))
+    return use_counts_layer(rng.poisson(rate_ng))
 
 
-def with_counts(counts_ng):
+def use_counts_layer(counts_ng):
     adata = ad.AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32))
     adata.var_names = [f"g{i}" for i in range(adata.n_vars)]
     adata.layers["counts"] = adata.X.copy()
@@ -41,7 +41,7 @@ def in_batches(*sizes, differing=range(30, 60)):
     rate_ng[rng.random(n_cells) < 0.5, :30] *= 4
     for i in range(len(sizes)):
         rate_ng[np.ix_(batch_n == f"b{i}", differing)] *= 6.0 ** (i % 2)
-    adata = with_counts(rng.poisson(rate_ng))
+    adata = use_counts_layer(rng.poisson(rate_ng))
     adata.obs["batch"] = pd.Categorical(batch_n)
     return adata
 

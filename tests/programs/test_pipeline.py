@@ -19,7 +19,7 @@ from scipy import sparse
 from helpers.planted import COUNTS, planted
 from helpers.shell import sparcell
 from sparcell.config.experiments import ProgramsConfig
-from sparcell.metrics.clustering import expected_live
+from sparcell.metrics.active_latents import predict_active_latents
 from sparcell.models import MODELS, load
 from sparcell.programs import pipeline
 from sparcell.tl import enrichment
@@ -27,7 +27,13 @@ from sparcell.tl.gene_sets import GeneSets, gmt_text
 
 N_CELLS = 300
 FILES = {"programs.html", "programs.csv", "genes.csv", "effects.csv", "enrichment.csv", "figures"}
-READABLE = {"likelihood": "nb", "effects": "nonnegative", "slab": "positive", "components": 1, "alpha": 0.3}
+PROGRAMS = {
+    "likelihood": "nb",
+    "decoder_type": "nonnegative-linear",
+    "slab": "softplus-normal",
+    "n_prior_components": 1,
+    "alpha": 0.3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +43,18 @@ def cells():
 
 @pytest.fixture(scope="module")
 def model(cells):
-    return MODELS["beta-vsc"](**{**COUNTS, **READABLE, "epochs": 60}).fit(cells, silent=True)
+    return MODELS["beta-vsc"](**{**COUNTS, **PROGRAMS, "epochs": 60}).fit(cells, silent=True)
 
 
 @pytest.fixture(scope="module")
 def gaussian(cells):
-    settings = {**COUNTS, "likelihood": "gaussian", "variance": 0.5, "standardise": False, "epochs": 30}
+    settings = {
+        **COUNTS,
+        "likelihood": "gaussian",
+        "gaussian_variance": 0.5,
+        "standardize_input": False,
+        "epochs": 30,
+    }
     return {
         name: kind(**{key: value for key, value in settings.items() if key in kind.__dataclass_fields__}).fit(
             cells, layer="lognorm", silent=True
@@ -158,7 +170,7 @@ def test_a_traversal_is_the_decoder_s_own_sum(cells, model):
     genes = list(model.schema.genes)
     for _, row in found.programs.iterrows():
         walk, latent = found.traversals[row["key"]], row["latent"]
-        on_n = codes.gamma_nk[:, latent] >= 0.5
+        on_n = codes.inclusion_nk[:, latent] >= 0.5
         end = np.percentile(codes.mean_nk[on_n, latent], 99)
         assert walk.amount_s[0] == 0
         np.testing.assert_allclose(walk.amount_s[-1], end, rtol=1e-6)
@@ -190,7 +202,7 @@ def test_the_map_is_the_data_s_own_where_it_has_one_and_cells_are_off_where_gamm
     assert found.map.labels.tolist() == mine.obs["type"].iloc[rows].tolist()
     codes = model.codes(mine)
     for place, latent in enumerate(found.programs["latent"]):
-        on_m = codes.gamma_nk[rows, latent] >= 0.5
+        on_m = codes.inclusion_nk[rows, latent] >= 0.5
         np.testing.assert_allclose(
             found.map.amount_mp[:, place], np.where(on_m, codes.mean_nk[rows, latent], 0)
         )
@@ -204,7 +216,7 @@ def test_any_model_has_a_page_and_it_says_what_on_means(gaussian, cells, name, t
     found = pipeline.run(cells, gaussian[name], tmp_path / "out", silent=True)
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
     assert ("has no spikes, so nothing is ever off" in page) == (not found.spikes)
-    assert found.spikes == (gaussian[name].codes(cells).gamma_nk is not None)
+    assert found.spikes == (gaussian[name].codes(cells).inclusion_nk is not None)
     assert found.genes["log2_fold"].isna().all()
     if found.n_expected is None:
         assert not gaussian[name].settings.generative
@@ -212,7 +224,9 @@ def test_any_model_has_a_page_and_it_says_what_on_means(gaussian, cells, name, t
         dense_ng = cells.layers["lognorm"].toarray().astype(float)
         settings = gaussian[name].settings
         value_g = np.linalg.eigvalsh(np.cov(dense_ng.T, bias=True))
-        assert found.n_expected == expected_live(value_g, 6, beta=settings.beta, variance=0.5)
+        assert found.n_expected == predict_active_latents(
+            value_g, 6, beta=settings.beta, gaussian_variance=0.5
+        )
         assert not found.exact, "there are layers between code and genes"
 
 
@@ -223,9 +237,9 @@ def test_the_first_eigenvalues_are_those_of_the_whole_matrix():
     np.testing.assert_allclose(found[:6], value_g[:6], rtol=1e-6)
     np.testing.assert_allclose(found.sum(), value_g.sum())
     for beta, variance in ((1.0, None), (2.0, None), (1.0, 0.05), (1.0, float(value_g[3]))):
-        assert expected_live(found, 5, beta=beta, variance=variance) == expected_live(
-            value_g, 5, beta=beta, variance=variance
-        )
+        assert predict_active_latents(
+            found, 5, beta=beta, gaussian_variance=variance
+        ) == predict_active_latents(value_g, 5, beta=beta, gaussian_variance=variance)
     np.testing.assert_allclose(
         pipeline.leading_eigenvalues(x_ng[:, :6], 9),
         np.linalg.eigvalsh(np.cov(x_ng[:, :6].toarray().T, bias=True))[::-1],
@@ -309,7 +323,7 @@ def test_a_model_without_live_latents_gets_a_page_that_says_so(cells, model, tmp
             parameter.zero_()
     with pytest.warns(UserWarning, match="no latent is live"):
         found = pipeline.run(cells, dead, tmp_path / "out", ProgramsConfig(labels_key="type"), silent=True)
-    assert found.n_live == 0
+    assert found.n_active == 0
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
     assert "no programs to show" in page
     assert pd.read_csv(tmp_path / "out" / "programs.csv").empty

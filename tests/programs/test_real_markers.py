@@ -33,7 +33,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def model(cells):
-    return MODELS["beta-vsc"].readable().fit(cells, layer="lognorm", genes="highly_variable", silent=True)
+    return MODELS["beta-vsc"].readable().fit(cells, layer="lognorm", genes_key="highly_variable", silent=True)
 
 
 def test_blood_cells_have_programs_led_by_their_markers_and_named_after_them(cells, model):
@@ -42,9 +42,9 @@ def test_blood_cells_have_programs_led_by_their_markers_and_named_after_them(cel
     names = name_programs(ranked, sets, model.schema.genes, n_top=25)
     told = dict(zip(names.index, zip(names["name"], names["also"], strict=True), strict=True))
     labels = cells.obs["cell_type"].astype("category")
-    code_nk = model.transform(cells)
+    latent_nk = model.transform(cells)
     auc_pc = np.array(
-        [label_aucs(code_nk[:, latent], labels.cat.codes) for latent in programs.summary["latent"]]
+        [label_aucs(latent_nk[:, latent], labels.cat.codes) for latent in programs.summary["latent"]]
     )
     for label, (name, least) in TYPES.items():
         markers = {*sets.genes[name], *(sets.genes["MHC class II"] if label == "B" else ())}

@@ -13,7 +13,7 @@ from helpers.pages import Outline
 from helpers.results_fixture import NASTY, bare_results, full_results
 from sparcell import report
 from sparcell.report import study_charts, study_words
-from sparcell.report.study_page import chart_store, unbroken
+from sparcell.report.study_page import chart_store, non_breaking
 from sparcell.results.study import MEASURES
 
 # ---------------------------------------------------------------- words
@@ -40,7 +40,7 @@ def test_a_lead_beyond_the_spread_is_claimed():
     results = with_scores(full_results(n=60), {
         "autoencoder": {"all": [0.60, 0.62]}, "beta-vae": {"all": [0.70, 0.72]}, "beta-vsc": {"all": [0.65, 0.67]},
     })  # fmt: skip
-    assert study_words.leaders(results) == [
+    assert study_words.best_methods(results) == [
         "Preset seed, on the 2-D map: β-VAE has the highest NMI, 0.710 ± 0.014, 0.050 above β-VSC (0.660 ± 0.014); "
         "that is more than the spread over seeds (0.020). It is also first on ARI, homogeneity and completeness. "
         "On the codes themselves β-VAE leads as well: NMI 0.710 ± 0.014, 0.050 above β-VSC; "
@@ -52,7 +52,7 @@ def test_a_lead_within_the_spread_decides_nothing():
     results = with_scores(full_results(n=60), {
         "autoencoder": {"all": [0.60, 0.70], "ari": [0.8, 0.8]}, "beta-vae": {"all": [0.62, 0.72]},
     })  # fmt: skip
-    (sentence,) = study_words.leaders(results)
+    (sentence,) = study_words.best_methods(results)
     assert "0.020 above Autoencoder" in sentence
     assert "that is within the spread over seeds (0.100), so it decides nothing" in sentence
     assert (
@@ -65,7 +65,7 @@ def test_a_lead_within_the_spread_decides_nothing():
 
 def test_one_seed_claims_nothing():
     results = with_scores(full_results(n=60), {"autoencoder": {"all": [0.5]}, "beta-vae": {"all": [0.9]}})
-    (sentence,) = study_words.leaders(results)
+    (sentence,) = study_words.best_methods(results)
     assert "one seed gives no spread, so nothing is claimed" in sentence
     assert "more than the spread" not in sentence
     assert study_words.against_autoencoder(results)[0].endswith(
@@ -78,7 +78,7 @@ def test_equal_scores_are_level():
     results = with_scores(
         full_results(n=60), {"autoencoder": {"all": [0.5, 0.6]}, "beta-vae": {"all": [0.6, 0.5]}}
     )
-    assert "level with" in study_words.leaders(results)[0]
+    assert "level with" in study_words.best_methods(results)[0]
 
 
 def test_pca_is_compared_with_its_caveat():
@@ -109,10 +109,12 @@ def test_a_clean_partition_is_told():
 
 
 def test_dead_latents_are_named():
-    row = replace(full_results(n=60).rows[2], live_k=np.array([True, False, True, False]), gamma_nk=None)
+    row = replace(
+        full_results(n=60).rows[2], active_k=np.array([True, False, True, False]), inclusion_nk=None
+    )
     results = replace(full_results(n=60), rows=(row,))
     assert study_words.latents(results) == ["β-VSC: 2 of 4 latents are dead (2 and 4)."]
-    one = replace(row, live_k=np.array([False, True]), gamma_nk=np.tile([0.2, 0.6], (60, 1)))
+    one = replace(row, active_k=np.array([False, True]), inclusion_nk=np.tile([0.2, 0.6], (60, 1)))
     assert study_words.latents(replace(results, rows=(one,))) == [
         "β-VSC: latent 1 of 2 is dead; of the 1 live ones 0.6 are on in the mean cell."
     ]
@@ -159,7 +161,7 @@ def test_lists_and_numbers_read_as_english():
     assert study_words.listed(["a", "b", "c"]) == "a, b and c"
     assert study_words.listed([str(i) for i in range(20)], limit=2) == "0, 1 and 18 more"
     assert (study_words.several(1, "latent"), study_words.several(12, "cell")) == ("one latent", "12 cells")
-    assert unbroken("β-VAE 0.1 ± 0.2") == "β-\u2060VAE 0.1\u00a0±\u00a00.2"
+    assert non_breaking("β-VAE 0.1 ± 0.2") == "β-\u2060VAE 0.1\u00a0±\u00a00.2"
 
 
 # ---------------------------------------------------------------- charts

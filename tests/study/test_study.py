@@ -22,7 +22,7 @@ from sparcell.results.study import MEASURES
 from sparcell.experiments.runs import Run
 
 CONFIG = StudyConfig(n_top_genes=300, perplexity=20)
-CHANGES = {"epochs": 3, "encoder": (32, 16), "batch_size": 128}
+CHANGES = {"epochs": 3, "encoder_widths": (32, 16), "batch_size": 128}
 ROWS = [f"{model}{suffix}" for suffix in ("", "-hvg") for model in MODELS] + ["pca-6", "pca-10"]
 ONE = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
 
@@ -58,7 +58,7 @@ def test_the_report_leads_to_a_page_of_programs_for_each_row_with_spikes(out):
         assert "The map is that of the report" in told
         model = sp.load(out / "models" / name)
         codes = model.codes(anndata.read_h5ad(out / "study.h5ad"))
-        assert f"{codes.live_k.sum()} of at most {codes.mean_nk.shape[1]} latents are live" in told.replace(
+        assert f"{codes.active_k.sum()} of at most {codes.mean_nk.shape[1]} latents are live" in told.replace(
             "\xa0", " "
         )
 
@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_scores_and_codes(out, data, tmp_path):
         first[first["model"] == "beta-vsc-hvg"][columns].to_numpy().tolist()
     )
     adata = anndata.read_h5ad(out / "study.h5ad")
-    assert np.array_equal(again.rows[0].code_nk, adata.obsm["X_beta_vsc_hvg"])
+    assert np.array_equal(again.rows[0].latent_nk, adata.obsm["X_beta_vsc_hvg"])
 
 
 def test_a_stopped_study_says_what_is_saved_and_goes_on(data, tmp_path, monkeypatch):
@@ -274,7 +274,7 @@ def test_variable_genes_of_a_study_are_chosen_within_its_batches(data, tmp_path)
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5])
 def test_a_damaged_run_is_taken_for_none(tmp_path, kept):
-    content = Run({"code_nk": np.ones((50, 2))}).to_bytes("same")
+    content = Run({"latent_nk": np.ones((50, 2))}).to_bytes("same")
     path = tmp_path / "run.npz"
     path.write_bytes(content)
     assert Run.from_file(path, "same") is not None

@@ -47,10 +47,10 @@ def test_the_number_of_threads_does_not_change_the_map(codes, monkeypatch):
 
 
 def test_codes_in_single_precision_are_mapped_and_left_as_they_are(codes):
-    code_nk = codes[0].astype(np.float32)
-    before = code_nk.copy()
-    assert np.asarray(embedding.tsne(code_nk, perplexity=20)).shape == (N_CELLS, 2)
-    np.testing.assert_array_equal(code_nk, before)
+    latent_nk = codes[0].astype(np.float32)
+    before = latent_nk.copy()
+    assert np.asarray(embedding.tsne(latent_nk, perplexity=20)).shape == (N_CELLS, 2)
+    np.testing.assert_array_equal(latent_nk, before)
 
 
 def dense_divergence(point_nd, p_nn):
@@ -168,10 +168,10 @@ def test_a_perplexity_too_large_for_the_cells_is_lowered_and_told(codes, caplog)
 
 def test_what_is_affordable_is_told_once(caplog):
     with caplog.at_level(logging.WARNING, "sparcell"):
-        lowered = embedding.affordable(40, 31)
-        assert embedding.affordable(lowered, 31) == lowered == 10
+        lowered = embedding.affordable_perplexity(40, 31)
+        assert embedding.affordable_perplexity(lowered, 31) == lowered == 10
     assert len(caplog.messages) == 1
-    assert embedding.affordable(40, 2) == 1
+    assert embedding.affordable_perplexity(40, 2) == 1
 
 
 def test_a_perplexity_that_fits_is_not_spoken_of(codes, caplog):
@@ -183,7 +183,7 @@ def test_a_perplexity_that_fits_is_not_spoken_of(codes, caplog):
 def test_known_cells_are_placed_near_themselves(codes, map_n2):
     """Within a tenth of the map's width of where they are, and in their own cluster."""
     before = np.array(map_n2)
-    placed = embedding.place(map_n2, codes[0][:60])
+    placed = embedding.tsne_transform(map_n2, codes[0][:60])
     assert placed.shape == (60, 2)
     moved = np.linalg.norm(placed - before[:60], axis=1)
     assert np.median(moved) < 0.1 * np.ptp(before)
@@ -193,20 +193,23 @@ def test_known_cells_are_placed_near_themselves(codes, map_n2):
 
 def test_placing_leaves_the_map_as_it_is_and_repeats(codes, map_n2):
     before = np.array(map_n2)
-    first, again = embedding.place(map_n2, codes[0][:20] + 0.1), embedding.place(map_n2, codes[0][:20] + 0.1)
+    first, again = (
+        embedding.tsne_transform(map_n2, codes[0][:20] + 0.1),
+        embedding.tsne_transform(map_n2, codes[0][:20] + 0.1),
+    )
     np.testing.assert_array_equal(np.asarray(map_n2), before)
     np.testing.assert_array_equal(first, again)
 
 
 def test_k_means_repeats_to_the_bit_and_gives_the_centroids_of_its_parts(codes):
-    code_nk, types_n = codes
-    partition, centroids = embedding.kmeans(code_nk, N_TYPES, seed=3)
-    again, centroids_again = embedding.kmeans(code_nk, N_TYPES, seed=3)
+    latent_nk, types_n = codes
+    partition, centroids = embedding.kmeans(latent_nk, N_TYPES, seed=3)
+    again, centroids_again = embedding.kmeans(latent_nk, N_TYPES, seed=3)
     np.testing.assert_array_equal(partition, again)
     np.testing.assert_array_equal(centroids, centroids_again)
     assert adjusted_rand_score(types_n, partition) == 1
     for number, centroid in enumerate(centroids):
-        np.testing.assert_allclose(code_nk[partition == number].mean(axis=0), centroid)
+        np.testing.assert_allclose(latent_nk[partition == number].mean(axis=0), centroid)
 
 
 def test_more_starts_of_k_means_are_never_worse():

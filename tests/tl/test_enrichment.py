@@ -228,13 +228,13 @@ def test_a_second_name_is_what_an_enrichment_of_the_rest_finds():
     assert by_hand["set"] == "two"
     first = enrich(program, sets, GENES).iloc[0]
     assert first["set"] == "one"
-    typed = GeneSets(sets.genes)
-    named = name_programs({"z": program}, typed, GENES).iloc[0]
+    as_typed = GeneSets(sets.genes)
+    named = name_programs({"z": program}, as_typed, GENES).iloc[0]
     assert tuple(named[["name", "fdr", "also", "also_fdr"]]) == ("one", first["fdr"], "two", by_hand["fdr"])
     swapped = name_programs({"z": program}, sets, GENES).iloc[0]
     assert tuple(swapped[["name", "fdr", "also", "also_fdr"]]) == ("two", by_hand["fdr"], "one", first["fdr"])
     assert swapped["genes"] == tuple(GENES[12:17])
-    alone = name_programs({"z": [*GENES[:12], *GENES[12:14], *GENES[60:70]]}, typed, GENES).iloc[0]
+    alone = name_programs({"z": [*GENES[:12], *GENES[12:14], *GENES[60:70]]}, as_typed, GENES).iloc[0]
     assert (alone["name"], alone["also"]) == ("one", ""), "two genes are too few for a second name"
 
 

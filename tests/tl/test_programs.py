@@ -20,7 +20,7 @@ from sparcell.data.loader import Loader
 from sparcell.errors import InputError
 from sparcell.metrics.clustering import label_aucs
 from sparcell.models import MODELS
-from sparcell.results.latents import Codes
+from sparcell.results.latents import LatentRepresentation
 from sparcell.tl import programs
 
 
@@ -33,16 +33,16 @@ def hand_codes(n_cells=N_CELLS, *, spikes=True):
     """Codes of either sign: latent 1 is never below 0, latent 3 is dead."""
     rng = np.random.default_rng(2)
     mean_nk = rng.normal(size=(n_cells, N_LATENT)).astype(np.float32)
-    gamma_nk = rng.uniform(size=mean_nk.shape).astype(np.float32)
+    inclusion_nk = rng.uniform(size=mean_nk.shape).astype(np.float32)
     mean_nk[:, 1] = np.abs(mean_nk[:, 1])
     mean_nk[:, 3] *= 0.01
-    return Codes(mean_nk, np.zeros_like(mean_nk), gamma_nk if spikes else None)
+    return LatentRepresentation(mean_nk, np.zeros_like(mean_nk), inclusion_nk if spikes else None)
 
 
 def reader_of(model, adata, codes):
     known = model.schema.covariates.read(adata.obs)
     loader = Loader(model.schema.rows(adata), known, len(model.schema.genes), model.device, dense_limit=0)
-    return programs.Reader(model.network, model.schema, loader, codes)
+    return programs.ProgramDecoder(model.network, model.schema, loader, codes)
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
             if np.sign(z) != sign:
                 continue
             rise += (off_nll_n[cell] - nll_n[cell]) / N_CELLS
-            if (codes.gamma_nk[cell, latent] >= 0.5) if spikes else (abs(z) >= rms):
+            if (codes.inclusion_nk[cell, latent] >= 0.5) if spikes else (abs(z) >= rms):
                 far.append(abs(z))
                 pairs = list(zip(as_is_ng[cell], off_ng[cell], sd_g, strict=True))
                 if model.schema.counts:
@@ -107,7 +107,7 @@ def test_effects_and_what_is_explained_are_those_of_a_loop_over_cells_and_genes(
     np.testing.assert_allclose(found.whole, (none_n - nll_n).mean(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["additive", "nonnegative", "scaled"])
+@pytest.mark.parametrize("name", ["additive", "nonnegative-linear", "scaled"])
 def test_folds_of_effects_that_add_up_are_the_head_s_weights_times_the_mean_code(adata, name):
     model, codes = made(adata, name), hand_codes()
     found = programs.find(reader_of(model, adata, codes), seed=0)
@@ -145,7 +145,7 @@ def test_a_gene_that_hardly_any_cell_has_does_not_lead_the_list(adata):
         head.bias.copy_(torch.log(torch.tensor([40.0, 0.04, *[9959.96 / 38] * 38])))
     mean_nk = np.zeros_like(codes.mean_nk)
     mean_nk[::2, 0] = 1
-    one = Codes(mean_nk, codes.kl_nk, (mean_nk > 0).astype(np.float32))
+    one = LatentRepresentation(mean_nk, codes.kl_nk, (mean_nk > 0).astype(np.float32))
     found = programs.find(reader_of(model, adata, one), seed=0)
     assert found.latent_p.tolist() == [0]
     effect_g, fold_g = found.effect_pg[0], found.fold_pg[0]
@@ -207,7 +207,7 @@ def named(adata):
     on_np[np.flatnonzero(types == "type 0")[:5], 0] = True
     on_np[0, 1] = True
     effect_pg = np.array([[0.5, -1.0, 2.0, 0.0], [-1.0, 3.0, -2.0, 1.0]])
-    return types, programs.Found(
+    return types, programs.ProgramEffects(
         latent_p=np.array([1, 0]),
         sign_p=np.array([1, -1]),
         on_np=on_np,
@@ -348,7 +348,12 @@ def test_missing_genes_are_named(adata):
 def test_planted_types_are_programs_with_their_own_markers():
     """Trained: a type's marker genes lead the list of a program that is on in that type."""
     adata = planted()
-    settings = {"likelihood": "nb", "effects": "nonnegative", "slab": "positive", "components": 1}
+    settings = {
+        "likelihood": "nb",
+        "decoder_type": "nonnegative-linear",
+        "slab": "softplus-normal",
+        "n_prior_components": 1,
+    }
     model = MODELS["beta-vsc"](
         **settings, n_latent=6, alpha=0.3, beta=1.0, learning_rate=0.01, epochs=60, batch_size=64, seed=1
     ).fit(adata, silent=True)

@@ -14,11 +14,11 @@ from helpers.kinds import KINDS, assert_same_weights, curve, fit, settings_of
 from helpers.planted import planted
 from sparcell.data import loader
 from sparcell.training import cuda_graph, loop
-from sparcell.training.cuda_graph import Player
+from sparcell.training.cuda_graph import CudaGraphStep
 from sparcell.training.loop import Plan
-from sparcell.training.state import Course
+from sparcell.training.state import TrainState
 
-QUICK = {"learning_rate": 2**-9, "schedule": "constant", "epochs": 6, "patience": 0}
+QUICK = {"learning_rate": 2**-9, "lr_schedule": "constant", "epochs": 6, "early_stopping_patience": 0}
 """Step sizes that single precision holds exactly, as it does not hold those of a cosine."""
 
 
@@ -65,7 +65,13 @@ def test_recorded_steps_lose_and_learn_the_same_to_the_bit(kind, monkeypatch):
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_recorded_steps_follow_the_schedule_and_the_warm_up(schedule, monkeypatch):
     """A step size in single precision is another one in its last digits."""
-    settings = {"schedule": schedule, "learning_rate": 3e-3, "warmup": 0.4, "epochs": 10, "clip": 1.0}
+    settings = {
+        "lr_schedule": schedule,
+        "learning_rate": 3e-3,
+        "kl_warmup_fraction": 0.4,
+        "epochs": 10,
+        "max_grad_norm": 1.0,
+    }
     recorder = Recorder()
     model = trained(("beta-vsc", "nb"), monkeypatch, recorder, **settings)
     plain = trained(("beta-vsc", "nb"), monkeypatch, **settings)
@@ -78,9 +84,9 @@ def course_of(kind=("beta-vae", "nb")):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = settings.network(5)
-    course = Course.start(network.train(), settings, generator())
+    course = TrainState.start(network.train(), settings, generator())
     plan = Plan.of(settings, 10, 1.0)
-    return course, Player(course, lambda *given: loop.step(course, plan, *given), 8, Recorder())
+    return course, CudaGraphStep(course, lambda *given: loop.step(course, plan, *given), 8, Recorder())
 
 
 def counts(seed, n_cells=8):

@@ -31,18 +31,18 @@ from helpers.kinds import (
     weights,
     with_matrix,
 )
-from helpers.planted import lognormalised, planted, two_batches
+from helpers.planted import lognormalized, planted, two_batches
 from sparcell import load
-from sparcell.config.settings import TrainConfig
+from sparcell.config.training import TrainConfig
 from sparcell.data import sampler
 from sparcell.errors import InputError, TrainingError
 from sparcell.kernels import AdamW
 from sparcell.protocols import Loss
 from sparcell.training import checkpoints, divergence, loop
-from sparcell.training.cuda_graph import Player
+from sparcell.training.cuda_graph import CudaGraphStep
 from sparcell.training.loop import Plan
-from sparcell.training.objective import LEAST_RATE, RATES, RISE
-from sparcell.training.state import SLOWER, Course
+from sparcell.training.objective import LEAST_RATE, LR_SCHEDULES, RISE
+from sparcell.training.state import BACKOFF, TrainState
 
 KIND = ("beta-vae", "nb")
 """Where any model will do."""
@@ -77,7 +77,7 @@ def test_the_share_held_out_is_rounded_down_and_leaves_a_cell_to_train(n_cells, 
 @each_model
 def test_cells_held_out_never_train(kind, adata):
     """With their values shuffled over the genes the weights are the same, bit for bit, and what is told of them is not."""
-    settings = {"epochs": 3, "held_out": 0.2}
+    settings = {"epochs": 3, "validation_fraction": 0.2}
     _, held_out = sampler.split(adata.n_obs, 0.2, settings_of(kind).seed)
     x_ng = matrix_of(kind, adata)
     x_ng[held_out] = x_ng[held_out][:, np.random.default_rng(0).permutation(x_ng.shape[1])]
@@ -102,14 +102,16 @@ def test_cells_held_out_never_train(kind, adata):
 def test_what_is_told_of_the_held_out_cells_is_their_loss_after_the_epoch(adata):
     """Of the autoencoder, which draws nothing, the score says the same of the same cells."""
     kind = ("autoencoder", "nb")
-    model = fit(kind, adata, settings={"epochs": 4, "held_out": 0.2})
+    model = fit(kind, adata, settings={"epochs": 4, "validation_fraction": 0.2})
     _, held_out = sampler.split(adata.n_obs, 0.2, 1)
     assert model.history["held_out"].min() == pytest.approx(-model.score(adata[held_out].copy()), rel=1e-5)
 
 
 def test_the_held_out_cells_get_the_same_draws_after_each_epoch(adata):
     """So that one epoch's loss can be compared with another's: where nothing is learned, it stays the same."""
-    model = fit(("beta-vsc", "nb"), adata, settings={"epochs": 4, "held_out": 0.2, "learning_rate": 1e-12})
+    model = fit(
+        ("beta-vsc", "nb"), adata, settings={"epochs": 4, "validation_fraction": 0.2, "learning_rate": 1e-12}
+    )
     told = model.history["held_out"]
     np.testing.assert_allclose(told, told[0], rtol=1e-9)
     assert model.history["loss"].nunique() == 4
@@ -133,7 +135,7 @@ class Scripted:
 def scripted(losses, adata, monkeypatch, **settings):
     script = Scripted(losses)
     monkeypatch.setattr(loop, "loss_of_held_out", script)
-    model = fit(KIND, adata, settings={"epochs": len(losses), "held_out": 0.1, **settings})
+    model = fit(KIND, adata, settings={"epochs": len(losses), "validation_fraction": 0.1, **settings})
     return model, script.weights
 
 
@@ -144,7 +146,7 @@ def assert_weights_are(model, expected):
 
 def test_training_stops_when_patience_is_over_and_keeps_the_best_weights(adata, monkeypatch):
     losses = [9.0, 5.0, 6.0, 7.0, 5.1, 8.0, 1.0, 0.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=3)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_patience=3)
     assert list(model.history["held_out"]) == losses[:5]
     assert_weights_are(model, after[1])
     assert not all(torch.equal(after[1][name], after[4][name]) for name in after[1])
@@ -152,7 +154,7 @@ def test_training_stops_when_patience_is_over_and_keeps_the_best_weights(adata, 
 
 def test_a_better_epoch_in_time_renews_the_patience(adata, monkeypatch):
     losses = [9.0, 5.0, 6.0, 4.0, 6.0, 6.0, 1.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=2)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_patience=2)
     assert list(model.history["held_out"]) == losses[:6]
     assert_weights_are(model, after[3])
 
@@ -164,37 +166,44 @@ def test_the_latest_weights_within_the_tolerance_of_the_lowest_loss_are_kept(
     adata, monkeypatch, tolerance, kept, stopped
 ):
     losses = [90.0, 50.0, 57.0, 54.0, 61.0, 59.0, 70.0, 61.0, 62.0, 63.0, 64.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=3, tolerance=tolerance)
+    model, after = scripted(
+        losses, adata, monkeypatch, early_stopping_patience=3, early_stopping_tolerance=tolerance
+    )
     assert list(model.history["held_out"]) == losses[:stopped]
     assert_weights_are(model, after[kept - 1])
 
 
 def test_a_lower_loss_later_lowers_what_is_tolerated(adata, monkeypatch):
     losses = [50.0, 54.0, 40.0, 46.0, 45.0, 43.0, 45.0]
-    model, after = scripted(losses, adata, monkeypatch, tolerance=0.1)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_tolerance=0.1)
     assert_weights_are(model, after[5])
 
 
 def test_a_share_of_a_loss_below_zero_is_tolerated_too(adata, monkeypatch):
     """Densities may be above 1."""
     losses = [-50.0, -46.0, -40.0]
-    model, after = scripted(losses, adata, monkeypatch, tolerance=0.1)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_tolerance=0.1)
     assert_weights_are(model, after[1])
 
 
 def test_without_patience_a_run_goes_to_its_end_and_keeps_the_best_weights(adata, monkeypatch):
     losses = [9.0, 5.0, 6.0, 7.0, 8.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=0)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_patience=0)
     assert list(model.history["held_out"]) == losses
     assert_weights_are(model, after[1])
 
 
 @pytest.mark.parametrize(
-    ("settings", "n_cells"), [({"held_out": 0.0}, 300), ({"held_out": 0.1, "batch_size": 9}, 9)]
+    ("settings", "n_cells"),
+    [({"validation_fraction": 0.0}, 300), ({"validation_fraction": 0.1, "batch_size": 9}, 9)],
 )
 def test_without_held_out_cells_a_run_goes_to_its_end(settings, n_cells):
     """Also where a share of them was asked for that is less than a cell."""
-    model = fit(KIND, planted(n_cells), settings={"epochs": 6, "patience": 2, "warmup": 0.3, **settings})
+    model = fit(
+        KIND,
+        planted(n_cells),
+        settings={"epochs": 6, "early_stopping_patience": 2, "kl_warmup_fraction": 0.3, **settings},
+    )
     assert len(model.history) == 6
     assert model.history["held_out"].isna().all()
 
@@ -202,26 +211,32 @@ def test_without_held_out_cells_a_run_goes_to_its_end(settings, n_cells):
 def test_epochs_of_the_warm_up_are_not_judged(adata, monkeypatch):
     """Their KL weighs less in training than in what is told, and they would be left too early."""
     losses = [1.0, 1.0, 1.0, 9.0, 8.0, 9.0, 9.0, 9.0, 9.0, 9.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=2, warmup=0.35)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_patience=2, kl_warmup_fraction=0.35)
     assert list(model.history["held_out"]) == losses[:7]
     assert_weights_are(model, after[4])
 
 
 def test_a_held_out_loss_that_is_no_number_is_never_the_best(adata, monkeypatch):
     losses = [math.nan, 5.0, math.nan, 6.0]
-    model, after = scripted(losses, adata, monkeypatch, patience=0)
+    model, after = scripted(losses, adata, monkeypatch, early_stopping_patience=0)
     assert_weights_are(model, after[1])
 
 
 @pytest.mark.parametrize("kind", [("beta-vae", "gaussian"), ("beta-vsc", "poisson")], ids="-".join)
 def test_early_stopping_stops_overfitting_early_and_returns_the_best_epoch(kind):
     adata = planted(120, n_genes=60, seed=3)
-    settings = {"epochs": 400, "held_out": 0.25, "patience": 8, "learning_rate": 0.01, "beta": 0.1}
+    settings = {
+        "epochs": 400,
+        "validation_fraction": 0.25,
+        "early_stopping_patience": 8,
+        "learning_rate": 0.01,
+        "beta": 0.1,
+    }
     model = fit(kind, adata, settings=settings)
     told = model.history["held_out"]
     assert len(told) < 400
     assert len(told) == told.argmin() + 1 + 8
-    shorter = {**settings, "patience": 0, "epochs": int(told.argmin()) + 1}
+    shorter = {**settings, "early_stopping_patience": 0, "epochs": int(told.argmin()) + 1}
     assert_same_weights(model, fit(kind, adata, settings=shorter))
 
 
@@ -248,7 +263,7 @@ def test_epochs_chosen_by_the_data_make_about_1200_steps(n_steps, expected):
 
 def test_the_number_of_epochs_follows_from_the_steps_and_the_cells_that_train(adata):
     """150 of 300 cells in steps of 10 are 15 steps an epoch."""
-    settings = {"epochs": "auto", "steps": 450, "batch_size": 10, "held_out": 0.5}
+    settings = {"epochs": "auto", "max_steps": 450, "batch_size": 10, "validation_fraction": 0.5}
     model = fit(KIND, adata, settings=settings)
     assert len(model.history) == 30
     assert model.settings.epochs == "auto"
@@ -261,7 +276,7 @@ def test_the_number_of_epochs_follows_from_the_steps_and_the_cells_that_train(ad
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.5, 0.99])
 def test_the_weight_of_the_kl_goes_linearly_from_its_start_to_beta(adata, warmup, start):
     """10 epochs of 5 steps; the last step has fewer cells, and counts for less."""
-    settings = {"epochs": 10, "warmup": warmup, "warmup_start": start, "beta": 3.0}
+    settings = {"epochs": 10, "kl_warmup_fraction": warmup, "kl_warmup_start": start, "beta": 3.0}
     model = fit(("beta-vsc", "nb"), adata, settings=settings)
     n_warmup = int(warmup * 50)
     share = start + (1 - start) * (np.minimum(1, np.arange(50) / n_warmup) if n_warmup else np.ones(50))
@@ -280,14 +295,14 @@ def test_in_the_warm_up_the_loss_weighs_the_kl_by_so_much(adata, monkeypatch):
         return loss
 
     monkeypatch.setattr(loop, "negative_elbo", watched)
-    fit(("beta-vae", "gaussian"), adata, settings={"epochs": 4, "warmup": 0.5, "beta": 2.0})
+    fit(("beta-vae", "gaussian"), adata, settings={"epochs": 4, "kl_warmup_fraction": 0.5, "beta": 2.0})
     told, found = np.array(seen).T
     np.testing.assert_allclose(told, 2.0 * np.minimum(1, np.arange(20) / 10))
     np.testing.assert_allclose(found, told, atol=0.02)
 
 
 def test_the_cosine_schedule_rises_and_falls_to_a_hundredth():
-    share = np.array([RATES["cosine"](step, 1000) for step in range(1000)])
+    share = np.array([LR_SCHEDULES["cosine"](step, 1000) for step in range(1000)])
     rise = int(RISE * 1000)
     np.testing.assert_allclose(share[:rise], np.arange(1, rise + 1) / rise)
     assert share.max() == 1
@@ -295,11 +310,11 @@ def test_the_cosine_schedule_rises_and_falls_to_a_hundredth():
     middle = rise + (1000 - rise) // 2
     assert share[middle] == pytest.approx((1 + LEAST_RATE) / 2, abs=1e-3)
     assert share[-1] == pytest.approx(LEAST_RATE, abs=1e-4)
-    assert all(0 < RATES["cosine"](step, n) <= 1 for n in (1, 2, 3, 19, 21) for step in range(n))
-    assert RATES["constant"](7, 9) == 1
+    assert all(0 < LR_SCHEDULES["cosine"](step, n) <= 1 for n in (1, 2, 3, 19, 21) for step in range(n))
+    assert LR_SCHEDULES["constant"](7, 9) == 1
 
 
-@pytest.mark.parametrize("schedule", RATES)
+@pytest.mark.parametrize("schedule", LR_SCHEDULES)
 def test_each_step_is_made_with_the_scheduled_size(adata, schedule, monkeypatch):
     sizes = []
     real = AdamW.along
@@ -309,16 +324,18 @@ def test_each_step_is_made_with_the_scheduled_size(adata, schedule, monkeypatch)
         return real(self, *arguments)
 
     monkeypatch.setattr(AdamW, "along", watched)
-    fit(KIND, adata, settings={"epochs": 4, "schedule": schedule, "learning_rate": 0.02})
-    np.testing.assert_allclose(sizes, [0.02 * RATES[schedule](step, 20) for step in range(20)])
+    fit(KIND, adata, settings={"epochs": 4, "lr_schedule": schedule, "learning_rate": 0.02})
+    np.testing.assert_allclose(sizes, [0.02 * LR_SCHEDULES[schedule](step, 20) for step in range(20)])
 
 
 # One step, by hand
 
 
-def one_step(*, clip=0.0, weight_decay=0.0, scale=1.0):
+def one_step(*, max_grad_norm=0.0, weight_decay=0.0, scale=1.0):
     """A network before and after one step, and the gradient of that step."""
-    settings = settings_of(("autoencoder", "gaussian"), clip=clip, weight_decay=weight_decay, epochs=1)
+    settings = settings_of(
+        ("autoencoder", "gaussian"), max_grad_norm=max_grad_norm, weight_decay=weight_decay, epochs=1
+    )
     network = settings.network(5)
     x_ng = torch.randn(8, 5, generator=generator()) * scale
     loss = loop.negative_elbo(network(cells(x_ng), generator()), network.likelihood, cells(x_ng), 1.0)
@@ -331,8 +348,8 @@ def one_step(*, clip=0.0, weight_decay=0.0, scale=1.0):
         def batches(self, epoch, first, last):
             return [cells(x_ng)]
 
-    course, plan = Course.start(network, settings, generator()), Plan.of(settings, 1, 1.0)
-    loop.steps(Player(course, partial(loop.step, course, plan), 8), Once(), plan, 0)
+    course, plan = TrainState.start(network, settings, generator()), Plan.of(settings, 1, 1.0)
+    loop.steps(CudaGraphStep(course, partial(loop.step, course, plan), 8), Once(), plan, 0)
     return before, list(network.parameters()), gradients, course
 
 
@@ -374,7 +391,7 @@ def test_adam_is_given_weights_and_gradients_row_by_row(monkeypatch):
 @pytest.mark.parametrize("clip", [0.0, 0.5, 1e9])
 def test_a_long_gradient_is_shortened_to_the_limit_and_keeps_its_direction(clip):
     """Adam's memory after one step is a tenth of the gradient it was given."""
-    _, _, gradients, course = one_step(clip=clip, scale=50.0)
+    _, _, gradients, course = one_step(max_grad_norm=max_grad_norm, scale=50.0)
     memory = course.tensors()
     given = torch.cat([10 * memory[f"adam.{n}.exp_avg"].ravel() for n in range(len(gradients))])
     whole = torch.cat([gradient.ravel() for gradient in reversed(gradients)])  # the encoder is Adam's last
@@ -385,7 +402,7 @@ def test_a_long_gradient_is_shortened_to_the_limit_and_keeps_its_direction(clip)
 
 
 def test_a_short_gradient_is_left_as_it_is():
-    _, after, gradients, _ = one_step(clip=1e6)
+    _, after, gradients, _ = one_step(max_grad_norm=1e6)
     assert torch.cat([gradient.ravel() for gradient in gradients]).norm() < 1e6
     for one, other in zip(after, one_step()[1], strict=True):
         assert torch.equal(one, other)
@@ -421,7 +438,7 @@ def test_after_one_loss_that_is_no_number_the_run_goes_back_and_on_with_smaller_
 
     def slower(self, step):
         calls.append(step)
-        return real_rate(self, step) * (SLOWER if step >= 10 else 1)
+        return real_rate(self, step) * (BACKOFF if step >= 10 else 1)
 
     monkeypatch.setattr(Plan, "rate", slower)
     expected = fit(kind, adata, settings=settings)
@@ -492,9 +509,9 @@ def test_a_loss_that_stays_no_number_ends_at_the_last_good_weights_and_names_cel
 def test_real_divergence_is_told_with_the_cell_and_the_gene_that_caused_it(kind):
     adata = planted()
     adata.X = adata.X * np.float32(1e6)
-    adata.layers["lognorm"] = lognormalised(adata.X)
+    adata.layers["lognorm"] = lognormalized(adata.X)
     with pytest.raises(TrainingError, match=r"expected a finite number.*\s.*smaller learning rate"):
-        fit(kind, adata, settings={"learning_rate": 0.99, "epochs": 400, "variance": 1e-38})
+        fit(kind, adata, settings={"learning_rate": 0.99, "epochs": 400, "gaussian_variance": 1e-38})
 
 
 @pytest.mark.parametrize("name", ["poisson", "nb", "zinb"])
@@ -529,7 +546,7 @@ def each_epoch(monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
 
 
-LONG = {"epochs": 7, "held_out": 0.2, "warmup": 0.3}
+LONG = {"epochs": 7, "validation_fraction": 0.2, "kl_warmup_fraction": 0.3}
 
 
 @pytest.mark.parametrize("after", [1, 4, 6])
@@ -537,9 +554,9 @@ LONG = {"epochs": 7, "held_out": 0.2, "warmup": 0.3}
 def test_a_run_taken_up_ends_with_the_same_bits(kind, adata, tmp_path, each_epoch, after):
     whole = fit(kind, adata, settings=LONG)
     with pytest.raises(Stop):
-        fit(kind, adata, settings=LONG, checkpoint=tmp_path / "run", on_epoch=stop_after(after))
+        fit(kind, adata, settings=LONG, checkpoint_dir=tmp_path / "run", on_epoch=stop_after(after))
     told = []
-    taken_up = fit(kind, adata, settings=LONG, checkpoint=tmp_path / "run", on_epoch=told.append)
+    taken_up = fit(kind, adata, settings=LONG, checkpoint_dir=tmp_path / "run", on_epoch=told.append)
     assert [epoch.number for epoch in told] == list(range(after + 1, 8))
     assert_same_weights(taken_up, whole)
     pd.testing.assert_frame_equal(curve(taken_up), curve(whole), check_exact=True)
@@ -548,13 +565,13 @@ def test_a_run_taken_up_ends_with_the_same_bits(kind, adata, tmp_path, each_epoc
 
 def test_a_run_taken_up_again_and_again_ends_with_the_same_bits(adata, tmp_path, each_epoch):
     kind = ("beta-vsc", "zinb")
-    settings = {**LONG, "patience": 2, "learning_rate": 0.05, "epochs": 30}
+    settings = {**LONG, "early_stopping_patience": 2, "learning_rate": 0.05, "epochs": 30}
     whole = fit(kind, adata, settings=settings)
     assert len(whole.history) < 30
     for after in range(1, len(whole.history)):
         with pytest.raises(Stop):
-            fit(kind, adata, settings=settings, checkpoint=tmp_path / "run", on_epoch=stop_after(after))
-    taken_up = fit(kind, adata, settings=settings, checkpoint=str(tmp_path / "run"))
+            fit(kind, adata, settings=settings, checkpoint_dir=tmp_path / "run", on_epoch=stop_after(after))
+    taken_up = fit(kind, adata, settings=settings, checkpoint_dir=str(tmp_path / "run"))
     assert_same_weights(taken_up, whole)
     pd.testing.assert_frame_equal(curve(taken_up), curve(whole), check_exact=True)
 
@@ -565,16 +582,16 @@ def test_smaller_steps_after_a_setback_stay_small_when_taken_up(adata, tmp_path,
     whole = fit(KIND, adata, settings={"epochs": 4})
     monkeypatch.setattr(loop, "negative_elbo", Broken(at=lambda call: call == 2, real=real))
     with pytest.raises(Stop):
-        fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run", on_epoch=stop_after(2))
-    assert_same_weights(fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run"), whole)
+        fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run", on_epoch=stop_after(2))
+    assert_same_weights(fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run"), whole)
 
 
 def test_a_finished_run_is_not_trained_again(adata, tmp_path):
     """Noted at the end, however short the run was."""
-    settings = {"epochs": 8, "held_out": 0.2, "patience": 2, "learning_rate": 0.1}
-    model = fit(KIND, adata, settings=settings, checkpoint=tmp_path / "run")
+    settings = {"epochs": 8, "validation_fraction": 0.2, "early_stopping_patience": 2, "learning_rate": 0.1}
+    model = fit(KIND, adata, settings=settings, checkpoint_dir=tmp_path / "run")
     told = []
-    again = fit(KIND, adata, settings=settings, checkpoint=tmp_path / "run", on_epoch=told.append)
+    again = fit(KIND, adata, settings=settings, checkpoint_dir=tmp_path / "run", on_epoch=told.append)
     assert told == []
     assert_same_weights(again, model)
     pd.testing.assert_frame_equal(again.history, model.history, check_exact=True)
@@ -582,7 +599,9 @@ def test_a_finished_run_is_not_trained_again(adata, tmp_path):
 
 def test_a_checkpoint_does_not_change_a_run(adata, tmp_path, each_epoch):
     model = fit(KIND, adata, settings={"epochs": 3})
-    assert_same_weights(fit(KIND, adata, settings={"epochs": 3}, checkpoint=tmp_path / "deep" / "run"), model)
+    assert_same_weights(
+        fit(KIND, adata, settings={"epochs": 3}, checkpoint_dir=tmp_path / "deep" / "run"), model
+    )
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["run"]
 
 
@@ -596,7 +615,7 @@ def test_notes_are_written_no_more_often_than_every_half_minute(adata, tmp_path,
         real(folder, told, tensors)
 
     monkeypatch.setattr(checkpoints.checkpoint, "save", watched)
-    fit(KIND, adata, settings={"epochs": 12}, checkpoint=tmp_path / "run")
+    fit(KIND, adata, settings={"epochs": 12}, checkpoint_dir=tmp_path / "run")
     assert checkpoints.EVERY == 30
     assert saved[-1] == 12
     assert 3 <= len(saved) <= 5
@@ -619,7 +638,7 @@ CHANGES = {
 def test_a_checkpoint_of_other_data_or_settings_is_refused_before_training(adata, tmp_path, name):
     of_data, of_fit = CHANGES[name]
     settings = {"epochs": 3}
-    fit(KIND, adata, settings=settings, checkpoint=tmp_path / "run")
+    fit(KIND, adata, settings=settings, checkpoint_dir=tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     other = adata.copy()
     if "value" in of_data:
@@ -635,7 +654,7 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused_before_training(adata
     with pytest.raises(
         InputError, match=r"run holds the training of other settings, data or another kind of file"
     ):
-        fit(of_fit.get("kind", KIND), other, checkpoint=tmp_path / "run", on_epoch=told.append, **wanted)
+        fit(of_fit.get("kind", KIND), other, checkpoint_dir=tmp_path / "run", on_epoch=told.append, **wanted)
     assert told == []
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
 
@@ -643,27 +662,27 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused_before_training(adata
 def test_a_checkpoint_of_cells_of_other_batches_is_refused(tmp_path):
     """Two cells change places, so that every share stays as it is."""
     adata = two_batches(200)
-    fit(KIND, adata, settings={"epochs": 1}, batch_key="batch", checkpoint=tmp_path / "run")
+    fit(KIND, adata, settings={"epochs": 1}, batch_key="batch", checkpoint_dir=tmp_path / "run")
     other = adata.copy()
     batches = other.obs["batch"].to_numpy().astype(str)
     first = [int(np.flatnonzero(batches == name)[0]) for name in ("a", "b")]
     batches[first] = batches[first[::-1]]
     other.obs["batch"] = batches
     with pytest.raises(InputError, match="of other settings, data"):
-        fit(KIND, other, settings={"epochs": 1}, batch_key="batch", checkpoint=tmp_path / "run")
+        fit(KIND, other, settings={"epochs": 1}, batch_key="batch", checkpoint_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize("form", ["dense", "csc", "wider type"])
 def test_the_same_data_in_another_form_are_the_same_data(adata, tmp_path, each_epoch, form):
     whole = fit(KIND, adata, settings={"epochs": 3})
     with pytest.raises(Stop):
-        fit(KIND, adata, settings={"epochs": 3}, checkpoint=tmp_path / "run", on_epoch=stop_after(2))
+        fit(KIND, adata, settings={"epochs": 3}, checkpoint_dir=tmp_path / "run", on_epoch=stop_after(2))
     other = adata.copy()
     other.X = {"dense": adata.X.toarray(), "csc": adata.X.tocsc(), "wider type": adata.X.astype(np.float64)}[
         form
     ]
     told = []
-    taken_up = fit(KIND, other, settings={"epochs": 3}, checkpoint=tmp_path / "run", on_epoch=told.append)
+    taken_up = fit(KIND, other, settings={"epochs": 3}, checkpoint_dir=tmp_path / "run", on_epoch=told.append)
     assert [epoch.number for epoch in told] == [3]
     assert_same_weights(taken_up, whole)
 
@@ -684,11 +703,11 @@ def damaged(folder, how):
 
 @pytest.mark.parametrize("how", ["a flipped bit", "cut", "no JSON", "another format"])
 def test_a_damaged_checkpoint_is_told_before_training(adata, tmp_path, how):
-    fit(KIND, adata, settings={"epochs": 2}, checkpoint=tmp_path / "run")
+    fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "run")
     damaged(tmp_path / "run", how)
     told = []
     with pytest.raises(InputError, match=r"run.*(is damaged|has model format 99)"):
-        fit(KIND, adata, settings={"epochs": 2}, checkpoint=tmp_path / "run", on_epoch=told.append)
+        fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "run", on_epoch=told.append)
     assert told == []
 
 
@@ -696,16 +715,16 @@ def test_a_saved_model_or_a_folder_of_the_user_s_is_not_taken_for_a_checkpoint(a
     model = fit(KIND, adata, settings={"epochs": 2})
     model.save(tmp_path / "model")
     with pytest.raises(InputError, match="another kind of file"):
-        fit(KIND, adata, settings={"epochs": 2}, checkpoint=tmp_path / "model")
+        fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "model")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years")
     with pytest.raises(InputError, match=r"it holds chapter\.txt"):
-        fit(KIND, adata, settings={"epochs": 2}, checkpoint=tmp_path / "thesis")
+        fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years"
 
 
 def test_a_checkpoint_is_not_taken_for_a_model(adata, tmp_path):
-    fit(KIND, adata, settings={"epochs": 2}, checkpoint=tmp_path / "run")
+    fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "run")
     with pytest.raises(InputError, match="does not describe a whole model"):
         load(tmp_path / "run")
 
@@ -723,10 +742,10 @@ def test_ctrl_c_leaves_the_last_note(adata, tmp_path, each_epoch, monkeypatch):
 
     monkeypatch.setattr(loop, "negative_elbo", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run")
+        fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run")
     monkeypatch.setattr(loop, "negative_elbo", real)
     told = []
-    taken_up = fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run", on_epoch=told.append)
+    taken_up = fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run", on_epoch=told.append)
     assert [epoch.number for epoch in told] == [3, 4]
     assert_same_weights(taken_up, whole)
 
@@ -735,7 +754,7 @@ def test_ctrl_c_leaves_the_last_note(adata, tmp_path, each_epoch, monkeypatch):
 def test_ctrl_c_while_a_note_is_written_leaves_the_one_before(adata, tmp_path, each_epoch, monkeypatch, step):
     whole = fit(KIND, adata, settings={"epochs": 4})
     with pytest.raises(Stop):
-        fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run", on_epoch=stop_after(2))
+        fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run", on_epoch=stop_after(2))
     real = getattr(Path, step)
 
     def interrupted(self, *arguments, **keywords):
@@ -745,10 +764,10 @@ def test_ctrl_c_while_a_note_is_written_leaves_the_one_before(adata, tmp_path, e
 
     monkeypatch.setattr(Path, step, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run")
+        fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run")
     monkeypatch.setattr(Path, step, real)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert_same_weights(fit(KIND, adata, settings={"epochs": 4}, checkpoint=tmp_path / "run"), whole)
+    assert_same_weights(fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run"), whole)
 
 
 KILLED = """
@@ -765,7 +784,7 @@ def told(epoch):
     print(epoch.number, flush=True)
     time.sleep(pause)
 
-model = fit(("beta-vsc", "nb"), planted(), settings={"epochs": 8, "held_out": 0.2}, checkpoint=folder, on_epoch=told)
+model = fit(("beta-vsc", "nb"), planted(), settings={"epochs": 8, "validation_fraction": 0.2}, checkpoint_dir=folder, on_epoch=told)
 model.save(folder + "-model")
 """
 
@@ -777,7 +796,7 @@ def start(folder, pause):
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_killed_process_is_taken_up_by_another_to_the_same_bits(adata, tmp_path):
-    whole = fit(("beta-vsc", "nb"), adata, settings={"epochs": 8, "held_out": 0.2})
+    whole = fit(("beta-vsc", "nb"), adata, settings={"epochs": 8, "validation_fraction": 0.2})
     run = start(tmp_path / "run", 0.2)
     for line in run.stdout:
         if int(line) == 3:

@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def rounds(precision: str, device: torch.device) -> bool:
+def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Turn a setting into whether products are in bfloat16: not where the device would only imitate them, at a tenth of the speed."""
     if precision == "bfloat16" and not kernels.knows_bfloat16(device):
         log.warning(
@@ -72,13 +72,13 @@ def calling_scanpy() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def fork_torch_seed(seed: int) -> Iterator[None]:
     """Initialise weights from `seed`, and leave torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
-def noise(seed: int, device: torch.device) -> torch.Generator:
+def make_generator(seed: int, device: torch.device) -> torch.Generator:
     """Return a generator of our own for the draws of a run."""
     return torch.Generator(device=device).manual_seed(seed)

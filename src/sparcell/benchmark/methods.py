@@ -41,7 +41,7 @@ LIKELIHOOD_SEED, LIKELIHOOD_BATCH = 0, 512
 
 
 @dataclass(frozen=True)
-class Job:
+class MethodInput:
     """What a method is given."""
 
     cells: AnnData
@@ -73,7 +73,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class MethodOutput:
     """A method after its training; what follows is not timed."""
 
     codes: Callable[[], Floats]
@@ -89,7 +89,7 @@ class Fitted:
     """Probability that a latent is on, (n, k), where there are spikes."""
 
 
-Ready = Callable[[], Fitted]
+TrainFn = Callable[[], MethodOutput]
 """A method with its libraries loaded, about to train: only the call of it is timed."""
 
 
@@ -116,7 +116,7 @@ class Method:
     """Of its stored runs; raise it whenever the code here begins to give other results."""
 
 
-def lognormalised(counts_ng: Any) -> Any:
+def lognormalized(counts_ng: Any) -> Any:
     """Bring each cell to SCALE counts over the chosen genes and take log(1 + x)."""
     x_ng = sparse.csr_matrix(counts_ng, dtype=np.float32)
     totals_n = np.asarray(x_ng.sum(axis=1)).ravel()
@@ -124,44 +124,44 @@ def lognormalised(counts_ng: Any) -> Any:
     return x_ng.log1p()
 
 
-def pca(job: Job) -> Ready:
+def pca(job: MethodInput) -> TrainFn:
     """Principal components of log-normalised counts, of all cells."""
     components = _components(job)
     return lambda: _known(components())
 
 
-def ica(job: Job) -> Ready:
+def ica(job: MethodInput) -> TrainFn:
     """Independent components of log-normalised counts, of all cells."""
     from sklearn.decomposition import FastICA
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         method = FastICA(
             job.settings["n_components"], whiten="unit-variance", max_iter=1000, random_state=job.seed
         )
-        x_ng = lognormalised(job.cells.X).toarray()
+        x_ng = lognormalized(job.cells.X).toarray()
         return _known(method.fit_transform(x_ng))
 
     return run
 
 
-def nmf(job: Job) -> Ready:
+def nmf(job: MethodInput) -> TrainFn:
     """Amounts of nonnegative factors of log-normalised counts, of all cells, by least squares (Lee & Seung 1999)."""
     from sklearn.decomposition import NMF
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         method = NMF(job.settings["n_components"], init="nndsvda", max_iter=1000, random_state=job.seed)
-        return _known(method.fit_transform(lognormalised(job.cells.X)))
+        return _known(method.fit_transform(lognormalized(job.cells.X)))
 
     return run
 
 
-def harmony(job: Job) -> Ready:
+def harmony(job: MethodInput) -> TrainFn:
     """Principal components moved together by Harmony, of all cells."""
     import harmonypy
 
     components = _components(job)
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         codes_nk = components()
         moved = harmonypy.run_harmony(codes_nk, job.cells.obs, BATCH, random_state=job.seed, verbose=False)
         corrected = np.asarray(moved.Z_corr)
@@ -170,18 +170,18 @@ def harmony(job: Job) -> Ready:
     return run
 
 
-def _components(job: Job) -> Callable[[], Floats]:
+def _components(job: MethodInput) -> Callable[[], Floats]:
     from sklearn.decomposition import PCA
 
     method = PCA(job.settings["n_components"], svd_solver="arpack", random_state=job.seed)
-    return lambda: np.asarray(method.fit_transform(lognormalised(job.cells.X)), dtype=np.float32)
+    return lambda: np.asarray(method.fit_transform(lognormalized(job.cells.X)), dtype=np.float32)
 
 
-def _known(codes_nk: Floats) -> Fitted:
-    return Fitted(codes=lambda: codes_nk)
+def _known(codes_nk: Floats) -> MethodOutput:
+    return MethodOutput(codes=lambda: codes_nk)
 
 
-def scvi(job: Job) -> Ready:
+def scvi(job: MethodInput) -> TrainFn:
     """scVI with a negative binomial, its defaults else; trained on the cells that are not held out."""
     import scvi as library
 
@@ -203,14 +203,14 @@ def scvi(job: Job) -> Ready:
         )
         return np.asarray(found, dtype=np.float64)
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         n_epochs, note = _train(model, job, scvi_epochs(job.cells.n_obs))
-        return Fitted(codes, log_likelihood, n_epochs, note, _losses(model))
+        return MethodOutput(codes, log_likelihood, n_epochs, note, _losses(model))
 
     return run
 
 
-def drvi(job: Job) -> Ready:
+def drvi(job: MethodInput) -> TrainFn:
     """DRVI with its defaults but for the number of latents, and its authors' epochs and warm-up; trained as scVI is.
 
     No likelihood is taken from it: whether its library's is the same quantity as ours has not been shown.
@@ -226,9 +226,9 @@ def drvi(job: Job) -> Ready:
     def codes() -> Floats:
         return np.asarray(model.get_latent_representation(), dtype=np.float32)
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         n_epochs, note = _train(model, job, DRVI_EPOCHS, "its authors' tutorials say")
-        return Fitted(codes, None, n_epochs, note, _losses(model))
+        return MethodOutput(codes, None, n_epochs, note, _losses(model))
 
     return run
 
@@ -242,7 +242,9 @@ def _losses(model: Any) -> tuple[float, ...]:
     return tuple(np.ravel(model.history["elbo_train"].to_numpy(dtype=np.float64)))
 
 
-def _train(model: Any, job: Job, usual: int, rule: str = "the library's own rule says") -> tuple[int, str]:
+def _train(
+    model: Any, job: MethodInput, usual: int, rule: str = "the library's own rule says"
+) -> tuple[int, str]:
     """Train a model of scvi-tools; where its usual epochs would take too long, make fewer. Returns the epochs made and why."""
     from lightning.pytorch.callbacks import Callback
 
@@ -294,7 +296,7 @@ def warmup(n_warmup: int, n_epochs: int, usual: int) -> int:
     return max(1, round(n_warmup * min(1.0, n_epochs / usual)))
 
 
-RUNNERS: dict[str, Callable[[Job], Ready]] = {
+RUNNERS: dict[str, Callable[[MethodInput], TrainFn]] = {
     "pca": pca,
     "ica": ica,
     "nmf": nmf,
@@ -324,7 +326,7 @@ BASELINES: dict[str, tuple[Method, ...]] = {
 }
 """Name on the command line → rows."""
 
-PEERS: dict[str, tuple[Method, ...]] = {
+EXTERNAL_MODELS: dict[str, tuple[Method, ...]] = {
     "scvi": tuple(
         Method(
             f"scvi-{n_latent}x{n_layers}",

@@ -13,35 +13,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparcell.benchmark import split, write
-from sparcell.benchmark.methods import BASELINES, PEERS, Method
-from sparcell.benchmark.scoring import Judge
-from sparcell.benchmark.worker import Workshop
-from sparcell.benchmark.write import Contender, Outcome, installed, not_installed
+from sparcell.benchmark.methods import BASELINES, EXTERNAL_MODELS, Method
+from sparcell.benchmark.scoring import Scorer
+from sparcell.benchmark.worker import SubprocessRunner
+from sparcell.benchmark.write import BenchmarkEntry, ScoredRun, installed, not_installed
 from sparcell.config.experiments import BenchmarkConfig
+from sparcell.config.presets import PRESETS, TITLES
 from sparcell.errors import InputError, TrainingError, did_you_mean
 from sparcell.experiments import presets, runs
 from sparcell.experiments.runs import Run
 from sparcell.io import files
 from sparcell.metrics import scib as scib_metrics
 from sparcell.models import MODELS
-from sparcell.results.benchmark import BASELINE, MODEL, PEER, Skipped, Standings
+from sparcell.results.benchmark import BASELINE, EXTERNAL, MODEL, BenchmarkResults, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparcell.benchmark.split import Ground
-    from sparcell.experiments.presets import Preset
+    from sparcell.benchmark.split import BenchmarkData
+    from sparcell.config.presets import Preset
 
 log = logging.getLogger("sparcell")
 
 NONE = "none"
 """Typed in place of names: no method of this kind."""
 
-PRESET = presets.PRESETS["counts"]
+PRESET = PRESETS["counts"]
 """The settings that our models are trained with: those recommended for counts."""
 
-READABLE = presets.PRESETS["programs"]
-"""The settings with `disentangle`: those for codes that can be read (docs/beta_vsc.md); suffix and title keep these rows apart."""
+PROGRAMS = PRESETS["programs"]
+"""The settings with `disentanglement`: those for codes that can be read (docs/beta_vsc.md); suffix and title keep these rows apart."""
 
 OURS = ("sparcell", "torch", "numpy")
 OUR_FORMAT = 5
@@ -49,18 +50,18 @@ OUR_FORMAT = 5
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchmarkContext:
     """What all runs of a benchmark share."""
 
     folder: Path
-    ground: Ground
+    ground: BenchmarkData
     digest: str
     config: BenchmarkConfig
-    judge: Judge
-    shop: Workshop
+    judge: Scorer
+    shop: SubprocessRunner
 
 
-def contenders(config: BenchmarkConfig, changes: dict[str, Any]) -> Iterator[Contender]:
+def contenders(config: BenchmarkConfig, changes: dict[str, Any]) -> Iterator[BenchmarkEntry]:
     """List the rows in the order they are shown; names and settings are checked here."""
     ours = chosen(config.models, MODELS, "model")
     accepted = {field.name for name in ours for field in fields(MODELS[name])}
@@ -69,39 +70,39 @@ def contenders(config: BenchmarkConfig, changes: dict[str, Any]) -> Iterator[Con
             f"{' and '.join(ours) or 'no model'}: no setting {name!r} there, so it would do nothing; "
             f"{did_you_mean(name, sorted(accepted))}"
         )
-    if config.disentangle:
+    if config.disentanglement:
         yield from (
-            _ours(name, READABLE, {"n_latent": config.components, **changes}, apart=True) for name in ours
+            _ours(name, PROGRAMS, {"n_latent": config.components, **changes}, apart=True) for name in ours
         )
     else:
         yield from (_ours(name, PRESET, changes) for name in ours)
     for name in chosen(config.baselines_used, BASELINES, "baseline"):
         yield from (_with(method, BASELINE, n_components=config.components) for method in BASELINES[name])
-    for name in chosen(config.peers_used, PEERS, "peer"):
-        for method in PEERS[name]:
+    for name in chosen(config.external_models_used, EXTERNAL_MODELS, "peer"):
+        for method in EXTERNAL_MODELS[name]:
             latents = {"n_latent": method.settings.get("n_latent", config.components)}
-            yield _with(method, PEER, **latents, epochs=config.peer_epochs)
+            yield _with(method, EXTERNAL, **latents, epochs=config.external_epochs)
 
 
-def _ours(name: str, preset: Preset, changes: dict[str, Any], *, apart: bool = False) -> Contender:
+def _ours(name: str, preset: Preset, changes: dict[str, Any], *, apart: bool = False) -> BenchmarkEntry:
     """Make a row of ours; `apart` names it after its preset, so that its runs stand beside those of the usual one."""
-    estimator = presets.trained_row(name, preset, 0, changes).estimator
+    estimator = presets.study_entry(name, preset, 0, changes).estimator
     settings = {key: value for key, value in asdict(estimator).items() if key != "seed"}
     method = Method(
         name + (preset.suffix if apart else ""),
-        presets.TITLES[name] + (preset.title if apart else ""),
+        TITLES[name] + (preset.title if apart else ""),
         "model",
         {"model": name, "settings": settings},
         OURS,
         unit_prior=estimator.generative,
         format=OUR_FORMAT,
     )
-    return Contender(method.name, method.title, MODEL, method)
+    return BenchmarkEntry(method.name, method.title, MODEL, method)
 
 
-def _with(method: Method, kind: str, **settings: Any) -> Contender:
+def _with(method: Method, kind: str, **settings: Any) -> BenchmarkEntry:
     full = replace(method, settings={**method.settings, **settings})
-    return Contender(method.name, method.title, kind, full)
+    return BenchmarkEntry(method.name, method.title, kind, full)
 
 
 def chosen(names: Sequence[str], known: Mapping[str, object], what: str) -> list[str]:
@@ -123,7 +124,7 @@ def run(
     resume: bool = False,
     silent: bool = False,
     command: str = "",
-) -> Standings:
+) -> BenchmarkResults:
     """Compare our models with baselines and other packages' models on one data set, and write everything into a folder.
 
     Parameters
@@ -135,7 +136,7 @@ def run(
     config
         What to compare; needs `labels_key`.
     changes
-        Settings of our models that differ from the preset counts, or with `disentangle` from READABLE.
+        Settings of our models that differ from the preset counts, or with `disentanglement` from READABLE.
     resume
         Take up the runs and scores that a benchmark of the same data left in `out`, and make only those that are missing.
     silent
@@ -156,19 +157,19 @@ def run(
         Where not a single run came to its end.
     """
     started, config = time.perf_counter(), config or BenchmarkConfig()
-    folder = runs.check_folder(Path(out), resume, foreign="study.h5ad")
+    folder = runs.check_runs_folder(Path(out), resume, foreign="study.h5ad")
     fit, skipped = ready(list(contenders(config, changes or {})), batches=config.batch_key is not None)
     ground = split.prepare(data, config)
     check_fits(fit, ground, config)
     runs.check_same_data(folder, ground.digest, of="benchmark", parts="counts, genes or batches")
-    judge = Judge.of(ground, config.perplexity, scib=announce(skipped), silent=silent)
-    with Workshop(ground.cells, silent=silent) as shop:
-        outcomes, failed = run_all(fit, Bench(folder, ground, ground.digest, config, judge, shop))
+    judge = Scorer.of(ground, config.perplexity, scib=announce(skipped), silent=silent)
+    with SubprocessRunner(ground.cells, silent=silent) as shop:
+        outcomes, failed = run_all(fit, BenchmarkContext(folder, ground, ground.digest, config, judge, shop))
     if not outcomes:
         raise TrainingError(f"no run came to its end; the first: {failed[0].title}, {failed[0].reason}")
     record = write.provenance(command, ground, ground.digest, config, time.perf_counter() - started)
     skipped += failed
-    standings = write.collect(ground, outcomes, skipped, record, disentangle=config.disentangle)
+    standings = write.collect(ground, outcomes, skipped, record, disentanglement=config.disentanglement)
     write.write(standings, ground.cells, folder)
     return standings
 
@@ -183,9 +184,9 @@ def announce(skipped: list[Skipped]) -> bool:
     return scib
 
 
-def ready(rows: Sequence[Contender], *, batches: bool) -> tuple[list[Contender], list[Skipped]]:
+def ready(rows: Sequence[BenchmarkEntry], *, batches: bool) -> tuple[list[BenchmarkEntry], list[Skipped]]:
     """Part the rows that can be run here from those that cannot, which are told with the reason."""
-    hindrances = [(row, row.hindrance(batches=batches)) for row in rows]
+    hindrances = [(row, row.unavailable_reason(batches=batches)) for row in rows]
     fit = [row for row, reason in hindrances if not reason]
     skipped = [Skipped(row.title, reason) for row, reason in hindrances if reason]
     if not fit:
@@ -197,7 +198,7 @@ def ready(rows: Sequence[Contender], *, batches: bool) -> tuple[list[Contender],
     return fit, skipped
 
 
-def check_fits(rows: Sequence[Contender], ground: Ground, config: BenchmarkConfig) -> None:
+def check_fits(rows: Sequence[BenchmarkEntry], ground: BenchmarkData, config: BenchmarkConfig) -> None:
     """Refuse data that is too small for a batch, for the components or for k-means."""
     n_cells, n_genes, n_types = ground.cells.n_obs, ground.cells.n_vars, len(ground.labels.categories)
     n_train = n_cells - ground.n_test
@@ -219,17 +220,17 @@ def check_fits(rows: Sequence[Contender], ground: Ground, config: BenchmarkConfi
         )
 
 
-def run_all(rows: Sequence[Contender], bench: Bench) -> tuple[list[Outcome], list[Skipped]]:
+def run_all(rows: Sequence[BenchmarkEntry], bench: BenchmarkContext) -> tuple[list[ScoredRun], list[Skipped]]:
     """Make and score every run, seed by seed, so that a first whole table is there early. A run that fails is told, the others go on."""
     tasks = [(row, seed) for seed in range(bench.config.seeds) for row in rows]
-    outcomes: list[Outcome] = []
+    outcomes: list[ScoredRun] = []
     failed: list[Skipped] = []
     try:
         for number, (row, seed) in enumerate(tasks, 1):
             log.info("%d of %d: %s, seed %d", number, len(tasks), row.title, seed)
             try:
-                run = one_run(row, seed, bench, epochs_of(row, outcomes))
-                outcomes.append(Outcome(row, seed, run, one_score(row, seed, bench, run)))
+                run = run_method(row, seed, bench, epochs_of(row, outcomes))
+                outcomes.append(ScoredRun(row, seed, run, score_run(row, seed, bench, run)))
             except TrainingError as error:
                 failed.append(Skipped(row.title, f"failed with seed {seed}: {error}"))
                 log.warning("%s %s", row.title, failed[-1].reason)
@@ -239,12 +240,12 @@ def run_all(rows: Sequence[Contender], bench: Bench) -> tuple[list[Outcome], lis
     return outcomes, failed
 
 
-def epochs_of(row: Contender, outcomes: Sequence[Outcome]) -> int | None:
+def epochs_of(row: BenchmarkEntry, outcomes: Sequence[ScoredRun]) -> int | None:
     """Epochs of the same method's first run, so that all seeds make as many."""
     return next((int(one.run.arrays["n_epochs"]) for one in outcomes if one.contender is row), None)
 
 
-def one_run(row: Contender, seed: int, bench: Bench, decided: int | None) -> Run:
+def run_method(row: BenchmarkEntry, seed: int, bench: BenchmarkContext, decided: int | None) -> Run:
     """Make one run, or take it up where an earlier benchmark left it; it is on disk before this returns."""
     order = {
         "runner": row.method.runner,
@@ -257,11 +258,11 @@ def one_run(row: Contender, seed: int, bench: Bench, decided: int | None) -> Run
     return kept(
         bench.folder / "runs" / f"{row.name}-seed{seed}.npz",
         row.fingerprint(bench.digest, seed, bench.config.n_samples),
-        lambda: Run(bench.shop.run_apart(order)),
+        lambda: Run(bench.shop.run_in_subprocess(order)),
     )
 
 
-def one_score(row: Contender, seed: int, bench: Bench, run: Run) -> Run:
+def score_run(row: BenchmarkEntry, seed: int, bench: BenchmarkContext, run: Run) -> Run:
     """Score one run, or take its scores up."""
     return kept(
         bench.folder / "scores" / f"{row.name}-seed{seed}.npz",
@@ -280,6 +281,6 @@ def kept(stored: Path, fingerprint: str, make: Callable[[], Run]) -> Run:
         log.warning("%s is of other data, settings or versions: made anew", stored)
     found = make()
     stored.parent.mkdir(parents=True, exist_ok=True)
-    with files.write_aside(stored) as aside:
+    with files.atomic_write(stored) as aside:
         aside.write_bytes(found.to_bytes(fingerprint))
     return found

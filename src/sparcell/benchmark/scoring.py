@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparcell.benchmark.methods import lognormalised
+from sparcell.benchmark.methods import lognormalized
 from sparcell.experiments.provenance import digest_of
-from sparcell.experiments.runs import Run, Scene, mapped
+from sparcell.experiments.runs import EmbeddingContext, Run, embed_and_cluster
 from sparcell.metrics import disentanglement
 from sparcell.metrics import scib as scib_metrics
-from sparcell.metrics.clustering import live_latents
+from sparcell.metrics.active_latents import active_latents
 from sparcell.results.benchmark import SCIB
-from sparcell.results.latents import LEAST_GAMMA
+from sparcell.results.latents import MIN_INCLUSION
 from sparcell.results.study import PRIMARY_SPACE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sparcell.benchmark.split import Ground
+    from sparcell.benchmark.split import BenchmarkData
 
     Floats = NDArray[np.floating]
 
@@ -43,33 +43,33 @@ N_BEFORE = 50
 
 MIB = 2.0**20
 
-FOUND_AGAIN = 0.8
+REPRODUCED_R = 0.8
 """A latent is found again in another seed from this |r| on, and is reproducible if found in this share of the other seeds."""
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """What all scores of a benchmark share."""
 
-    ground: Ground
-    scene: Scene
+    ground: BenchmarkData
+    scene: EmbeddingContext
     before_nd: Floats
     scib: bool
     """Whether scib-metrics is there."""
 
     @classmethod
-    def of(cls, ground: Ground, perplexity: float, *, scib: bool, silent: bool) -> Judge:
+    def of(cls, ground: BenchmarkData, perplexity: float, *, scib: bool, silent: bool) -> Scorer:
         """Prepare what every score needs."""
         from sklearn.decomposition import PCA
 
-        x_ng = lognormalised(ground.cells.X)
+        x_ng = lognormalized(ground.cells.X)
         n_before = min(N_BEFORE, min(x_ng.shape) - 1)
         before_nd = PCA(n_before, svd_solver="arpack", random_state=0).fit_transform(x_ng)
-        return cls(ground, Scene(ground.cells, ground.labels, perplexity, silent), before_nd, scib)
+        return cls(ground, EmbeddingContext(ground.cells, ground.labels, perplexity, silent), before_nd, scib)
 
     def fingerprint(self, run: Run, seed: int) -> str:
         """Digest of all that the scores depend on."""
-        codes = hashlib.sha256(np.ascontiguousarray(run.arrays["code_nk"]).tobytes()).hexdigest()
+        codes = hashlib.sha256(np.ascontiguousarray(run.arrays["latent_nk"]).tobytes()).hexdigest()
         names = ("openTSNE", "scikit-learn", *((scib_metrics.PACKAGE,) if self.scib else ()))
         versions = {name: metadata.version(name) for name in names}
         labels = [str(label) for label in self.ground.labels]
@@ -79,10 +79,10 @@ class Judge:
     def score(self, run: Run, seed: int) -> Run:
         """Map, cluster and score the codes of a run."""
         log.info("its map and scores")
-        code_nk = run.arrays["code_nk"]
-        arrays = mapped(self.scene, code_nk, seed)[0]
-        del arrays["code_nk"]
-        found, trouble = self._scib(code_nk) if self.scib else ({}, "")
+        latent_nk = run.arrays["latent_nk"]
+        arrays = embed_and_cluster(self.scene, latent_nk, seed)[0]
+        del arrays["latent_nk"]
+        found, trouble = self._scib(latent_nk) if self.scib else ({}, "")
         arrays |= {
             "scib_trouble": np.array(trouble),
             "scib_names": np.array(list(found), dtype=np.str_),
@@ -90,14 +90,14 @@ class Judge:
         }
         return Run(arrays)
 
-    def _scib(self, code_nk: Floats) -> tuple[dict[str, float], str]:
+    def _scib(self, latent_nk: Floats) -> tuple[dict[str, float], str]:
         """Give scIB's measures; where its library fails on these codes none of them, and why: the other scores stand."""
         known_n = ~pd.isna(self.ground.labels)
         labels_n = np.asarray(self.ground.labels[known_n], dtype=np.str_)
         batches = self.ground.batches
         batches_n = None if batches is None else np.asarray(batches[known_n], dtype=np.str_)
         try:
-            found = scib_metrics.scib(code_nk[known_n], labels_n, batches_n, self.before_nd[known_n])
+            found = scib_metrics.scib(latent_nk[known_n], labels_n, batches_n, self.before_nd[known_n])
         except Exception as error:  # whatever the library raises
             return {}, f"{type(error).__name__}: {error}"
         return {SCIB[name]: value for name, value in found.items() if name in SCIB}, ""
@@ -126,10 +126,10 @@ def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
 
 def live(run: Run, *, unit_prior: bool) -> NDArray[np.bool_]:
     """Tell which latents say anything, (k,): as `metrics.live_latents` where the prior is N(0, 1), elsewhere those that vary at all."""
-    code_nk, gamma_nk = run.arrays["code_nk"], run.get("gamma_nk")
+    latent_nk, inclusion_nk = run.arrays["latent_nk"], run.get("inclusion_nk")
     if not unit_prior:
-        return np.asarray(np.ptp(code_nk, axis=0) > 0)
-    return live_latents(code_nk, None if gamma_nk is None else gamma_nk >= LEAST_GAMMA)
+        return np.asarray(np.ptp(latent_nk, axis=0) > 0)
+    return active_latents(latent_nk, None if inclusion_nk is None else inclusion_nk >= MIN_INCLUSION)
 
 
 def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str, float]:
@@ -137,35 +137,37 @@ def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str,
 
     Types over all cells with a label; a type with a single one is left out, as two are needed to be neighbours. Sparsity over all cells.
     """
-    code_nk, live_k = run.arrays["code_nk"], live(run, unit_prior=unit_prior)
+    latent_nk, active_k = run.arrays["latent_nk"], live(run, unit_prior=unit_prior)
     known_n = ~pd.isna(labels)
     type_n = np.asarray(labels.codes)[known_n]
     types_c = np.flatnonzero(np.bincount(type_n, minlength=len(labels.categories)) > 1)
     member_nc = type_n[:, None] == types_c
-    scores = disentanglement.single_latent_scores(code_nk[known_n], member_nc)
-    found = disentanglement.averaged(scores, live_k)
-    every = disentanglement.averaged(scores, np.ones_like(live_k))
-    gamma_nk = run.get("gamma_nk")
-    value_nk, threshold = (code_nk, 0.0) if gamma_nk is None else (gamma_nk, LEAST_GAMMA)
-    scaled_nk = code_nk[:, live_k] / code_nk[:, live_k].std(axis=0)
+    scores = disentanglement.single_latent_scores(latent_nk[known_n], member_nc)
+    found = disentanglement.averaged(scores, active_k)
+    every = disentanglement.averaged(scores, np.ones_like(active_k))
+    inclusion_nk = run.get("inclusion_nk")
+    value_nk, threshold = (latent_nk, 0.0) if inclusion_nk is None else (inclusion_nk, MIN_INCLUSION)
+    scaled_nk = latent_nk[:, active_k] / latent_nk[:, active_k].std(axis=0)
     return found | {
         "all_lms_smi": every["lms_smi"],
         "all_lms_spn": every["lms_spn"],
-        "live": float(live_k.sum()),
-        "on": disentanglement.latents_on(np.where(live_k, value_nk, 0), threshold),
-        "hoyer": disentanglement.hoyer_sparsity(scaled_nk) if live_k.sum() > 1 else float("nan"),
+        "live": float(active_k.sum()),
+        "on": disentanglement.latents_on(np.where(active_k, value_nk, 0), threshold),
+        "hoyer": disentanglement.hoyer_sparsity(scaled_nk) if active_k.sum() > 1 else float("nan"),
     }
 
 
-def found_again(runs: Sequence[Run], *, unit_prior: bool) -> list[float]:
+def reproduced_fractions(runs: Sequence[Run], *, unit_prior: bool) -> list[float]:
     """Of each run of a method, one a seed, the share of its live latents that are found in most of the others; NaN where there is none."""
     if len(runs) < 2:
         return [float("nan")] * len(runs)
     alive = [live(run, unit_prior=unit_prior) for run in runs]
     # A latent that vanished becomes constant: it correlates with nothing, and takes no partner from another.
-    codes = [np.where(live_k, run.arrays["code_nk"], 0) for run, live_k in zip(runs, alive, strict=True)]
-    shares = disentanglement.program_reproducibility(codes, FOUND_AGAIN).share
+    codes = [
+        np.where(active_k, run.arrays["latent_nk"], 0) for run, active_k in zip(runs, alive, strict=True)
+    ]
+    shares = disentanglement.program_reproducibility(codes, REPRODUCED_R).share
     return [
-        float((share_k[live_k] >= FOUND_AGAIN).mean()) if live_k.any() else float("nan")
-        for share_k, live_k in zip(shares, alive, strict=True)
+        float((share_k[active_k] >= REPRODUCED_R).mean()) if active_k.any() else float("nan")
+        for share_k, active_k in zip(shares, alive, strict=True)
     ]

@@ -20,7 +20,7 @@ from sparcell.benchmark.methods import BATCH, HELD_OUT
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of, digest_of_matrix
 from sparcell.io import labels
-from sparcell.study.prepare import with_counts
+from sparcell.study.prepare import use_counts_layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,12 +32,12 @@ log = logging.getLogger("sparcell")
 TEST_SHARE, SPLIT_SEED = 0.1, 0
 """Share of the cells of each batch that is held out, and the seed they are drawn from: the same for every seed of a method."""
 
-LEAST_CELLS = 100
+MIN_CELLS = 100
 """Cells with a label: scIB looks at 90 neighbours of each, and a tenth is held out."""
 
 
 @dataclass(frozen=True)
-class Ground:
+class BenchmarkData:
     """The data of a benchmark."""
 
     cells: AnnData
@@ -61,19 +61,19 @@ class Ground:
         return int(self.cells.obs[HELD_OUT].sum())
 
 
-def prepare(data: str | Path, config: BenchmarkConfig) -> Ground:
+def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
     """Read and check the data, choose the genes, hold cells out. Raises InputError before any long work."""
     adata = io.read(data)
     check_columns(adata, config)
     found = labels.labels_from_obs(adata, str(config.labels_key))
     batches = None if config.batch_key is None else batches_of(adata, config.batch_key)
     n_labelled = int((~pd.isna(found)).sum())
-    if n_labelled < LEAST_CELLS:
+    if n_labelled < MIN_CELLS:
         raise InputError(
-            f"{Path(data).name} has {n_labelled} cells with a label; expected at least {LEAST_CELLS}, "
+            f"{Path(data).name} has {n_labelled} cells with a label; expected at least {MIN_CELLS}, "
             "or scores say nothing: give more cells, or label more of them."
         )
-    adata = with_counts(adata, config.counts_layer)
+    adata = use_counts_layer(adata, config.counts_layer)
     genes_g = variable_genes(adata, config)
     counts_ng = sparse.csr_matrix(adata.X, dtype=np.float32)[:, genes_g]
     kept_n = np.asarray(counts_ng.sum(axis=1)).ravel() > 0
@@ -88,7 +88,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> Ground:
         batches = batches[kept_n].remove_unused_categories()
         cells.obs[BATCH] = batches
     cells.obs[HELD_OUT] = held_out(cells.n_obs, batches)
-    return Ground(
+    return BenchmarkData(
         cells=cells,
         labels=found[kept_n].remove_unused_categories(),
         batches=batches,

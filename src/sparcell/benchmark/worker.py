@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcell.benchmark import methods
-from sparcell.benchmark.methods import Fitted, Job, Ready
+from sparcell.benchmark.methods import MethodInput, MethodOutput, TrainFn
 from sparcell.errors import SparcellError, TrainingError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CELLS, ORDER, RESULT, TROUBLE = "cells.h5ad", "job.json", "result.npz", "trouble.txt"
 
 
-class Workshop:
+class SubprocessRunner:
     """A folder for the time of a benchmark: the cells are written once and read by every run."""
 
     def __init__(self, cells: AnnData, *, silent: bool = False) -> None:
@@ -41,13 +41,13 @@ class Workshop:
         self.folder = Path(self._folder.name)
         cells.write_h5ad(self.folder / CELLS)
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> SubprocessRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def run_apart(self, order: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    def run_in_subprocess(self, order: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """Run a method in a new process and return what it found.
 
         `order` has the runner's name, and settings, title, seed, n_samples and decided as in `peers.Job`.
@@ -76,7 +76,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def model(job: Job) -> Ready:
+def model(job: MethodInput) -> TrainFn:
     """Train a model of sparcell on the cells that are not held out."""
     from sparcell.likelihoods import LIKELIHOODS
     from sparcell.models import MODELS
@@ -88,17 +88,19 @@ def model(job: Job) -> Ready:
     explains = estimator.generative and LIKELIHOODS[estimator.likelihood].counts
     training, held_out = job.cells[job.train_n].copy(), job.cells[job.test_t].copy()
 
-    def run() -> Fitted:
+    def run() -> MethodOutput:
         fitted = estimator.fit(training, batch_key=job.batch_key, silent=job.silent)
 
         def log_likelihood() -> NDArray[np.float64]:
-            return fitted.log_likelihood(held_out, n_samples=job.n_samples, seed=methods.LIKELIHOOD_SEED)
+            return fitted.marginal_log_likelihood(
+                held_out, n_samples=job.n_samples, seed=methods.LIKELIHOOD_SEED
+            )
 
         losses = tuple(float(loss) for loss in fitted.history["loss"])
-        codes = cache(lambda: fitted.codes(job.cells))
-        return Fitted(
+        codes = cache(lambda: fitted.latent_representation(job.cells))
+        return MethodOutput(
             codes=lambda: codes().mean_nk,
-            gamma=lambda: codes().gamma_nk,
+            gamma=lambda: codes().inclusion_nk,
             log_likelihood=log_likelihood if explains else None,
             n_epochs=len(losses),
             losses=losses,
@@ -107,10 +109,10 @@ def model(job: Job) -> Ready:
     return run
 
 
-RUNNERS: dict[str, Callable[[Job], Ready]] = {**methods.RUNNERS, "model": model}
+RUNNERS: dict[str, Callable[[MethodInput], TrainFn]] = {**methods.RUNNERS, "model": model}
 
 
-def measured(job: Job, runner: str) -> dict[str, NDArray[Any]]:
+def measured(job: MethodInput, runner: str) -> dict[str, NDArray[Any]]:
     """Train, timed and with its memory watched; then encode and score, which is neither."""
     ready = RUNNERS[runner](job)
     before = memory()
@@ -126,10 +128,10 @@ def measured(job: Job, runner: str) -> dict[str, NDArray[Any]]:
         "n_epochs": fitted.n_epochs,
         "note": fitted.note,
         "losses": np.asarray(fitted.losses, dtype=np.float64),
-        "code_nk": np.asarray(fitted.codes(), dtype=np.float32),
+        "latent_nk": np.asarray(fitted.codes(), dtype=np.float32),
     }
-    if fitted.gamma is not None and (gamma_nk := fitted.gamma()) is not None:
-        found["gamma_nk"] = np.asarray(gamma_nk, dtype=np.float32)
+    if fitted.gamma is not None and (inclusion_nk := fitted.gamma()) is not None:
+        found["inclusion_nk"] = np.asarray(inclusion_nk, dtype=np.float32)
     if fitted.log_likelihood is not None:
         found["log_likelihood_t"] = fitted.log_likelihood()
     return {name: np.asarray(value) for name, value in found.items()}
@@ -177,7 +179,7 @@ def main(folder: Path) -> int:
     order = json.loads((folder / ORDER).read_text(encoding="utf-8"))
     runner = order.pop("runner")
     try:
-        found = measured(Job(cells=anndata.read_h5ad(folder / CELLS), **order), runner)
+        found = measured(MethodInput(cells=anndata.read_h5ad(folder / CELLS), **order), runner)
     except KeyboardInterrupt:
         return 130
     except SystemExit:  # how lightning takes a request to end: status 0, as if all were done

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from sparcell import io, pl, report
-from sparcell.benchmark.scoring import found_again, line, readable
+from sparcell.benchmark.scoring import line, readable, reproduced_fractions
 from sparcell.experiments.provenance import digest_of, record
 from sparcell.io import files
-from sparcell.results.benchmark import MEASURES, Skipped, Standings, summary
-from sparcell.results.study import Row
+from sparcell.results.benchmark import MEASURES, BenchmarkResults, Skipped, summary
+from sparcell.results.study import MethodResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.benchmark.methods import Method
-    from sparcell.benchmark.split import Ground
+    from sparcell.benchmark.split import BenchmarkData
     from sparcell.config.experiments import BenchmarkConfig
     from sparcell.experiments.runs import Run
 
 
 @dataclass(frozen=True)
-class Contender:
+class BenchmarkEntry:
     """A row of the benchmark: a method with all its settings."""
 
     name: str
@@ -43,7 +43,7 @@ class Contender:
     """One of those in `standings`."""
     method: Method
 
-    def hindrance(self, *, batches: bool) -> str:
+    def unavailable_reason(self, *, batches: bool) -> str:
         """Say why this row cannot be run here; nothing where it can."""
         gone = [name for name in self.method.needs if not installed(name)]
         if gone:
@@ -71,10 +71,10 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScoredRun:
     """One run and its scores."""
 
-    contender: Contender
+    contender: BenchmarkEntry
     seed: int
     run: Run
     scored: Run
@@ -95,21 +95,21 @@ def not_installed(what: str, extra: str) -> str:
 
 
 def collect(
-    ground: Ground,
-    outcomes: Sequence[Outcome],
+    ground: BenchmarkData,
+    outcomes: Sequence[ScoredRun],
     skipped: Sequence[Skipped],
     record: dict[str, object],
     *,
-    disentangle: bool = False,
-) -> Standings:
-    """Put the runs together into tables and rows; the order is that of the rows, then of the seeds. `disentangle`: with readability."""
+    disentanglement: bool = False,
+) -> BenchmarkResults:
+    """Put the runs together into tables and rows; the order is that of the rows, then of the seeds. `disentanglement`: with readability."""
     order = list(dict.fromkeys(one.contender.name for one in outcomes))
     by_row = sorted(outcomes, key=lambda one: order.index(one.contender.name))
     lines = [
         {"method": one.contender.name, "seed": one.seed, **line(one.run, one.scored, ground.labels)}
         for one in by_row
     ]
-    if disentangle:
+    if disentanglement:
         for found, more in zip(lines, readings(by_row, ground.labels), strict=True):
             found.update(more)
     first = {one.contender.name: one for one in reversed(by_row)}
@@ -119,7 +119,7 @@ def collect(
         for one in by_row
         if (trouble := one.scored.arrays.get("scib_trouble", ""))
     ]
-    return Standings(
+    return BenchmarkResults(
         title=ground.title,
         labels=ground.labels,
         batches=ground.batches,
@@ -131,27 +131,27 @@ def collect(
     )
 
 
-def readings(outcomes: Sequence[Outcome], labels: pd.Categorical) -> Iterator[dict[str, float]]:
+def readings(outcomes: Sequence[ScoredRun], labels: pd.Categorical) -> Iterator[dict[str, float]]:
     """Give the readability of each run; outcomes of a method stand together."""
     for _, group in groupby(outcomes, lambda one: one.contender.name):
         seeds = list(group)
         unit_prior = seeds[0].contender.method.unit_prior
-        again = found_again([one.run for one in seeds], unit_prior=unit_prior)
+        again = reproduced_fractions([one.run for one in seeds], unit_prior=unit_prior)
         for one, share in zip(seeds, again, strict=True):
             yield readable(one.run, labels, unit_prior=unit_prior) | {"reproduced": share}
 
 
-def as_row(one: Outcome) -> Row:
+def as_row(one: ScoredRun) -> MethodResult:
     """Describe a method by its first run."""
     given = dict(one.contender.method.settings)
     name, settings = given.pop("model", None), given.pop("settings", {})
-    return Row(
+    return MethodResult(
         name=one.contender.name,
         title=one.contender.title,
         model=name,
         preset=one.contender.kind,
         settings={**given, **settings},
-        code_nk=one.run.arrays["code_nk"],
+        latent_nk=one.run.arrays["latent_nk"],
         tsne2d_n2=one.scored.arrays["tsne2d_n2"],
         kmeans_n=one.scored.arrays["kmeans_n"],
         centroids_c2=one.scored.arrays["centroids_c2"],
@@ -159,11 +159,15 @@ def as_row(one: Outcome) -> Row:
 
 
 def provenance(
-    command: str, ground: Ground, digest: str, config: BenchmarkConfig, seconds: float
+    command: str, ground: BenchmarkData, digest: str, config: BenchmarkConfig, seconds: float
 ) -> dict[str, object]:
     """Record how a benchmark was made."""
     optional = ("scib-metrics", "harmonypy", "scvi-tools", "drvi-py", "jax", "lightning")
-    used = {"baselines": config.baselines_used, "peers": config.peers_used, "n_components": config.components}
+    used = {
+        "baselines": config.baselines_used,
+        "external_models": config.external_models_used,
+        "n_components": config.components,
+    }
     made = record(
         command,
         ground.title,
@@ -182,7 +186,7 @@ def provenance(
     }
 
 
-def write(standings: Standings, cells: AnnData, folder: Path) -> None:
+def write(standings: BenchmarkResults, cells: AnnData, folder: Path) -> None:
     """Write tables, figures, AnnData, record and page, each file aside and renamed; the page comes last."""
     tables = {"scores": standings.scores, "summary": summary(standings.scores).reset_index()}
     for name, table in tables.items():
@@ -198,13 +202,16 @@ def write(standings: Standings, cells: AnnData, folder: Path) -> None:
     report.write_standings(standings, folder / "benchmark.html")
 
 
-def annotated(standings: Standings, cells: AnnData) -> AnnData:
+def annotated(standings: BenchmarkResults, cells: AnnData) -> AnnData:
     """Return the cells as every method got them, with ``obs["label"]`` and of each row ``obsm["X_<row>"]``, ``obsm["tsne2d_<row>"]``."""
     made = cells.copy()
     made.obs["label"] = standings.labels
     for row in standings.rows:
         key = row.name.replace("-", "_")
-        made.obsm[f"X_{key}"], made.obsm[f"tsne2d_{key}"] = np.asarray(row.code_nk), np.asarray(row.tsne2d_n2)
+        made.obsm[f"X_{key}"], made.obsm[f"tsne2d_{key}"] = (
+            np.asarray(row.latent_nk),
+            np.asarray(row.tsne2d_n2),
+        )
     rows = {row.name: {"title": row.title, "settings": row.settings} for row in standings.rows}
     made.uns["sparcell_benchmark"] = json.dumps(rows, default=str)
     return made
@@ -219,7 +226,7 @@ SHOWN = {
 """What the terminal shows, table by table; the page and the files have all."""
 
 
-def show(standings: Standings) -> None:
+def show(standings: BenchmarkResults) -> None:
     """Print the main numbers, and what was skipped."""
     from rich.console import Console
     from rich.table import Table

@@ -14,30 +14,30 @@ from sparcell.errors import SparcellError
 
 app = App(
     name="sparcell",
-    help="Short, readable codes for single cells.",
+    help="Short, readable latent representations of single cells.",
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
 app.command(
     "sparcell.cli.commands:study",
     name="study",
-    help="Compare the models on raw counts: codes, maps, scores, figures and a report.",
+    help="Compare the models on raw counts: latent representations, maps, scores, figures and a report.",
 )
 app.command(
     "sparcell.cli.commands:benchmark",
     name="benchmark",
-    help="Compare models with baselines and other packages on the same cells.",
+    help="Compare models, baselines and other packages on the same cells.",
 )
 app.command(
     "sparcell.cli.commands:fit",
     name="fit",
-    help="Train one model; write its codes into a copy of the data, and save it.",
+    help="Train one model; write its latent representation into a copy of the data, and save the model.",
 )
 app.command("sparcell.cli.commands:embed", name="embed", help="Encode cells with a saved model.")
 app.command(
     "sparcell.cli.commands:programs",
     name="programs",
-    help="Read a saved model's latents as gene programs: named, compared over seeds, on one page.",
+    help="Read the latents of a saved model as gene programs: named, compared over seeds, on one page.",
 )
 
 

@@ -1,7 +1,4 @@
-"""Settings of the commands: what `sparcell fit`, `study`, `benchmark` and `programs` do around the models.
-
-Written as the models' own settings are, in `config`.
-"""
+"""Settings of the commands `fit`, `study`, `benchmark` and `programs`, beside those of the models."""
 
 from __future__ import annotations
 
@@ -9,28 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sparcell.config.settings import require, require_choice, require_number, require_whole
+from sparcell.config.validation import require, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """What `sparcell fit` does around a model's own `fit`."""
+    """What `sparcell fit` does around the training of a model."""
 
-    out: Annotated[Path | None, 'New .h5ad: the data with the codes in obsm["X_MODEL"].'] = None
-    save: Annotated[Path | None, "Folder for the trained model, to encode other cells with later."] = None
-    resume: Annotated[
-        Path | None,
-        "Folder to note the state of the training in; the same command goes on from there if it was stopped.",
+    out: Annotated[
+        Path | None, 'New .h5ad file: the data with the latent representation in obsm["X_MODEL"].'
     ] = None
+    model_dir: Annotated[
+        Path | None, "New folder for the trained model, which `embed` and `programs` read."
+    ] = None
+    checkpoint_dir: Annotated[
+        Path | None,
+        "Folder for checkpoints, written every 30 seconds. With --resume, training continues from there.",
+    ] = None
+    resume: Annotated[bool, "Continue from the checkpoint in --checkpoint-dir."] = False
     preset: Annotated[
         str | None,
-        "Settings to begin from, which the options below change: counts (recommended for raw counts), programs (latents to be read one by "
-        "one), hvg or seed (the study's).",
+        "Settings to start from; further options override them. counts: recommended for raw counts. programs: latents that are gene "
+        "programs. hvg, study-2019: those of the study.",
     ] = None
     n_top_genes: Annotated[
         int | None,
-        "Train on so many variable genes, chosen from the raw counts (in each batch, with --batch-key); 2000 is usual. All genes, or those "
-        "of --genes, when not given.",
+        "Train on this many highly variable genes, chosen from the raw counts (within batches if --batch-key is given); 2000 is usual. "
+        "Default: all genes, or those of --genes-key.",
     ] = None
 
     def __post_init__(self) -> None:
@@ -40,7 +42,7 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """What a study compares and how it scores it. The defaults are the seed study's, on the data's own cell types."""
+    """What a study compares, and how it scores it."""
 
     models: Annotated[tuple[str, ...], "Models to train: autoencoder, beta-vae, beta-vsc."] = (
         "autoencoder",
@@ -49,29 +51,30 @@ class StudyConfig:
     )
     presets: Annotated[
         tuple[str, ...],
-        "Settings to train each model with: seed (the 2019 study to the letter: all genes), hvg (variable genes, linear code), "
-        "counts (raw counts of the variable genes), programs (latents to be read one by one).",
-    ] = ("seed", "hvg")
-    seeds: Annotated[int, "Number of seeds, 0 … N-1: each trains every model anew."] = 1
+        "Settings to train each model with. study-2019: the 2019 course study, all genes. hvg: highly variable genes, linear latents. "
+        "counts: raw counts of the highly variable genes. programs: latents that are gene programs.",
+    ] = ("study-2019", "hvg")
+    seeds: Annotated[int, "Number of random seeds (0 to N-1); each model is trained once per seed."] = 1
     counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
+        str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
     ] = None
     labels: Annotated[
         Path | None,
-        "CSV of cell types: barcodes first, then one column of labels (or the one --labels-key names).",
+        "CSV file of cell types: barcodes in the first column, labels in the second (or in the column that --labels-key names).",
     ] = None
     labels_key: Annotated[
         str | None, "Column of obs (or of the --labels file) that holds the cell types."
     ] = None
     markers: Annotated[
-        Path | None, "CSV of markers (cell_type,gene) that names the clusters; blood markers when not given."
+        Path | None,
+        "CSV file with columns cell_type and gene, used to name clusters. Default: built-in markers of blood cells.",
     ] = None
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
-    n_top_genes: Annotated[int, "Number of variable genes."] = 2000
-    min_genes: Annotated[int, "Keep cells with more genes than this; 0 keeps all but empty ones."] = 200
-    max_genes: Annotated[int, "Keep cells with fewer genes than this; 0 lifts the limit."] = 2500
+    n_top_genes: Annotated[int, "Number of highly variable genes."] = 2000
+    min_genes: Annotated[int, "Keep cells with more genes than this. 0 keeps all but empty cells."] = 200
+    max_genes: Annotated[int, "Keep cells with fewer genes than this. 0: no limit."] = 2500
     max_pct_mito: Annotated[
-        float, "Keep cells with less than this per cent of mitochondrial counts; 100 lifts the limit."
+        float, "Keep cells with a lower percentage of mitochondrial counts than this. 100: no limit."
     ] = 5.0
 
     def __post_init__(self) -> None:
@@ -98,48 +101,44 @@ class StudyConfig:
 class BenchmarkConfig:
     """What a benchmark compares, and on what."""
 
-    labels_key: Annotated[
-        str | None, "Column of obs that holds the cell types, against which codes are scored."
-    ] = None
+    labels_key: Annotated[str | None, "Column of obs that holds the cell types. Required."] = None
     batch_key: Annotated[
         str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run); without it nothing is said of batches.",
+        "Column of obs with the batch of each cell (donor, chemistry, run). Without it, batch correction is not scored.",
     ] = None
-    models: Annotated[
-        tuple[str, ...],
-        "Models of sparcell to train: autoencoder, beta-vae, beta-vsc; none for none of them.",
-    ] = ("beta-vsc",)
+    models: Annotated[tuple[str, ...], "Models of sparcell: autoencoder, beta-vae, beta-vsc; or none."] = (
+        "beta-vsc",
+    )
     baselines: Annotated[
         tuple[str, ...] | None,
-        "Methods that are not trained on counts: pca, ica, nmf, harmony; none for none of them. When not given: pca ica harmony, and nmf "
-        "with --disentangle.",
+        "Baselines: pca, ica, nmf, harmony; or none. Default: pca ica harmony, and nmf with --disentanglement.",
     ] = None
-    peers: Annotated[
+    external_models: Annotated[
         tuple[str, ...] | None,
-        "Other packages' models of counts: scvi, drvi; none for none of them. When not given: scvi, and drvi with --disentangle.",
+        "Count models of other packages: scvi, drvi; or none. Default: scvi, and drvi with --disentanglement.",
     ] = None
-    disentangle: Annotated[
+    disentanglement: Annotated[
         bool,
-        "Also score how well cell types are read off single latents, how sparse codes are and whether latents are found again with other "
-        "seeds; sparcell's models then have their settings for readable codes.",
+        "Also score whether single latents match cell types, how sparse the latents are, and whether other seeds reproduce them. The "
+        "models of sparcell then use the preset programs.",
     ] = False
-    seeds: Annotated[int, "Number of seeds, 0 … N-1: each runs every method anew."] = 3
+    seeds: Annotated[int, "Number of random seeds (0 to N-1); each method runs once per seed."] = 3
     counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw); X when not given."
+        str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
     ] = None
     n_top_genes: Annotated[
-        int, "Number of variable genes, chosen in each batch; every method sees these."
+        int, "Number of highly variable genes, chosen within batches; all methods use the same genes."
     ] = 2000
     n_components: Annotated[
         int | None,
-        "Number of components of PCA, ICA, NMF and Harmony, and of latents of DRVI; with --disentangle also of sparcell's models. When not "
-        "given 30, with --disentangle 32.",
+        "Components of PCA, ICA, NMF and Harmony, and latents of DRVI; with --disentanglement also latents of sparcell's models. Default: "
+        "30, with --disentanglement 32.",
     ] = None
-    peer_epochs: Annotated[
+    external_epochs: Annotated[
         int | None,
-        "Epochs of the peers; when not given those of the peer's own rule, or 100 where these would take more than 10 minutes.",
+        "Epochs of the external models. Default: the package's own rule, or 100 if those would take more than 10 minutes.",
     ] = None
-    n_samples: Annotated[int, "Draws of the code for the likelihood of a held-out cell."] = 100
+    n_samples: Annotated[int, "Draws of the latents per cell for the held-out log likelihood."] = 100
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
@@ -147,28 +146,28 @@ class BenchmarkConfig:
         require_whole("n_top_genes", self.n_top_genes, 50)
         if self.n_components is not None:
             require_whole("n_components", self.n_components, 2)
-        if self.peer_epochs is not None:
-            require_whole("peer_epochs", self.peer_epochs, 1)
+        if self.external_epochs is not None:
+            require_whole("external_epochs", self.external_epochs, 1)
         require_whole("n_samples", self.n_samples, 1)
         require_number("perplexity", self.perplexity, above=0)
 
     @property
     def baselines_used(self) -> tuple[str, ...]:
-        """Baselines that were asked for, or the usual ones."""
-        usual = ("pca", "ica", "nmf", "harmony") if self.disentangle else ("pca", "ica", "harmony")
-        return usual if self.baselines is None else self.baselines
+        """The baselines that were asked for, or the default ones."""
+        default = ("pca", "ica", "nmf", "harmony") if self.disentanglement else ("pca", "ica", "harmony")
+        return default if self.baselines is None else self.baselines
 
     @property
-    def peers_used(self) -> tuple[str, ...]:
-        """Peers that were asked for, or the usual ones."""
-        usual = ("scvi", "drvi") if self.disentangle else ("scvi",)
-        return usual if self.peers is None else self.peers
+    def external_models_used(self) -> tuple[str, ...]:
+        """The external models that were asked for, or the default ones."""
+        default = ("scvi", "drvi") if self.disentanglement else ("scvi",)
+        return default if self.external_models is None else self.external_models
 
     @property
     def components(self) -> int:
-        """Number of components that was asked for, or the usual one."""
-        usual = 32 if self.disentangle else 30
-        return usual if self.n_components is None else self.n_components
+        """The number of components that was asked for, or the default one."""
+        default = 32 if self.disentanglement else 30
+        return default if self.n_components is None else self.n_components
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,29 +175,33 @@ class ProgramsConfig:
     """How the programs of a model are read, named and checked."""
 
     labels_key: Annotated[
-        str | None, "Column of obs that holds the cell types, to tell in which a program is on."
+        str | None, "Column of obs that holds the cell types, to report in which types a program is on."
     ] = None
     gmt: Annotated[
         tuple[Path, ...],
-        "Gene sets to name programs after, in the GMT format (MSigDB, GO, Reactome); when not given, the built-in ones for human blood "
-        "and pancreas.",
+        "GMT files of gene sets (MSigDB, GO, Reactome) to name programs after. Default: built-in sets for human blood and pancreas.",
     ] = ()
-    n_top: Annotated[int, "Genes listed for each program."] = 50
-    n_named: Annotated[int, "The first so many genes of a program are tested against the gene sets."] = 25
+    n_genes_listed: Annotated[int, "Number of genes listed for each program."] = 50
+    n_genes_enrichment: Annotated[int, "Number of top genes per program used for enrichment."] = 25
     seeds: Annotated[
         int,
-        "Seeds to look for each program in: the model's own, and the others trained on INPUT with its settings.",
+        "Number of random seeds to look for each program in: the model's own, and others trained on INPUT with the model's settings.",
     ] = 1
-    seed: Annotated[int, "Draws the cells that are decoded and shown, and begins the map."] = 0
+    seed: Annotated[int, "Random seed of the cells that are decoded and shown, and of the map."] = 0
     unseen: Annotated[
         Literal["error", "average"],
-        "Cells of batches that the model has not seen: an error, or encode them as of an average batch.",
+        "What to do with cells of a batch that the model has not seen. error: stop. average: encode them as an average batch.",
     ] = "error"
 
     def __post_init__(self) -> None:
-        require_whole("n_top", self.n_top, 1)
-        require_whole("n_named", self.n_named, 2)
-        require(self.n_named <= self.n_top, "n_named", self.n_named, f"at most n_top, {self.n_top}")
+        require_whole("n_genes_listed", self.n_genes_listed, 1)
+        require_whole("n_genes_enrichment", self.n_genes_enrichment, 2)
+        require(
+            self.n_genes_enrichment <= self.n_genes_listed,
+            "n_genes_enrichment",
+            self.n_genes_enrichment,
+            f"at most n_genes_listed, {self.n_genes_listed}",
+        )
         require_whole("seeds", self.seeds, 1)
         require_whole("seed", self.seed, 0)
         require_choice(ProgramsConfig, "unseen", self.unseen)

@@ -1,6 +1,6 @@
-"""What is known of a cell besides its expression: its batch and further covariates, as a network is told them.
+"""Batch and further covariates of cells: read from obs as the numbers that a network is given.
 
-Learned from obs at fit and saved with the model. Suffixes: n cells, b batches, c columns of further covariates.
+The columns are learned at fit and saved with the model. Suffixes: n cells, b batches, c columns of further covariates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.errors import InputError, did_you_mean
+from sparcell.protocols import AVERAGE_BATCH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,79 +21,83 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 Unseen = Literal["error", "average"]
-"""What to do with a category that was not there at fit: refuse it, or take the average cell of the fit in its place."""
+"""What to do with a category that was not there at fit: raise an error, or use the average cell of the fit."""
 
-MOST_CATEGORIES = 0.5
-"""A column with more categories than this share of the cells names cells, not groups of them."""
+MAX_CATEGORY_FRACTION = 0.5
+"""A column with more categories than this fraction of the cells identifies cells, not groups of cells."""
 
-LEAST_SPREAD = 1e-12
-"""Numbers whose standard deviation is a smaller share of their mean differ by rounding only."""
+MIN_RELATIVE_SD = 1e-12
+"""Numbers whose standard deviation is a smaller fraction of their mean differ by rounding only."""
 
 
-class Known(NamedTuple):
+class CovariateValues(NamedTuple):
     """Covariates of some cells, as numbers."""
 
-    batch_nb: Floats
+    batch_n: NDArray[np.int64]
+    """Batch number; AVERAGE_BATCH for an average cell. All 0 if the model has no batches."""
     covariates_nc: Floats
+    batch_proportions_b: Floats
+    """Fraction of the cells of the fit in each batch; b = 0 if the model has no batches."""
 
 
 @dataclass(frozen=True)
-class Category:
-    """A column of categories: one-hot, in the order of `names`."""
+class CategoricalCovariate:
+    """A column of categories, numbered in the order of `names`."""
 
     key: str
     names: tuple[str, ...]
-    shares: tuple[float, ...]
-    """Of the cells at fit."""
+    proportions: tuple[float, ...]
+    """Fraction of the cells of the fit in each category."""
 
     @classmethod
-    def learn(cls, obs: pd.DataFrame, key: str) -> Category:
-        """Read the categories that occur."""
-        values = _column(obs, key).astype(str)
-        shares = values.value_counts(normalize=True).sort_index()
-        if len(shares) > max(2, MOST_CATEGORIES * len(obs)):
+    def fit(cls, obs: pd.DataFrame, key: str) -> CategoricalCovariate:
+        """Learn the categories of a column; raise InputError if it has nearly one for each cell."""
+        proportions = _column(obs, key).astype(str).value_counts(normalize=True).sort_index()
+        if len(proportions) > max(2, MAX_CATEGORY_FRACTION * len(obs)):
             raise InputError(
-                f"obs[{key!r}] has {len(shares)} different values in {len(obs)} cells; expected groups of cells, such as donors."
+                f"obs[{key!r}] has {len(proportions)} different values in {len(obs)} cells; expected groups of cells, such as donors."
             )
-        return cls(key, tuple(map(str, shares.index)), tuple(map(float, shares)))
+        return cls(key, tuple(map(str, proportions.index)), tuple(map(float, proportions)))
 
-    def read(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
-        """One-hot rows, (n, number of names)."""
-        average = np.asarray(self.shares, dtype=np.float32)
+    def numbers(self, obs: pd.DataFrame, unseen: Unseen) -> NDArray[np.int64]:
+        """Return the category number of each cell, (n,); AVERAGE_BATCH for unseen categories if `unseen` allows them."""
         if self.key not in obs and unseen == "average":
-            return np.tile(average, (len(obs), 1))
-        codes = pd.Index(self.names).get_indexer(pd.Index(_column(obs, self.key).astype(str)))
-        strange = codes < 0
-        if strange.any() and unseen == "error":
-            found = str(obs[self.key].iloc[int(strange.argmax())])
+            return np.full(len(obs), AVERAGE_BATCH, dtype=np.int64)
+        number_n = pd.Index(self.names).get_indexer(pd.Index(_column(obs, self.key).astype(str)))
+        unknown_n = number_n < 0
+        if unknown_n.any() and unseen == "error":
+            first = str(obs[self.key].iloc[int(unknown_n.argmax())])
             raise InputError(
-                f"obs[{self.key!r}] holds {found!r} in {int(strange.sum())} cell(s), which the model has not seen; expected one of "
-                f"{', '.join(self.names[:8])}{' …' if len(self.names) > 8 else ''}, or unseen='average' to encode such cells as of an "
+                f"obs[{self.key!r}] holds {first!r} in {int(unknown_n.sum())} cell(s), which the model has not seen; expected one of "
+                f"{', '.join(self.names[:8])}{' …' if len(self.names) > 8 else ''}, or unseen='average' to encode such cells as an "
                 "average batch."
             )
-        rows = np.eye(len(self.names), dtype=np.float32)[codes]
-        rows[strange] = average
-        return rows
+        return np.where(unknown_n, AVERAGE_BATCH, number_n).astype(np.int64)
+
+    def one_hot(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
+        """Return one-hot rows, (n, number of names); the proportions of the fit for unseen categories."""
+        rows = np.vstack([np.eye(len(self.names)), self.proportions]).astype(np.float32)
+        return np.asarray(rows[self.numbers(obs, unseen)])
 
 
 @dataclass(frozen=True)
-class Number:
-    """A column of numbers: standardised as at fit."""
+class ContinuousCovariate:
+    """A column of numbers, standardized with the mean and sd of the fit."""
 
     key: str
     mean: float
     sd: float
 
     @classmethod
-    def learn(cls, obs: pd.DataFrame, key: str) -> Number:
-        """Read mean and standard deviation."""
+    def fit(cls, obs: pd.DataFrame, key: str) -> ContinuousCovariate:
+        """Learn mean and standard deviation of a column."""
         values = _numbers(obs, key)
         mean, sd = float(values.mean()), float(values.std())
-        varies = sd > LEAST_SPREAD * abs(mean)
+        varies = sd > MIN_RELATIVE_SD * abs(mean)
         return cls(key, mean, sd if varies else 1.0)
 
-    def read(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
-        """Standardised values, (n, 1)."""
+    def standardized(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
+        """Return standardized values, (n, 1)."""
         if self.key not in obs and unseen == "average":
             return np.zeros((len(obs), 1), dtype=np.float32)
         return np.asarray((_numbers(obs, self.key)[:, None] - self.mean) / self.sd, dtype=np.float32)
@@ -100,57 +105,66 @@ class Number:
 
 @dataclass(frozen=True)
 class Covariates:
-    """All that a model is told of a cell besides its expression."""
+    """The columns of obs that a model uses."""
 
-    batch: Category | None = None
-    categories: tuple[Category, ...] = ()
-    numbers: tuple[Number, ...] = ()
+    batch: CategoricalCovariate | None = None
+    categorical: tuple[CategoricalCovariate, ...] = ()
+    continuous: tuple[ContinuousCovariate, ...] = ()
 
     @classmethod
-    def learn(cls, obs: pd.DataFrame, batch_key: str | None, keys: Sequence[str]) -> Covariates:
-        """Read the columns: numbers (not true/false) are continuous, all else are categories."""
+    def fit(cls, obs: pd.DataFrame, batch_key: str | None, keys: Sequence[str]) -> Covariates:
+        """Learn the columns: numbers (not true/false) are continuous, all other columns are categorical."""
         numeric = [key for key in keys if _is_number(_column(obs, key))]
         return cls(
-            None if batch_key is None else Category.learn(obs, batch_key),
-            tuple(Category.learn(obs, key) for key in keys if key not in numeric),
-            tuple(Number.learn(obs, key) for key in numeric),
+            None if batch_key is None else CategoricalCovariate.fit(obs, batch_key),
+            tuple(CategoricalCovariate.fit(obs, key) for key in keys if key not in numeric),
+            tuple(ContinuousCovariate.fit(obs, key) for key in numeric),
         )
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Covariates:
-        """Read back what `dataclasses.asdict` made of it."""
+    def from_json(cls, stored: dict[str, Any]) -> Covariates:
+        """Rebuild from what `dataclasses.asdict` returned."""
 
-        def category(value: dict[str, Any]) -> Category:
-            return Category(str(value["key"]), tuple(value["names"]), tuple(value["shares"]))
+        def category(value: dict[str, Any]) -> CategoricalCovariate:
+            return CategoricalCovariate(str(value["key"]), tuple(value["names"]), tuple(value["proportions"]))
 
         return cls(
-            None if told["batch"] is None else category(told["batch"]),
-            tuple(category(value) for value in told["categories"]),
-            tuple(Number(**value) for value in told["numbers"]),
+            None if stored["batch"] is None else category(stored["batch"]),
+            tuple(category(value) for value in stored["categorical"]),
+            tuple(ContinuousCovariate(**value) for value in stored["continuous"]),
         )
 
     @property
     def n_batches(self) -> int:
-        """Number of batches; 0 where the model knows none."""
+        """Number of batches; 0 if the model has none."""
         return 0 if self.batch is None else len(self.batch.names)
 
     @property
-    def n_others(self) -> int:
-        """Columns of the further covariates."""
-        return sum(len(category.names) for category in self.categories) + len(self.numbers)
+    def n_columns(self) -> int:
+        """Number of columns of the further covariates."""
+        return sum(len(column.names) for column in self.categorical) + len(self.continuous)
 
-    def read(self, obs: pd.DataFrame, unseen: Unseen = "error") -> Known:
-        """Read the covariates of cells; raises InputError for missing columns or values and, unless told otherwise, unseen categories."""
+    def read(self, obs: pd.DataFrame, unseen: Unseen = "error") -> CovariateValues:
+        """Read the covariates of cells.
+
+        Raises InputError for missing columns or values and, unless `unseen` is average, for unseen categories.
+        """
         if unseen not in get_args(Unseen):
             raise InputError(f"unseen is {unseen!r}; expected one of {', '.join(get_args(Unseen))}.")
-        none = np.zeros((len(obs), 0), dtype=np.float32)
-        others = [category.read(obs, unseen) for category in self.categories]
-        others += [number.read(obs, unseen) for number in self.numbers]
-        batch_nb = none if self.batch is None else self.batch.read(obs, unseen)
-        return Known(batch_nb, np.concatenate([none, *others], axis=1))
+        columns = [np.zeros((len(obs), 0), dtype=np.float32)]
+        columns += [column.one_hot(obs, unseen) for column in self.categorical]
+        columns += [column.standardized(obs, unseen) for column in self.continuous]
+        if self.batch is None:
+            batch_n: NDArray[np.int64] = np.zeros(len(obs), dtype=np.int64)
+            proportions: tuple[float, ...] = ()
+        else:
+            batch_n, proportions = self.batch.numbers(obs, unseen), self.batch.proportions
+        return CovariateValues(
+            batch_n, np.concatenate(columns, axis=1), np.asarray(proportions, dtype=np.float32)
+        )
 
-    def average(self, n_cells: int) -> Known:
-        """Covariates of an average cell of the fit, `n_cells` times."""
+    def average(self, n_cells: int) -> CovariateValues:
+        """Return the covariates of an average cell of the fit, `n_cells` times."""
         return self.read(pd.DataFrame(index=range(n_cells)), "average")
 
 

@@ -1,4 +1,4 @@
-"""From rows and a plan to batches on the device.
+"""From a cell source and row numbers to minibatches on the device.
 
 Suffixes: n cells, g genes.
 """
@@ -13,95 +13,101 @@ import numpy as np
 import torch
 
 from sparcell.data import sampler
-from sparcell.protocols import Batch
+from sparcell.protocols import Minibatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.data.covariates import Known
-    from sparcell.protocols import Rows, SparseRows
+    from sparcell.data.covariates import CovariateValues
+    from sparcell.protocols import CellSource, SparseRows
 
-DENSE_LIMIT = 2**31
-"""Bytes up to which all cells are held dense on the device, so that a batch is one gather."""
-SPARSE_SHARE, LOOKED_AT = 0.3, 256
-"""On the CPU cells stay sparse rows if at most this share of the values of the first cells is not 0."""
+MAX_RESIDENT_BYTES = 2**31
+"""Up to this size all cells are kept dense on the device, so that a minibatch is one gather."""
+MAX_SPARSE_DENSITY, N_INSPECTED = 0.3, 256
+"""On the CPU, cells stay sparse if at most this fraction of the values of the first cells is not 0."""
 
 
 class Loader:
-    """Batches of `rows` on `device`: on the CPU as sparse rows, unless most values are not 0; else dense.
+    """Minibatches of a cell source on a device: sparse rows on the CPU, unless most values are not 0; dense otherwise.
 
-    Dense ones come from one resident matrix where it fits, else are made batch by batch.
+    Dense minibatches are rows of one resident matrix if it fits, and are made one by one otherwise.
     """
 
     def __init__(
-        self, rows: Rows, known: Known, n_genes: int, device: torch.device, dense_limit: int = DENSE_LIMIT
+        self,
+        source: CellSource,
+        covariates: CovariateValues,
+        n_genes: int,
+        device: torch.device,
+        max_resident_bytes: int = MAX_RESIDENT_BYTES,
     ) -> None:
-        self.rows = rows
+        self.source = source
         self.device = device
-        self.batch_nb = torch.from_numpy(known.batch_nb).to(device)
-        self.covariates_nc = torch.from_numpy(known.covariates_nc).to(device)
-        self._size_n = np.full(len(rows), np.nan, np.float32)  # of a cell that has been read
-        first = rows.rows(np.arange(min(len(rows), LOOKED_AT)))
-        self.sparse = (
-            device.type == "cpu"
-            and (first.stop_n - first.start_n).sum() <= SPARSE_SHARE * first.shape[0] * n_genes
-        )
+        self.batch_n = torch.from_numpy(covariates.batch_n).to(device)
+        self.covariates_nc = torch.from_numpy(covariates.covariates_nc).to(device)
+        self.batch_proportions_b = torch.from_numpy(covariates.batch_proportions_b).to(device)
+        self._library_size_n = np.full(len(source), np.nan, np.float32)  # filled when a cell is first read
+        first = source.rows(np.arange(min(len(source), N_INSPECTED)))
+        n_values = (first.stop_n - first.start_n).sum()
+        self.sparse = device.type == "cpu" and n_values <= MAX_SPARSE_DENSITY * first.shape[0] * n_genes
         self.resident: tuple[Tensor, Tensor] | None = None
-        if not self.sparse and len(rows) * n_genes * 4 <= dense_limit:
-            self.resident = self._dense(np.arange(len(rows)))
+        if not self.sparse and len(source) * n_genes * 4 <= max_resident_bytes:
+            self.resident = self._dense(np.arange(len(source)))
 
     def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
-        cells = self.rows.rows(index)
-        size_n = self._size_n[index]
+        cells = self.source.rows(index)
+        size_n = self._library_size_n[index]
         if np.isnan(size_n).any():
             size_n[:] = np.maximum(np.asarray(cells.matrix().sum(axis=1, dtype=np.float64)).ravel(), 1.0)
-            self._size_n[index] = size_n
+            self._library_size_n[index] = size_n
         return cells, torch.from_numpy(size_n[:, None])
 
     def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        cells, size_n1 = self._read(index)
-        return cells.dense().to(self.device), size_n1.to(self.device)
+        cells, library_size_n1 = self._read(index)
+        return cells.dense().to(self.device), library_size_n1.to(self.device)
 
-    def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Batch]:
-        """Yield the batches of a plan."""
+    def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Minibatch]:
+        """Yield the minibatches whose row numbers `plan` lists."""
         steps = list(plan)
         if not steps:
             return
-        # one transfer for all: each would wait until the device has nothing left to do
+        # One transfer for all steps: each transfer would wait until the device is idle.
         order = torch.from_numpy(np.concatenate(steps)).to(self.device)
-        chosen_of = torch.split(order, [len(index) for index in steps])
-        for index, chosen in zip(steps, chosen_of, strict=True):
+        rows_of_steps = torch.split(order, [len(index) for index in steps])
+        for index, rows in zip(steps, rows_of_steps, strict=True):
             x: Tensor | SparseRows
             if self.resident is not None:
-                x, size_n1 = (values[chosen] for values in self.resident)
+                x, library_size_n1 = (values[rows] for values in self.resident)
             else:
-                x, size_n1 = self._read(index) if self.sparse else self._dense(index)
-            yield Batch(x, size_n1, self.batch_nb[chosen], self.covariates_nc[chosen])
+                x, library_size_n1 = self._read(index) if self.sparse else self._dense(index)
+            yield Minibatch(
+                x, library_size_n1, self.batch_n[rows], self.covariates_nc[rows], self.batch_proportions_b
+            )
 
 
 @dataclass(frozen=True)
-class Feed:
-    """The cells of a training run: those that train, in the order of the plan, and those held out."""
+class TrainingData:
+    """The cells of a training run: the training cells, shuffled anew in each epoch, and the validation cells."""
 
     loader: Loader
-    training: NDArray[np.integer]
-    """Row numbers."""
-    held_out_rows: NDArray[np.integer]
+    train_rows: NDArray[np.integer]
+    """Row numbers of the training cells."""
+    validation_rows: NDArray[np.integer]
     batch_size: int
     seed: int
 
     @property
     def n_steps(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self.training) // self.batch_size)
+        """Number of steps in an epoch."""
+        return -(-len(self.train_rows) // self.batch_size)
 
-    def batches(self, epoch: int, first: int, last: int) -> Iterator[Batch]:
-        """Yield the batches of the steps first … last - 1 of an epoch, counted from 0; epochs from 1."""
-        steps = sampler.plan(len(self.training), self.batch_size, self.seed, epoch)[first:last]
-        return self.loader.batches(self.training[step] for step in steps)
+    def batches(self, epoch: int, first: int, last: int) -> Iterator[Minibatch]:
+        """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1."""
+        steps = sampler.epoch_batches(len(self.train_rows), self.batch_size, self.seed, epoch)[first:last]
+        return self.loader.batches(self.train_rows[step] for step in steps)
 
-    def held_out(self) -> Iterator[Batch]:
-        """Yield the cells held out, always in the same order."""
-        steps = sampler.in_order(len(self.held_out_rows), self.batch_size)
-        return self.loader.batches(self.held_out_rows[step] for step in steps)
+    def validation_batches(self) -> Iterator[Minibatch]:
+        """Yield the validation cells, always in the same order."""
+        steps = sampler.sequential_batches(len(self.validation_rows), self.batch_size)
+        return self.loader.batches(self.validation_rows[step] for step in steps)

@@ -1,4 +1,4 @@
-"""What a model expects of data: its genes, units and covariates, and how a matrix becomes its cells. Saved with the model.
+"""What a model expects of data: genes, units, covariates. Checks new data, and brings them to the model's units. Saved with the model.
 
 Suffixes: n cells, g genes.
 """
@@ -13,23 +13,22 @@ import numpy as np
 from scipy import sparse
 
 from sparcell.data.covariates import Covariates
-from sparcell.data.sources import MemoryRows
-from sparcell.data.validation import check_matrix, matrix_kind, require_kind
+from sparcell.data.normalize import log_normalized
+from sparcell.data.sources import InMemoryCells
+from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.config.settings import DataConfig
-    from sparcell.protocols import Rows
+    from sparcell.config.data import DataConfig
+    from sparcell.protocols import CellSource
 
 log = logging.getLogger("sparcell")
 
-TARGET_SUM = 1e4
-"""Counts a cell is scaled to before log(1+x), as Seurat's LogNormalize."""
-SCALE_LIMIT = 10.0
-"""Where z-scores are cut, as Seurat's ScaleData."""
+MAX_ZSCORE = 10.0
+"""z-scores are cut here, as in Seurat's ScaleData."""
 
 
 def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
@@ -75,46 +74,46 @@ def require_unique_genes(adata: AnnData) -> None:
 
 @dataclass(frozen=True)
 class Schema:
-    """The genes of a model, the way from a layer to its units, and what it is told of a cell besides."""
+    """The genes of a model, the way from a layer to its units, and the covariates it uses."""
 
     genes: tuple[str, ...]
     layer: str | None
     counts: bool
-    """Whether the model explains raw counts; else log-normalised expression."""
-    normalise: bool
-    """Whether the layer holds raw counts that are log-normalised first."""
+    """Whether the model explains raw counts; otherwise log-normalized expression."""
+    log_normalize: bool
+    """Whether the layer holds raw counts that are log-normalized first."""
     mean: tuple[float, ...] | None = None
-    """Per gene, subtracted before training; None when the input is not scaled."""
+    """Mean of each gene, subtracted before training; None without scaling."""
     sd: tuple[float, ...] | None = None
     covariates: Covariates = field(default_factory=Covariates)
-    median_size: float = 1.0
-    """Of a model of counts: median library size over the model's genes at fit."""
+    median_library_size: float = 1.0
+    """For a model of counts: median over the cells of the fit of the total over the model's genes."""
 
     @classmethod
-    def learn(cls, adata: AnnData, data: DataConfig, *, counts: bool = False) -> Schema:
-        """Read genes, units, covariates and constants from the data that a model is fitted to."""
+    def fit(cls, adata: AnnData, data: DataConfig, *, counts: bool = False) -> Schema:
+        """Learn genes, units, covariates and constants from the data that a model is fitted to."""
         matrix, where = read_layer(adata, data.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
-        if counts and (data.scale or data.normalise):
+        if counts and (data.scale or data.log_normalize):
             raise InputError(
-                "a model of counts takes them as they are; expected normalise and scale to be left out, or likelihood='gaussian'."
+                "a model of counts reads raw counts; expected log_normalize and scale to be left out, or likelihood='gaussian'."
             )
-        normalise = not counts and (
-            matrix_kind(matrix) == "counts" if data.normalise is None else data.normalise
+        log_normalize = not counts and (
+            infer_matrix_kind(matrix) == "counts" if data.log_normalize is None else data.log_normalize
         )
-        require_kind(matrix, "counts" if counts or normalise else "log-normalised", where)
-        mask = chosen_genes(adata, data.genes)
+        require_kind(matrix, "counts" if counts or log_normalize else "log-normalized", where)
+        mask = chosen_genes(adata, data.genes_key)
         require_unique_genes(adata)
-        covariates = Covariates.learn(adata.obs, data.batch_key, data.covariates)
-        plain = cls(tuple(adata.var_names[mask]), data.layer, counts, normalise, covariates=covariates)
+        covariates = Covariates.fit(adata.obs, data.batch_key, data.covariates)
+        schema = cls(tuple(adata.var_names[mask]), data.layer, counts, log_normalize, covariates=covariates)
         if counts:
-            sizes = np.asarray(plain.matrix(adata).sum(axis=1, dtype=np.float64))
-            return replace(plain, median_size=max(1.0, float(np.median(sizes))))
-        return plain._scaled(adata) if data.scale else plain
+            sizes = np.asarray(schema.matrix(adata).sum(axis=1, dtype=np.float64))
+            return replace(schema, median_library_size=max(1.0, float(np.median(sizes))))
+        return schema._with_moments(adata) if data.scale else schema
 
-    def _scaled(self, adata: AnnData) -> Schema:
+    def _with_moments(self, adata: AnnData) -> Schema:
         x_ng = self.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
         mean = np.asarray(x_ng.mean(axis=0)).ravel()
         square = np.asarray(x_ng.multiply(x_ng).mean(axis=0)).ravel()
@@ -123,21 +122,23 @@ class Schema:
         sd[sd == 0] = 1.0  # a gene that never varies stays at 0
         return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
-    def found_in(self, adata: AnnData) -> Schema:
-        """The same schema; where the data has no such layer, with X in its place, log-normalised first if it holds raw counts."""
+    def resolve_layer(self, adata: AnnData) -> Schema:
+        """Return the schema with X in place of a layer that the data does not have; raw counts in X are log-normalized if needed."""
         if self.layer is None or self.layer in adata.layers or adata.X is None:
             return self
         log.info("there is no layer %r, on which the model was trained: X is used in its place", self.layer)
-        return replace(self, layer=None, normalise=not self.counts and matrix_kind(adata.X) == "counts")
+        return replace(
+            self, layer=None, log_normalize=not self.counts and infer_matrix_kind(adata.X) == "counts"
+        )
 
-    def rows(self, adata: AnnData) -> Rows:
+    def cells(self, adata: AnnData) -> CellSource:
         """Check data against the schema and return its cells in the model's units."""
         matrix, where = read_layer(adata, self.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
-        require_kind(matrix, "counts" if self.counts or self.normalise else "log-normalised", where)
-        return MemoryRows(self.matrix(adata))
+        require_kind(matrix, "counts" if self.counts or self.log_normalize else "log-normalized", where)
+        return InMemoryCells(self.matrix(adata))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
         """Return the cells in the model's units, (n, g), float32."""
@@ -146,23 +147,21 @@ class Schema:
         if self.counts:  # some have been through a logarithm and back
             np.rint(x_ng.data, out=x_ng.data)
         x_ng.eliminate_zeros()
-        if self.normalise:  # over all genes of the data, also those the model does not use
-            totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
-            x_ng = sparse.csr_matrix(sparse.diags_array(TARGET_SUM / totals) @ x_ng, dtype=np.float32)
-            np.log1p(x_ng.data, out=x_ng.data)
+        if self.log_normalize:  # by the total over all genes of the data, also those the model does not use
+            x_ng = log_normalized(x_ng)
         x_ng = x_ng[:, self._columns(adata)]
         x_ng.sort_indices()
-        return x_ng if self.mean is None else sparse.csr_matrix(self.scaled(x_ng.toarray()))
+        return x_ng if self.mean is None else sparse.csr_matrix(self.zscore(x_ng.toarray()))
 
-    def scaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`, else unchanged."""
+    def zscore(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`; unchanged otherwise."""
         if self.mean is None or self.sd is None:
             return np.asarray(x_ng, dtype=np.float32)
         z_ng = (x_ng - np.asarray(self.mean)) / np.asarray(self.sd)
-        return np.asarray(np.clip(z_ng, -SCALE_LIMIT, SCALE_LIMIT), dtype=np.float32)
+        return np.asarray(np.clip(z_ng, -MAX_ZSCORE, MAX_ZSCORE), dtype=np.float32)
 
-    def unscaled(self, x_ng: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Bring decoded expression back from z-scores to log-normalised values."""
+    def inverse_zscore(self, x_ng: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Bring decoded expression back from z-scores to log-normalized values."""
         if self.mean is None or self.sd is None:
             return x_ng
         return np.asarray(x_ng * np.asarray(self.sd) + np.asarray(self.mean), dtype=x_ng.dtype)
@@ -175,6 +174,6 @@ class Schema:
             raise InputError(
                 f"{len(missing)} of the model's {len(self.genes)} genes are not in the data (such as {', '.join(missing[:3])}); "
                 f"the data has {adata.n_vars} genes such as {', '.join(adata.var_names[:3])}. Expected all of them, in any order: "
-                "check that gene names are of the same kind, and give the data before genes are filtered out."
+                "check that the gene names are of the same kind, and pass the data before genes are filtered out."
             )
         return np.asarray(columns)

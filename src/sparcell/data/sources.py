@@ -1,4 +1,4 @@
-"""Where cells come from: the implementations of Rows."""
+"""Implementations of CellSource."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-class MemoryRows:
-    """Cells of a matrix in memory: read where they lie."""
+class InMemoryCells:
+    """The cells of a CSR matrix in memory, read without a copy."""
 
     def __init__(self, x_ng: sparse.csr_matrix) -> None:
         self.x_ng = x_ng

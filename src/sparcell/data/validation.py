@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from sparcell.errors import InputError, typed
+from sparcell.errors import InputError, as_typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Matrix: TypeAlias = Any
 """A numpy array or any scipy sparse matrix or array (scipy ships no types)."""
 
-MatrixKind = Literal["counts", "log-normalised", "scaled", "other"]
+MatrixKind = Literal["counts", "log-normalized", "scaled", "other"]
 
 LOG_CEILING = 20.0
 """No logged expression lies above: log2(1 + 1e6), the largest value of log2 counts per million, is 19.9."""
@@ -42,14 +42,14 @@ ENOUGH_VALUES = 1000
 
 _DESCRIPTION: dict[MatrixKind, str] = {
     "counts": "counts (whole numbers ≥ 0)",
-    "log-normalised": "log-normalised values",
+    "log-normalized": "log-normalised values",
     "scaled": "values below 0, as scaled (z-scored) data have",
     "other": "values with decimals, not logged",
 }
 _ROUND = "if these are counts with decimals (ambient RNA removed, expected counts), round them, adata.X = numpy.rint(adata.X)"
 
 
-def matrix_kind(x_ng: Matrix) -> MatrixKind:
+def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
     """Tell what kind of expression values a matrix holds.
 
     Parameters
@@ -62,7 +62,7 @@ def matrix_kind(x_ng: Matrix) -> MatrixKind:
     "counts"
         All values are whole numbers ≥ 0 (so also a matrix of zeros), but for the rounding that a logarithm and
         back leaves in float32.
-    "log-normalised"
+    "log-normalized"
         ≥ 0, with decimals, none above `LOG_CEILING`, cell totals that differ, few whole numbers.
     "scaled"
         Some value is below 0.
@@ -86,7 +86,7 @@ def matrix_kind(x_ng: Matrix) -> MatrixKind:
         return "counts"
     if high > LOG_CEILING or _one_total(x_ng) is not None:
         return "other"
-    return "log-normalised" if n_whole <= MANY_WHOLE * n_values or _log2_of_counts(x_ng) else "other"
+    return "log-normalized" if n_whole <= MANY_WHOLE * n_values or _log2_of_counts(x_ng) else "other"
 
 
 def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str = "layer") -> None:
@@ -110,7 +110,7 @@ def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str
     InputError
         With the kind found, the kind expected and the remedy.
     """
-    found = matrix_kind(x_ng)
+    found = infer_matrix_kind(x_ng)
     if found == expected:
         common = _commonest_of_few(x_ng) if found == "counts" else 1
         if common != 1:
@@ -152,10 +152,10 @@ def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
     if expected == "counts":
         below = "counts cannot be below 0, so something was subtracted from them or marks missing values"
         return {"other": f"{give}; {_ROUND}", "negative": f"{below}: {give}"}.get(cause, give)
-    if expected == "log-normalised":
+    if expected == "log-normalized":
         from_counts = f"or {give}, which are then normalised"
         return {
-            "counts": f"have them normalised with {typed(normalise=True)}",
+            "counts": f"have them normalised with {as_typed(log_normalize=True)}",
             "scaled": f"name the layer that holds the values before scaling, {from_counts}",
             "negative": f"name the layer that holds the values before something was subtracted, {from_counts}",
             "normalised": f"take the logarithm, in Python scanpy.pp.log1p(adata), {from_counts}",
@@ -164,7 +164,9 @@ def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
 
 
 def _give_counts(setting: str) -> str:
-    return f"give the raw counts: put them into X or name their layer, as in {typed(**{setting: 'counts'})}"
+    return (
+        f"give the raw counts: put them into X or name their layer, as in {as_typed(**{setting: 'counts'})}"
+    )
 
 
 def check_matrix(

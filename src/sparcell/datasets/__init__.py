@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sparcell.datasets.simulate import pbmc3k, pbmc68k_reduced, planted_programs
+from sparcell.datasets.simulate import pbmc3k, pbmc68k_reduced, simulate_programs
 
 __all__ = [
     "pbmc3k",
     "pbmc68k_reduced",
-    "planted_programs",
+    "simulate_programs",
 ]
 
 

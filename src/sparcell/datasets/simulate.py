@@ -85,7 +85,7 @@ def pbmc68k_reduced() -> AnnData:
     return adata
 
 
-def planted_programs(
+def simulate_programs(
     n_programs: int = 12,
     n_genes: int = 2000,
     n_cells: int = 2700,

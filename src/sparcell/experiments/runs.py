@@ -19,7 +19,7 @@ from sparcell.errors import InputError
 from sparcell.io import files
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.results.study import MEASURES
-from sparcell.tl.embedding import kmeans, place, tsne
+from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.experiments.presets import Trained
+    from sparcell.experiments.presets import StudyEntry
     from sparcell.models.fitted import Model
 
 FORMAT = 6
@@ -87,7 +87,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Scene:
+class EmbeddingContext:
     """What every run of a study shares."""
 
     adata: AnnData
@@ -101,58 +101,60 @@ class Scene:
         return len(self.labels.categories)
 
 
-def baseline(scene: Scene, n_components: int, seed: int) -> Run:
+def baseline(scene: EmbeddingContext, n_components: int, seed: int) -> Run:
     """Map and cluster the first principal components: no training."""
-    return Run(mapped(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
+    return Run(embed_and_cluster(scene, scene.adata.obsm["X_pca"][:, :n_components], seed)[0])
 
 
-def trained(scene: Scene, row: Trained, *, whole: bool) -> tuple[Model, Run]:
+def trained(scene: EmbeddingContext, row: StudyEntry, *, whole: bool) -> tuple[Model, Run]:
     """Train a model, and map and cluster its codes; `whole` adds what is shown for the first seed only."""
     adata, data = scene.adata, row.data
     started = time.perf_counter()
     model = row.estimator.fit(
         adata,
         layer=data.layer,
-        genes=data.genes,
+        genes_key=data.genes_key,
         batch_key=data.batch_key,
         covariates=data.covariates,
-        normalise=data.normalise,
+        log_normalize=data.log_normalize,
         scale=data.scale,
         silent=scene.silent,
     )
     train_seconds = time.perf_counter() - started
-    codes = model.codes(adata)
+    codes = model.latent_representation(adata)
     arrays = {name: model.history[name].to_numpy() for name in HISTORY}
-    arrays |= {"train_seconds": np.array(train_seconds), "live_k": codes.live_k}
+    arrays |= {"train_seconds": np.array(train_seconds), "active_k": codes.active_k}
     if row.estimator.generative:
         arrays["kl_k"] = codes.kl_k
-    if codes.gamma_nk is not None:
-        arrays["gamma_nk"] = codes.gamma_nk
+    if codes.inclusion_nk is not None:
+        arrays["inclusion_nk"] = codes.inclusion_nk
     made = _generated(scene, model, codes.mean_nk, row.estimator.seed) if whole else {}
     return model, Run(arrays | _shown(scene, codes.mean_nk, made, row.estimator.seed))
 
 
 def _shown(
-    scene: Scene, code_nk: NDArray[np.floating], made: dict[str, NDArray[Any]], seed: int
+    scene: EmbeddingContext, latent_nk: NDArray[np.floating], made: dict[str, NDArray[Any]], seed: int
 ) -> dict[str, NDArray[Any]]:
     """Map and cluster codes; where cells were made, also in 3-D, with these placed on the map."""
     if not made:
-        return mapped(scene, code_nk, seed)[0]
-    arrays, embedding = mapped(scene, code_nk, seed)
-    deep = tsne(code_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
-    arrays |= {name: place(embedding, made[name]) for name in PLACED if name in made}
+        return embed_and_cluster(scene, latent_nk, seed)[0]
+    arrays, embedding = embed_and_cluster(scene, latent_nk, seed)
+    deep = tsne(latent_nk, n_components=3, perplexity=scene.perplexity, seed=seed)
+    arrays |= {name: tsne_transform(embedding, made[name]) for name in PLACED if name in made}
     arrays |= {name: values for name, values in made.items() if name not in PLACED}
     return arrays | {"tsne3d_n3": np.asarray(deep)}
 
 
-def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
+def embed_and_cluster(
+    scene: EmbeddingContext, latent_nk: NDArray[np.floating], seed: int
+) -> tuple[dict[str, NDArray[Any]], Any]:
     """Map and cluster codes: the arrays of a run, and openTSNE's embedding, which can place more cells."""
-    embedding = tsne(code_nk, perplexity=scene.perplexity, seed=seed)
+    embedding = tsne(latent_nk, perplexity=scene.perplexity, seed=seed)
     map_n2 = np.array(embedding)
     kmeans_n, centroids_c2 = kmeans(map_n2, scene.n_types, seed=seed)
-    latent_kmeans_n, _ = kmeans(code_nk, scene.n_types, seed=seed)
+    latent_kmeans_n, _ = kmeans(latent_nk, scene.n_types, seed=seed)
     arrays = {
-        "code_nk": code_nk,
+        "latent_nk": latent_nk,
         "tsne2d_n2": map_n2,
         "kmeans_n": kmeans_n,
         "centroids_c2": centroids_c2,
@@ -162,10 +164,10 @@ def mapped(scene: Scene, code_nk: NDArray[np.floating], seed: int) -> tuple[dict
 
 
 def _generated(
-    scene: Scene, model: Model, code_nk: NDArray[np.floating], seed: int
+    scene: EmbeddingContext, model: Model, latent_nk: NDArray[np.floating], seed: int
 ) -> dict[str, NDArray[Any]]:
     """Decode new cells and a walk, and encode them as if they had been measured."""
-    start, stop, names = typical_cells(scene.labels, code_nk)
+    start, stop, names = medoid_cells(scene.labels, latent_nk)
     cells = scene.adata.obs_names
     walk = model.interpolate(scene.adata, cells[start], cells[stop], n_steps=N_STEPS)
     made = {"interpolated_s2": model.encode(walk.X), "interpolated_labels": np.array(names)}
@@ -174,18 +176,18 @@ def _generated(
     return made
 
 
-def typical_cells(labels: pd.Categorical, code_nk: NDArray[np.floating]) -> tuple[int, int, tuple[str, str]]:
+def medoid_cells(labels: pd.Categorical, latent_nk: NDArray[np.floating]) -> tuple[int, int, tuple[str, str]]:
     """Find the cell nearest to the mean code of each of the two largest types: their rows and the types' names."""
     first, second = pd.Series(labels).value_counts().index[:2]
     rows = []
     for name in (first, second):
         members = np.flatnonzero(labels == name)
-        distance = np.linalg.norm(code_nk[members] - code_nk[members].mean(axis=0), axis=1)
+        distance = np.linalg.norm(latent_nk[members] - latent_nk[members].mean(axis=0), axis=1)
         rows.append(int(members[distance.argmin()]))
     return rows[0], rows[1], (str(first), str(second))
 
 
-def check_folder(folder: Path, resume: bool, *, foreign: str) -> Path:
+def check_runs_folder(folder: Path, resume: bool, *, foreign: str) -> Path:
     """Refuse a folder that holds anything but, with `resume`, earlier runs, and no `foreign` file; a new one is not left behind empty."""
     new = not folder.exists()
     earlier = resume and any((folder / "runs").glob("*-seed*.npz")) and not (folder / foreign).exists()

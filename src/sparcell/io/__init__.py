@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparcell.io.files import check_output_folder, write_aside, write_text
+from sparcell.io.files import atomic_write, check_output_folder, write_text
 from sparcell.io.labels import align_labels, labels_from_obs, read_labels
 from sparcell.io.readers import read, write_h5ad
 from sparcell.io.tables import Orientation
@@ -10,11 +10,11 @@ from sparcell.io.tables import Orientation
 __all__ = [
     "Orientation",
     "align_labels",
+    "atomic_write",
     "check_output_folder",
     "labels_from_obs",
     "read",
     "read_labels",
-    "write_aside",
     "write_h5ad",
     "write_text",
 ]

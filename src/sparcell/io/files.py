@@ -14,7 +14,7 @@ from sparcell.errors import InputError
 
 
 @contextmanager
-def write_aside(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the place of `path` if the block succeeds.
 
     The temporary name keeps the ending (".png", ".npz"), by which many writers choose a format, and begins
@@ -59,7 +59,7 @@ def write_aside(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8, line ends as given) aside and rename it; errors as `write_aside`."""
-    with write_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="")
 
 

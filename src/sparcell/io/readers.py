@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell.data.validation import check_matrix, matrix_kind
+from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
-from sparcell.io.files import check_output_folder, existing_path, write_aside, write_text
+from sparcell.io.files import atomic_write, check_output_folder, existing_path, write_text
 from sparcell.io.labels import align_labels, labels_from_obs, read_labels
 from sparcell.io.tables import MAX_FLOAT32, Orientation, genes_in_rows, read_numbers
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Orientation",
     "align_labels",
+    "atomic_write",
     "check_output_folder",
     "labels_from_obs",
     "read",
     "read_labels",
-    "write_aside",
     "write_h5ad",
     "write_text",
 ]
@@ -101,7 +101,7 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
 
 def write_h5ad(adata: AnnData, path: str | Path) -> None:
     """Write an .h5ad file aside and rename it: it is whole or not there (errors as `write_aside`)."""
-    with write_aside(path) as aside, warnings.catch_warnings():
+    with atomic_write(path) as aside, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adata.write_h5ad(aside, compression="gzip")
 
@@ -151,7 +151,7 @@ def _read_h5(path: Path) -> AnnData:
 
     with h5py.File(path, "r") as file:
         groups = {
-            str(name): set(file[name]) if isinstance(file[name], h5py.Group) else set() for name in file
+            str(name): set(file[name]) if isinstance(file[name], h5py.MetricGroup) else set() for name in file
         }
     if "X" in groups and "obs" in groups:
         return _read_h5ad(path)
@@ -274,6 +274,6 @@ def _formed(x_ng: Matrix, path: Path) -> Matrix:
         return sparse.csr_matrix(x_ng, dtype=np.float32)
     dense = np.asarray(x_ng)
     few_zeros = np.count_nonzero(dense) > dense.size / 2
-    if few_zeros and matrix_kind(dense) != "counts":
+    if few_zeros and infer_matrix_kind(dense) != "counts":
         return np.ascontiguousarray(dense, dtype=np.float32)
     return sparse.csr_matrix(dense, dtype=np.float32)

@@ -32,7 +32,7 @@ class _Nll(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ng: Tensor, size_n1: Tensor, h_nh: Tensor, log_r_qg: Tensor, *heads: Tensor
+        ctx: Any, x_ng: Tensor, library_size_n1: Tensor, h_nh: Tensor, log_r_qg: Tensor, *heads: Tensor
     ) -> Tensor:
         ctx.bfloat16 = rounded(h_nh.device.type)
         logits = [
@@ -40,7 +40,7 @@ class _Nll(Function):
             for weight_gh, bias_g in zip(heads[::2], heads[1::2], strict=True)
         ]
         n_cells, n_genes = x_ng.shape
-        share_n, size_n = h_nh.new_empty(n_cells), size_n1.reshape(-1)
+        share_n, size_n = h_nh.new_empty(n_cells), library_size_n1.reshape(-1)
         count_tiles.log_sum_exp[(n_cells,)](logits[0], share_n, n_genes)
         ctx.given = (logits[0], logits[-1], x_ng, size_n.log() - share_n, log_r_qg.detach().contiguous())
         ctx.shape, ctx.step = (n_cells, n_genes), n_genes if len(log_r_qg) > 1 else 0
@@ -71,14 +71,14 @@ class _Nll(Function):
 
 
 def negative_binomial(
-    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, size_n1: Tensor
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, library_size_n1: Tensor
 ) -> Tensor:
     """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,), in float32.
 
     A second head is to the logits of a drop: sigmoid(V h + c) of the counts are dropped to 0.
     """
     parts = (part for head in heads for part in (head.weight, head.bias))
-    return _Nll.apply(x_ng.contiguous(), size_n1, h_nh, log_r_qg, *parts)  # type: ignore[no-any-return, no-untyped-call]
+    return _Nll.apply(x_ng.contiguous(), library_size_n1, h_nh, log_r_qg, *parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @cache
@@ -128,10 +128,10 @@ def _apart(device: torch.device, n_heads: int, n_rows: int) -> float:
 
 
 def plain(
-    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, size_n1: Tensor
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, library_size_n1: Tensor
 ) -> Tensor:
     """The same by torch, one operation after another: what the kernels are compared with."""
-    d_ng, r_qg = torch.log_softmax(heads[0](h_nh), dim=1) + size_n1.log() - log_r_qg, log_r_qg.exp()
+    d_ng, r_qg = torch.log_softmax(heads[0](h_nh), dim=1) + library_size_n1.log() - log_r_qg, log_r_qg.exp()
     counted_ng = torch.lgamma(x_ng + r_qg) - torch.lgamma(r_qg) - torch.lgamma(x_ng + 1)
     log_p_ng = counted_ng - r_qg * softplus(d_ng) - x_ng * softplus(-d_ng)
     if len(heads) > 1:

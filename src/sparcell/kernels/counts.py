@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sparcell.protocols import Batch, SparseRows
+    from sparcell.protocols import Minibatch, SparseRows
 
 CELLS = 32
 """Cells of a block."""
@@ -38,12 +38,12 @@ class _Given:
     """What the cells are, for the count_loops."""
 
     def __init__(
-        self, cells: SparseRows, size_n1: Tensor, group_n: Tensor | None, dtype: torch.dtype
+        self, cells: SparseRows, library_size_n1: Tensor, group_n: Tensor | None, dtype: torch.dtype
     ) -> None:
         self.n_cells, self.n_genes = cells.shape
         self.group_n = np.zeros(self.n_cells, np.int64) if group_n is None else group_n.numpy()
         self.cells = rows_of(cells)
-        self.size_n = size_n1.squeeze(1).to(dtype).numpy()
+        self.size_n = library_size_n1.squeeze(1).to(dtype).numpy()
 
     def weighed(self, weight_n: Tensor) -> tuple[NDArray[Any], ...]:
         return (*self.cells, self.size_n, self.group_n, weight_n.numpy())
@@ -140,17 +140,17 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     return count_gpu if count_gpu.trusted(device) else None
 
 
-def poisson(h_nh: Tensor, head: torch.nn.Linear, batch: Batch) -> Tensor | None:
+def poisson(h_nh: Tensor, head: torch.nn.Linear, batch: Minibatch) -> Tensor | None:
     """-log Poisson(x; size · softmax(W h + b)) of each cell in nats, (n,); None where no kernel is for such cells."""
     if batch.sparse is None:
         return None
-    given = _Given(batch.sparse, batch.size_n1, None, h_nh.dtype)
+    given = _Given(batch.sparse, batch.library_size_n1, None, h_nh.dtype)
     none = h_nh.new_empty((0, given.n_genes))
     return _Nll.apply(given, h_nh, none, head.weight, head.bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def negative_binomial(
-    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_bg: Tensor, batch: Batch
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_bg: Tensor, batch: Minibatch
 ) -> Tensor | None:
     """-log NB(x; mean size · softmax(W h + b), inverse dispersion r) of each cell in nats, (n,); None where no kernel is for such cells.
 
@@ -162,11 +162,11 @@ def negative_binomial(
         group_n = group_of(batch.batch_nb) if several else None
         if several and group_n is None:
             return None
-        given = _Given(batch.sparse, batch.size_n1, group_n, h_nh.dtype)
+        given = _Given(batch.sparse, batch.library_size_n1, group_n, h_nh.dtype)
         parts = (part for head in heads for part in (head.weight, head.bias))
         return _Nll.apply(given, h_nh, log_r_bg, *parts)  # type: ignore[no-any-return, no-untyped-call]
     gpu = gpu_kernels(h_nh.device) if h_nh.is_cuda and h_nh.dtype == torch.float32 else None
     if gpu is None:
         return None
     log_r_qg = batch.batch_nb @ log_r_bg if several else log_r_bg
-    return gpu.negative_binomial(h_nh, heads, log_r_qg, batch.x_ng, batch.size_n1)  # type: ignore[no-any-return]
+    return gpu.negative_binomial(h_nh, heads, log_r_qg, batch.x_ng, batch.library_size_n1)  # type: ignore[no-any-return]

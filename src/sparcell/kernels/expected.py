@@ -19,7 +19,7 @@ from sparcell.kernels.tasks import each, part
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.protocols import Batch
+    from sparcell.protocols import Minibatch
 
 CELLS = 8
 """Cells of a block."""
@@ -46,7 +46,7 @@ def share_expected(team: Any, span: Any, given: Any) -> Any:
 
 @torch.no_grad()
 def log_expected(
-    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], target_sum: float, batch: Batch
+    h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], target_sum: float, batch: Minibatch
 ) -> Tensor | None:
     """log(1 + target_sum · softmax(W h + b)), (n, g), without gradients; None where the cells are not sparse rows.
 

@@ -46,7 +46,7 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     return decorate
 
 
-class Announcer(event.Listener):
+class CompileNotice(event.Listener):
     """Says why nothing moves when the first loop of ours is compiled, once in a process; loops found on disk are not."""
 
     def __init__(self) -> None:
@@ -62,4 +62,4 @@ class Announcer(event.Listener):
         """Say nothing."""
 
 
-event.register("numba:compile", Announcer())  # type: ignore[no-untyped-call]
+event.register("numba:compile", CompileNotice())  # type: ignore[no-untyped-call]

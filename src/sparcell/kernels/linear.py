@@ -14,7 +14,7 @@ from torch.autograd import Function
 from sparcell.kernels import sparse_loops, team
 from sparcell.kernels.awake import together
 from sparcell.kernels.products import fast, product
-from sparcell.protocols import ShiftedRows, SparseRows
+from sparcell.protocols import SparseRows, SparseRowsPlusDelta
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CELLS = 32
 """Cells of a block."""
-MOST_CELLS = 128
+MAX_CELLS = 128
 """Cells of a block that reads all weights, at most."""
 WEIGHTS = 2**17
 """Weights of a block of genes: they fit the cache of a core."""
@@ -58,11 +58,11 @@ class Linear(torch.nn.Linear):
 
 class _Sparse(Function):
     @staticmethod
-    def forward(ctx: Any, x: SparseRows | ShiftedRows, weight_gh: Tensor) -> Tensor:
+    def forward(ctx: Any, x: SparseRows | SparseRowsPlusDelta, weight_gh: Tensor) -> Tensor:
         ctx.x = x
         if isinstance(x, SparseRows):
             return rows_times(x, weight_gh)
-        return rows_times(x.cells, weight_gh).index_add_(0, x.index_m, product(x.shift_mg, weight_gh.t()))
+        return rows_times(x.cells, weight_gh).index_add_(0, x.index_m, product(x.delta_mg, weight_gh.t()))
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor]:
@@ -79,7 +79,7 @@ def by_input(layer: torch.nn.Linear) -> torch.nn.Linear:
     return layer
 
 
-def sparse_linear(x: SparseRows | ShiftedRows, weight_hg: Tensor, bias_h: Tensor) -> Tensor:
+def sparse_linear(x: SparseRows | SparseRowsPlusDelta, weight_hg: Tensor, bias_h: Tensor) -> Tensor:
     """x Wᵀ + b, (n, h), from the values that are not 0, and what comes to them.
 
     Fast where a gene's weights lie side by side: W is the view of a (g, h) matrix.
@@ -113,7 +113,7 @@ def cells_of_block(n_cells: int) -> int:
     A cell has a sum of its own, so the bits are the same with any number.
     """
     n_threads = team.n_threads()
-    rounds = max(1, -(-n_cells // (n_threads * MOST_CELLS)))
+    rounds = max(1, -(-n_cells // (n_threads * MAX_CELLS)))
     return max(CELLS, -(-n_cells // (n_threads * rounds)))
 
 
@@ -129,8 +129,8 @@ def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
 
 
 @together
-def _shifted_columns_times(x: ShiftedRows, slope_nh: Tensor) -> Tensor:
-    of_shift_gh = product(x.shift_mg.t(), slope_nh[x.index_m].t())
+def _shifted_columns_times(x: SparseRowsPlusDelta, slope_nh: Tensor) -> Tensor:
+    of_shift_gh = product(x.delta_mg.t(), slope_nh[x.index_m].t())
     return columns_times(x.cells, slope_nh).add_(of_shift_gh)
 
 

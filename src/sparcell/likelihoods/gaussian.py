@@ -1,4 +1,4 @@
-"""Gaussian expression with one variance for all genes; its mean is linear in the decoder's last hidden layer.
+"""Gaussian expression with one variance for all genes; the mean is linear in the decoder's last hidden layer.
 
 Suffixes: n cells, g genes, h hidden units.
 """
@@ -17,13 +17,13 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.settings import LikelihoodConfig
-    from sparcell.protocols import Batch
+    from sparcell.config.model import LikelihoodConfig
+    from sparcell.protocols import Minibatch
 
-MEMORY = 0.99
-"""Share of the running variance that a step keeps; the first step sets it."""
-LEAST_VARIANCE = 1e-6
-"""Where the restored values are the data to the last digit, the analytic variance stays above this."""
+RUNNING_DECAY = 0.99
+"""Fraction of the running variance that a step keeps; the first step sets it."""
+MIN_VARIANCE = 1e-6
+"""Lower limit of the analytic variance, reached where reconstructions equal the data to the last digit."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GaussianDistribution:
     variance: float
 
     def log_prob(self, x_ng: Tensor) -> Tensor:
-        """Log density of each entry in nats, (n, g)."""
+        """Return the log density of each entry in nats, (n, g)."""
         return -0.5 * ((x_ng - self.mean) ** 2 / self.variance + math.log(2 * math.pi * self.variance))
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -44,20 +44,21 @@ class GaussianDistribution:
 
 
 class Gaussian(nn.Module):
-    """p(x|z) = N(W h + b, variance). With variance ½ the nll is the seed's sum of squares plus a constant.
+    """p(x|z) = N(W h + b, variance). With variance ½ the nll is the sum of squared errors plus a constant, as in the 2019 study.
 
     With variance "analytic" each training step uses the variance that is best for it, the mean squared error of its cells, so that
     nll = ½ g (log(2π · mean squared error) + 1) (σ-VAE: Rybkin, Daniilidis & Levine 2021, eq. 7): beta then weighs the KL on the scale
-    of the data. Afterwards the running mean over steps counts, which is saved with the weights.
+    of the data. After training the running mean over steps is used, which is saved with the weights.
     """
 
     counts: ClassVar[bool] = False
-    quick: ClassVar[frozenset[str]] = frozenset()
+    fast_lr_params: ClassVar[frozenset[str]] = frozenset()
     running: Tensor
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.fixed = config.variance if isinstance(config.variance, float | int) else None
+        given = config.gaussian_variance
+        self.fixed = given if isinstance(given, float | int) else None
         self.head = nn.Linear(n_hidden, n_genes)
         if self.fixed is None:
             self.register_buffer("running", torch.full((), torch.nan))
@@ -67,8 +68,8 @@ class Gaussian(nn.Module):
         """Variance of every gene: the fixed one, or the running mean of the analytic one."""
         return float(self.running.nan_to_num(1.0)) if self.fixed is None else float(self.fixed)
 
-    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
-        """-log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
+    def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
+        """Return -log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
         if batch.sparse is not None:
             squares_n = kernels.squared_distance(h_nh, self.head, batch.sparse)
         else:
@@ -78,14 +79,16 @@ class Gaussian(nn.Module):
             return squares_n / (2 * self.fixed) + 0.5 * n_genes * math.log(2 * math.pi * self.fixed)
         variance: Tensor = self.running.nan_to_num(1.0)
         if self.training:
-            variance = (squares_n.mean() / n_genes).clamp_min(LEAST_VARIANCE)
+            variance = (squares_n.mean() / n_genes).clamp_min(MIN_VARIANCE)
             now = variance.detach().to(self.running.dtype)
-            self.running.copy_(torch.where(self.running.isnan(), now, self.running.lerp(now, 1 - MEMORY)))
+            self.running.copy_(
+                torch.where(self.running.isnan(), now, self.running.lerp(now, 1 - RUNNING_DECAY))
+            )
         return squares_n / (2 * variance) + 0.5 * n_genes * torch.log(2 * math.pi * variance)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> None:
-        """No kernel makes it: it is the mean."""
+    def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> None:
+        """Return None: the mean is log-normalized expression already."""
 
-    def distribution(self, h_nh: Tensor, batch: Batch) -> GaussianDistribution:
-        """The same density as an object."""
+    def distribution(self, h_nh: Tensor, batch: Minibatch) -> GaussianDistribution:
+        """Return the same density as an object."""
         return GaussianDistribution(self.head(h_nh), self.variance)

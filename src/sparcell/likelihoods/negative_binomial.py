@@ -17,8 +17,8 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.settings import LikelihoodConfig
-    from sparcell.protocols import Batch
+    from sparcell.config.model import LikelihoodConfig
+    from sparcell.protocols import Minibatch
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class NegativeBinomial(nn.Module):
     """p(x|z) = NB(mean size · softmax(W h + b), inverse dispersion per gene, or per gene and batch)."""
 
     counts: ClassVar[bool] = True
-    quick: ClassVar[frozenset[str]] = frozenset({"log_r"})
+    fast_lr_params: ClassVar[frozenset[str]] = frozenset({"log_r"})
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
         self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
-        by_batch = config.dispersion == "gene-batch" and n_batches > 0
-        self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
-        self.by_batch = by_batch
+        per_batch = config.dispersion == "gene-batch" and n_batches > 0
+        self.log_r = nn.Parameter(torch.zeros(n_batches if per_batch else 1, n_genes))
+        self.per_batch = per_batch
 
-    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
+    def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,).
 
         At x = 0 what is left is r log((r+m)/r), so only the counts above it pay for the gamma functions.
@@ -79,14 +79,14 @@ class NegativeBinomial(nn.Module):
         counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
         return zero_n.index_add(0, cells, x * softplus(-offset_ng[cells, genes]) - counted)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+    def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
         return kernels.log_expected(h_nh, (self.head,), target_sum, batch)
 
-    def distribution(self, h_nh: Tensor, batch: Batch) -> NegativeBinomialDistribution:
+    def distribution(self, h_nh: Tensor, batch: Minibatch) -> NegativeBinomialDistribution:
         """The same density as an object."""
-        log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.size_n1.log()
+        log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log()
         return NegativeBinomialDistribution(log_mean_ng, self._log_r(batch))
 
-    def _log_r(self, batch: Batch) -> Tensor:
-        return batch.batch_nb @ self.log_r if self.by_batch else self.log_r
+    def _log_r(self, batch: Minibatch) -> Tensor:
+        return batch.batch_nb @ self.log_r if self.per_batch else self.log_r

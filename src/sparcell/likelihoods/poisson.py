@@ -16,8 +16,8 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.settings import LikelihoodConfig
-    from sparcell.protocols import Batch
+    from sparcell.config.model import LikelihoodConfig
+    from sparcell.protocols import Minibatch
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,25 @@ class Poisson(nn.Module):
     """p(x|z) = Poisson(size · softmax(W h + b)): the decoder says shares, the library size how many counts there are to share."""
 
     counts: ClassVar[bool] = True
-    quick: ClassVar[frozenset[str]] = frozenset()
+    fast_lr_params: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
         self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
 
-    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
+    def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): the expected counts add up to the size, so no exponential is needed."""
         fused_n = kernels.poisson(h_nh, self.head, batch)
         if fused_n is not None:
             return fused_n
         log_mean_ng = self.distribution(h_nh, batch).log_mean
-        expected_n = batch.size_n1.squeeze(1)
+        expected_n = batch.library_size_n1.squeeze(1)
         return expected_n + (torch.lgamma(batch.x_ng + 1) - batch.x_ng * log_mean_ng).sum(dim=1)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+    def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
         return kernels.log_expected(h_nh, (self.head,), target_sum, batch)
 
-    def distribution(self, h_nh: Tensor, batch: Batch) -> PoissonDistribution:
+    def distribution(self, h_nh: Tensor, batch: Minibatch) -> PoissonDistribution:
         """The same density as an object."""
-        return PoissonDistribution(torch.log_softmax(self.head(h_nh), dim=1) + batch.size_n1.log())
+        return PoissonDistribution(torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log())

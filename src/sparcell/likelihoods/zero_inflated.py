@@ -17,8 +17,8 @@ from sparcell import kernels
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.settings import LikelihoodConfig
-    from sparcell.protocols import Batch
+    from sparcell.config.model import LikelihoodConfig
+    from sparcell.protocols import Minibatch
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class ZeroInflated(nn.Module):
     """Negative binomial with mean size · softmax(W h + b), of which a share sigmoid(V h + c) is dropped."""
 
     counts: ClassVar[bool] = True
-    quick: ClassVar[frozenset[str]] = frozenset({"log_r"})
+    fast_lr_params: ClassVar[frozenset[str]] = frozenset({"log_r"})
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
         self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
         self.drop = kernels.by_input(nn.Linear(n_hidden, n_genes))
-        by_batch = config.dispersion == "gene-batch" and n_batches > 0
-        self.log_r = nn.Parameter(torch.zeros(n_batches if by_batch else 1, n_genes))
-        self.by_batch = by_batch
+        per_batch = config.dispersion == "gene-batch" and n_batches > 0
+        self.log_r = nn.Parameter(torch.zeros(n_batches if per_batch else 1, n_genes))
+        self.per_batch = per_batch
 
-    def nll(self, h_nh: Tensor, batch: Batch) -> Tensor:
+    def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
         """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
         fused_n = kernels.negative_binomial(h_nh, (self.head, self.drop), self.log_r, batch)
         if fused_n is not None:
@@ -82,12 +82,12 @@ class ZeroInflated(nn.Module):
         counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1) - x * softplus(-offset)
         return -zero_n.index_add(0, cells, counted)
 
-    def expression(self, h_nh: Tensor, batch: Batch, target_sum: float) -> Tensor | None:
+    def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
         return kernels.log_expected(h_nh, (self.head, self.drop), target_sum, batch)
 
-    def distribution(self, h_nh: Tensor, batch: Batch) -> ZeroInflatedDistribution:
+    def distribution(self, h_nh: Tensor, batch: Minibatch) -> ZeroInflatedDistribution:
         """The same density as an object."""
-        log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.size_n1.log()
-        log_r = batch.batch_nb @ self.log_r if self.by_batch else self.log_r
+        log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log()
+        log_r = batch.batch_nb @ self.log_r if self.per_batch else self.log_r
         return ZeroInflatedDistribution(log_mean_ng, log_r, self.drop(h_nh))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sparcell.metrics.clustering import clustering_scores, expected_live, label_aucs, live_latents
+from sparcell.metrics.active_latents import active_latents, predict_active_latents
+from sparcell.metrics.clustering import clustering_scores, label_aucs
 from sparcell.metrics.disentanglement import (
-    Matching,
+    FactorMatch,
     Reproducibility,
     disentanglement_scores,
     hoyer_sparsity,
@@ -19,19 +20,19 @@ from sparcell.metrics.disentanglement import (
 )
 
 __all__ = [
-    "Matching",
+    "FactorMatch",
     "Reproducibility",
+    "active_latents",
     "clustering_scores",
     "disentanglement_scores",
-    "expected_live",
     "hoyer_sparsity",
     "label_aucs",
     "latent_matching_score",
     "latents_on",
-    "live_latents",
     "matched_correlation",
     "most_similar_averaging_score",
     "most_similar_gap_score",
+    "predict_active_latents",
     "program_reproducibility",
     "same_process_neighbours",
     "scaled_mutual_information",

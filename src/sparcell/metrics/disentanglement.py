@@ -22,7 +22,7 @@ N_BINS = 10
 """Bins of equal width into which a latent is cut for its mutual information (Moinfar & Theis, DRVI)."""
 
 
-class Matching(NamedTuple):
+class FactorMatch(NamedTuple):
     """Planted factors and the latents they were matched to, one to one."""
 
     mean: float
@@ -44,7 +44,7 @@ class Reproducibility(NamedTuple):
     """The same for each other seed, one matrix (others, k) a seed, the others in the order given."""
 
 
-def scaled_mutual_information(code_nk: ArrayLike, labels: ArrayLike, n_bins: int = N_BINS) -> Floats:
+def scaled_mutual_information(latent_nk: ArrayLike, labels: ArrayLike, n_bins: int = N_BINS) -> Floats:
     """Scaled mutual information (SMI) of every latent with every category.
 
     ::
@@ -71,14 +71,14 @@ def scaled_mutual_information(code_nk: ArrayLike, labels: ArrayLike, n_bins: int
     -------
     (k, c); categories stand in the order of `numpy.unique(labels)`, or as the columns of the membership.
     """
-    code_nk = _matrix(code_nk, "code_nk", "cells × latents")
-    member_nc = _membership(labels, len(code_nk), least=1)
+    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
+    member_nc = _membership(labels, len(latent_nk), least=1)
     if n_bins < 2:
         raise ValueError(f"n_bins is {n_bins}; expected 2 or more.")
     share_c = member_nc.mean(axis=0)
     entropy_c = entr(share_c) + entr(1 - share_c)
-    score_kc = np.empty((code_nk.shape[1], len(share_c)))
-    for latent, code_n in enumerate(code_nk.T):
+    score_kc = np.empty((latent_nk.shape[1], len(share_c)))
+    for latent, code_n in enumerate(latent_nk.T):
         inner = np.linspace(code_n.min(), code_n.max(), n_bins + 1)[1:-1]
         bin_n = np.searchsorted(inner, code_n, side="right")
         inside_bc = np.eye(n_bins)[bin_n].T @ member_nc
@@ -89,7 +89,7 @@ def scaled_mutual_information(code_nk: ArrayLike, labels: ArrayLike, n_bins: int
     return score_kc.clip(0, 1)
 
 
-def same_process_neighbours(code_nk: ArrayLike, labels: ArrayLike) -> Floats:
+def same_process_neighbours(latent_nk: ArrayLike, labels: ArrayLike) -> Floats:
     """Same-process neighbours (SPN) of every latent and every category (Moinfar & Theis 2024, DRVI).
 
     ::
@@ -112,11 +112,11 @@ def same_process_neighbours(code_nk: ArrayLike, labels: ArrayLike) -> Floats:
     -------
     (k, c), in the same order.
     """
-    code_nk = _matrix(code_nk, "code_nk", "cells × latents")
-    member_nc = _membership(labels, len(code_nk), least=2)
+    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
+    member_nc = _membership(labels, len(latent_nk), least=2)
     size_c, chance_c = member_nc.sum(axis=0), member_nc.mean(axis=0)
-    score_kc = np.empty((code_nk.shape[1], len(size_c)))
-    for latent, code_n in enumerate(code_nk.T):
+    score_kc = np.empty((latent_nk.shape[1], len(size_c)))
+    for latent, code_n in enumerate(latent_nk.T):
         order = np.argsort(code_n)
         first_b = np.flatnonzero(np.diff(code_n[order], prepend=-np.inf))
         inside_bc = np.add.reduceat(member_nc[order], first_b, axis=0)
@@ -158,7 +158,7 @@ def most_similar_gap_score(score_kc: ArrayLike) -> float:
 
 
 def disentanglement_scores(
-    code_nk: ArrayLike, labels: ArrayLike, live_k: ArrayLike | None = None
+    latent_nk: ArrayLike, labels: ArrayLike, active_k: ArrayLike | None = None
 ) -> dict[str, float]:
     """LMS, MSAS and MSGS of SMI and of SPN: is each category in one latent, and in one only?
 
@@ -175,34 +175,34 @@ def disentanglement_scores(
     -------
     lms_smi, msas_smi, msgs_smi, lms_spn, msas_spn, msgs_spn.
     """
-    code_nk = _matrix(code_nk, "code_nk", "cells × latents")
-    live = np.ones(code_nk.shape[1], bool) if live_k is None else np.asarray(live_k)
-    if live.dtype != bool or live.shape != (code_nk.shape[1],):
+    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
+    live = np.ones(latent_nk.shape[1], bool) if active_k is None else np.asarray(active_k)
+    if live.dtype != bool or live.shape != (latent_nk.shape[1],):
         found = f"live_k has shape {live.shape} and type {live.dtype}"
-        raise ValueError(f"{found}; expected one bool for each of the {code_nk.shape[1]} latents.")
-    return averaged(single_latent_scores(code_nk, labels), live)
+        raise ValueError(f"{found}; expected one bool for each of the {latent_nk.shape[1]} latents.")
+    return averaged(single_latent_scores(latent_nk, labels), live)
 
 
-def single_latent_scores(code_nk: ArrayLike, labels: ArrayLike) -> dict[str, Floats]:
+def single_latent_scores(latent_nk: ArrayLike, labels: ArrayLike) -> dict[str, Floats]:
     """SMI and SPN of every latent with every category, (k, c) each; arguments as for `disentanglement_scores`."""
     return {
-        "smi": scaled_mutual_information(code_nk, labels),
-        "spn": same_process_neighbours(code_nk, labels),
+        "smi": scaled_mutual_information(latent_nk, labels),
+        "spn": same_process_neighbours(latent_nk, labels),
     }
 
 
-def averaged(scores: Mapping[str, Floats], live_k: NDArray[np.bool_]) -> dict[str, float]:
+def averaged(scores: Mapping[str, Floats], active_k: NDArray[np.bool_]) -> dict[str, float]:
     """LMS, MSAS and MSGS of each of `single_latent_scores`, over the latents that are live."""
     found = {}
     for name, score_kc in scores.items():
-        counted_kc = np.where(live_k[:, None], score_kc, 0)
+        counted_kc = np.where(active_k[:, None], score_kc, 0)
         found[f"lms_{name}"] = latent_matching_score(counted_kc)
         found[f"msas_{name}"] = most_similar_averaging_score(counted_kc)
         found[f"msgs_{name}"] = most_similar_gap_score(counted_kc)
     return found
 
 
-def matched_correlation(code_nk: ArrayLike, factor_np: ArrayLike) -> Matching:
+def matched_correlation(latent_nk: ArrayLike, factor_np: ArrayLike) -> FactorMatch:
     """Match planted factors to latents one to one, by abs(Pearson r), so that the sum is greatest (Hungarian).
 
     The mean is the MCC of the literature on identifiability (Hyvärinen & Morioka 2016), over all factors: one that finds no
@@ -215,21 +215,21 @@ def matched_correlation(code_nk: ArrayLike, factor_np: ArrayLike) -> Matching:
     factor_np
         What was planted, (n, p); none is constant.
     """
-    code_nk = _matrix(code_nk, "code_nk", "cells × latents")
+    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
     factor_np = _matrix(factor_np, "factor_np", "cells × factors")
-    if len(code_nk) != len(factor_np):
+    if len(latent_nk) != len(factor_np):
         raise ValueError(
-            f"code_nk has {len(code_nk)} cells and factor_np {len(factor_np)}; expected the same cells."
+            f"code_nk has {len(latent_nk)} cells and factor_np {len(factor_np)}; expected the same cells."
         )
     constant = np.flatnonzero(np.ptp(factor_np, axis=0) == 0)
     if len(constant):
         raise ValueError(f"factor {constant[0]} is constant, so nothing correlates with it; leave it out.")
-    correlation_pk = np.abs(_correlations(factor_np, code_nk))
+    correlation_pk = np.abs(_correlations(factor_np, latent_nk))
     factors, latents = linear_sum_assignment(correlation_pk, maximize=True)
     correlation_p = np.zeros(factor_np.shape[1])
     latent_p = np.full(factor_np.shape[1], -1, np.intp)
     correlation_p[factors], latent_p[factors] = correlation_pk[factors, latents], latents
-    return Matching(float(correlation_p.mean()), correlation_p, latent_p)
+    return FactorMatch(float(correlation_p.mean()), correlation_p, latent_p)
 
 
 def latents_on(value_nk: ArrayLike, threshold: float) -> float:
@@ -250,7 +250,7 @@ def latents_on(value_nk: ArrayLike, threshold: float) -> float:
     return float((np.abs(value_nk) > threshold).sum(axis=1).mean())
 
 
-def hoyer_sparsity(code_nk: ArrayLike) -> float:
+def hoyer_sparsity(latent_nk: ArrayLike) -> float:
     """Hoyer's sparsity of a cell's code (Hoyer 2004, JMLR 5), mean over cells.
 
     ::
@@ -265,11 +265,11 @@ def hoyer_sparsity(code_nk: ArrayLike) -> float:
         Codes, (n, k), of 2 latents or more. A cell whose code is 0 throughout has no sparsity and is left out of the mean;
         where all are, the mean is NaN.
     """
-    code_nk = _matrix(code_nk, "code_nk", "cells × latents")
-    root = np.sqrt(code_nk.shape[1])
+    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
+    root = np.sqrt(latent_nk.shape[1])
     if root == 1:
         raise ValueError("code_nk has 1 latent; Hoyer's sparsity expects 2 or more.")
-    size_nk = np.abs(code_nk[code_nk.any(axis=1)])
+    size_nk = np.abs(latent_nk[latent_nk.any(axis=1)])
     if not len(size_nk):
         return float("nan")
     size_nk = size_nk / size_nk.max(axis=1, keepdims=True)

@@ -23,7 +23,7 @@ CODE, BEFORE, LABEL, BATCH = "code", "before", "label", "batch"
 
 
 def scib(
-    code_nk: Floats, labels_n: NDArray[np.str_], batches_n: NDArray[np.str_] | None, before_nd: Floats
+    latent_nk: Floats, labels_n: NDArray[np.str_], batches_n: NDArray[np.str_] | None, before_nd: Floats
 ) -> dict[str, float]:
     """Score a latent representation as scib-metrics' Benchmarker does, by the library's own names of its metrics.
 
@@ -47,7 +47,7 @@ def scib(
     known = batches_n is not None
     obs = pd.DataFrame({LABEL: labels_n, BATCH: batches_n if known else "one"})
     cells = AnnData(np.zeros((len(labels_n), 1), dtype=np.float32), obs=obs.set_index(obs.index.astype(str)))
-    cells.obsm[CODE], cells.obsm[BEFORE] = np.asarray(code_nk, dtype=np.float32), before_nd
+    cells.obsm[CODE], cells.obsm[BEFORE] = np.asarray(latent_nk, dtype=np.float32), before_nd
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of jax, of pandas, and that a negative PCR comparison counts as 0
         bench = Benchmarker(

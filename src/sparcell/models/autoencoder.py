@@ -1,84 +1,86 @@
-"""The deep autoencoder: a point for a code, no prior."""
+"""The deep autoencoder: each cell is one point in the latent space; there is no prior."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from sparcell.config.settings import by_kind, require_choice
+from sparcell.config.model import AutoencoderConfig
 from sparcell.errors import InputError
 from sparcell.models.estimator import Estimator
-from sparcell.nn.network import branch
+from sparcell.nn.mlp import posterior_head
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CODES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "linear": nn.Identity}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "linear": nn.Identity}
 
 
 @dataclass(frozen=True)
 class Point:
-    """All mass on one code."""
+    """A posterior with all its mass on one point."""
 
     mean: Tensor
     gamma: None = None
 
     def rsample(self, generator: torch.Generator) -> Tensor:
-        """Return the code itself; there is no noise."""
+        """Return the point; there is no noise."""
         return self.mean
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Return the code itself."""
+        """Return the point."""
         return self.mean
 
     def log_ratio(self, z_nk: Tensor) -> Tensor:
-        """Zero: there is no prior to compare with."""
+        """Return 0, (n,): there is no prior to compare with."""
         return z_nk.new_zeros(len(z_nk))
 
     def kl(self) -> Tensor:
-        """Zero: without a prior there is nothing to pay."""
+        """Return 0, (n, k): there is no prior."""
         return torch.zeros_like(self.mean)
 
 
-class PointLatent(nn.Module):
-    """One branch for the code."""
+class PointEncoder(nn.Module):
+    """One head, for the point."""
 
-    def __init__(self, n_features: int, settings: Autoencoder) -> None:
+    def __init__(self, n_features: int, settings: AutoencoderConfig) -> None:
         super().__init__()
         self.code = nn.Sequential(
-            branch(n_features, settings.branch, settings.n_latent), CODES[settings.code]()
+            posterior_head(n_features, settings.head_width, settings.n_latent),
+            ACTIVATIONS[settings.latent_activation](),
         )
 
     def forward(self, features_nh: Tensor, progress: float = 1.0) -> Point:
-        """Encode the features as a point."""
+        """Return the points of a minibatch."""
         return Point(self.code(features_nh))
 
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
-        """Refuse: an autoencoder has no prior."""
+        """Raise InputError: an autoencoder has no prior."""
         raise InputError(
             "an autoencoder has no prior to sample from; use BetaVAE or BetaVSC, or interpolate between cells."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(Estimator):
-    """Deep autoencoder: the network squeezes each cell through `n_latent` numbers and learns to restore it."""
+class Autoencoder(AutoencoderConfig, Estimator):
+    """Deep autoencoder: the network squeezes each cell through `n_latent` numbers and learns to reconstruct it.
 
-    code: Annotated[
-        Literal["relu", "linear"],
-        "Last step of the autoencoder's code; the seed study's is relu, which can leave latents dead.",
-    ] = by_kind("relu", "linear")
+    Parameters
+    ----------
+    latent_activation
+        "linear" or "relu" (the 2019 study's).
+    n_latent, likelihood, epochs, …
+        The settings of all models: see `NetworkConfig`, `LikelihoodConfig`, `TrainConfig` or ``sparcell fit --help``.
 
-    name = "autoencoder"
-    generative = False
+    Examples
+    --------
+    >>> import sparcell as sp
+    >>> settings = sp.Autoencoder(n_latent=6)
+    """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice(Autoencoder, "code", self.code)
-
-    def latent(self, n_features: int) -> PointLatent:
-        """Build the part of the network that is this model's own."""
-        return PointLatent(n_features, self)
+    def latent_encoder(self, n_features: int) -> PointEncoder:
+        """Build the part of the network that differs between models."""
+        return PointEncoder(n_features, self)

@@ -1,84 +1,72 @@
-"""The fitted model: encode, restore, score, make new cells, save.
+"""The fitted model: encode, reconstruct, score, sample new cells, save.
 
 Suffixes: n cells, g genes, k latents, s steps.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
-import anndata
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
+from scipy import sparse as scipy_sparse
 
-import sparcell
 from sparcell import io
 from sparcell._utils import torch_runtime
-from sparcell.config.settings import require_whole
+from sparcell.config.validation import require_whole
 from sparcell.data import sampler
 from sparcell.data.loader import Loader
-from sparcell.data.schema import Schema
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
 from sparcell.io.labels import labels_from_obs
-from sparcell.protocols import Batch, Epoch
-from sparcell.results.latents import Codes
-from sparcell.tl.programs import Programs, Reader, find, tables
+from sparcell.models.decoding import average_minibatch, decoded_cells, in_batch
+from sparcell.models.description import describe
+from sparcell.protocols import EpochRecord
+from sparcell.results.latents import MIN_INCLUSION, LatentRepresentation
+from sparcell.tl.programs import ProgramDecoder, Programs, find_programs, tables
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.data.covariates import Known, Unseen
+    from sparcell.data.covariates import Unseen
+    from sparcell.data.schema import Schema
     from sparcell.nn.network import Network
-    from sparcell.protocols import Distribution, Posterior
+    from sparcell.protocols import Distribution, Minibatch, ModelSettings, Posterior
 
     Floats = NDArray[np.float32]
 
-READ_BATCH = 1024
-"""Cells at a time where nothing is trained."""
-
-
-class Settings(Protocol):
-    """What a fitted model needs of the settings it was fitted with: an Estimator has it."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-    name: ClassVar[str]
-    generative: ClassVar[bool]
-
-    @property
-    def n_latent(self) -> int:
-        """Number of latents."""
-        ...
-
-    @property
-    def encode_covariates(self) -> bool:
-        """Whether the encoder is told the covariates."""
-        ...
-
-    def network(self, n_genes: int, n_batches: int = 0, n_others: int = 0) -> Network:
-        """Build the network."""
-        ...
+INFERENCE_BATCH = 1024
+"""Cells at a time outside of training."""
 
 
 class Model:
-    """A fitted model. Its methods leave the data they are given as it is, but for `annotate` and `programs`."""
+    """A fitted model. Only `embed` and `programs` write into the data they are given.
 
-    def __init__(self, settings: Settings, schema: Schema, network: Network, history: list[Epoch]) -> None:
+    Attributes
+    ----------
+    settings
+        The settings that were fitted: an `Autoencoder`, `BetaVAE` or `BetaVSC`.
+    history
+        One row per epoch: epoch; loss, reconstruction_loss and kl in nats per cell; kl_weight; validation_loss (missing without
+        validation cells); seconds.
+    schema
+        Genes, units and covariates of the training data.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, schema: Schema, network: Network, history: list[EpochRecord]
+    ) -> None:
         self.settings = settings
         self.schema = schema
         self.network = network.eval()
-        names = [field.name for field in fields(Epoch)]
-        records = pd.DataFrame([asdict(epoch) for epoch in history], columns=names)
-        self.history = records.astype({"held_out": np.float64}).rename(columns={"number": "epoch"})
-        """One row an epoch: epoch; loss, nll, kl in nats per cell; kl_weight; held_out, the loss of the cells held out (missing where
-        none were); seconds."""
+        names = [field.name for field in fields(EpochRecord)]
+        records = pd.DataFrame([asdict(record) for record in history], columns=names)
+        self.history = records.astype({"validation_loss": np.float64}).rename(columns={"number": "epoch"})
 
     def __repr__(self) -> str:
         return f"fitted {self.settings!r} on {len(self.schema.genes)} genes"
@@ -89,102 +77,166 @@ class Model:
         return next(self.network.parameters()).device
 
     @torch.no_grad()
-    def codes(self, data: AnnData | str | Path, *, unseen: Unseen = "error") -> Codes:
-        """Encode cells in one pass. Needs the genes the model was trained on, in any order; more genes are ignored.
+    def latent_representation(
+        self, data: AnnData | str | Path, *, unseen: Unseen = "error"
+    ) -> LatentRepresentation:
+        """Encode cells in one pass: posterior means, KL and inclusion probabilities.
 
-        Covariates are read only if the encoder was told them (`encode_covariates`). A batch or category that was not there at fit is
-        an InputError; with unseen="average" such cells, or data without the column, are taken as of an average batch.
+        Parameters
+        ----------
+        data
+            Cells with the genes the model was trained on, in any order; further genes are ignored.
+        unseen
+            What to do with a batch or category that was not there at fit: "error", or "average" to encode such cells, or data without
+            the column, as an average batch. Only matters with `encode_covariates`.
+
+        Raises
+        ------
+        InputError
+            If genes are missing, or the values are not what the model was trained on.
         """
         posteriors = [posterior for posterior, _ in self._posteriors(data, unseen, decode=False)]
         gammas = [posterior.gamma for posterior in posteriors if posterior.gamma is not None]
-        return Codes(
+        return LatentRepresentation(
             _gather(posterior.mean for posterior in posteriors),
             _gather(posterior.kl() for posterior in posteriors),
             _gather(gammas) if gammas else None,
         )
 
-    def transform(self, data: AnnData | str | Path, *, unseen: Unseen = "error") -> Floats:
-        """Encode cells: posterior means, (n, k) (beta-VSC: gate · mu). `unseen` as for `codes`."""
-        return self.codes(data, unseen=unseen).mean_nk
+    def transform(
+        self,
+        data: AnnData | str | Path,
+        *,
+        sparse: bool = False,
+        min_inclusion: float = MIN_INCLUSION,
+        unseen: Unseen = "error",
+    ) -> Any:
+        """Encode cells: posterior means, (n, k), float32.
 
-    def transform_sparse(
-        self, data: AnnData | str | Path, *, least_gamma: float = 0.5, unseen: Unseen = "error"
-    ) -> sparse.csr_matrix:
-        """Encode cells as sparse rows, (n, k), float32: a latent that is on with a probability below `least_gamma` is not stored.
+        Parameters
+        ----------
+        data, unseen
+            As for `latent_representation`.
+        sparse
+            Return a CSR matrix without the latents whose inclusion probability is below `min_inclusion`. Only for a model with spikes.
+        min_inclusion
+            Used with `sparse`.
 
-        Only for a model with spikes; `scipy.sparse.save_npz` writes it.
+        Raises
+        ------
+        InputError
+            As `latent_representation`, and for `sparse` with a model without spikes.
         """
-        codes = self.codes(data, unseen=unseen)
-        if codes.gamma_nk is None:
-            raise InputError(
-                f"{type(self.settings).__name__} has no spikes, so no sparse codes; use BetaVSC."
-            )
-        return sparse.csr_matrix(np.where(codes.gamma_nk >= least_gamma, codes.mean_nk, 0))
+        latents = self.latent_representation(data, unseen=unseen)
+        if not sparse:
+            return latents.mean_nk
+        inclusion_nk = self._required_inclusion(latents)
+        return scipy_sparse.csr_matrix(np.where(inclusion_nk >= min_inclusion, latents.mean_nk, 0))
 
-    def gamma(self, data: AnnData | str | Path, *, unseen: Unseen = "error") -> Floats:
-        """Posterior probability that each latent is on in each cell, (n, k). Only for a model with spikes."""
-        gamma_nk = self.codes(data, unseen=unseen).gamma_nk
-        if gamma_nk is None:
-            raise InputError(f"{type(self.settings).__name__} has no spikes, so no gamma; use BetaVSC.")
-        return gamma_nk
+    def inclusion_probability(self, data: AnnData | str | Path, *, unseen: Unseen = "error") -> Floats:
+        """Return the posterior inclusion probability of each latent in each cell, (n, k). Only for a model with spikes."""
+        return self._required_inclusion(self.latent_representation(data, unseen=unseen))
 
-    def annotate(self, adata: AnnData, *, key_added: str | None = None, unseen: Unseen = "error") -> None:
+    def _required_inclusion(self, latents: LatentRepresentation) -> Floats:
+        if latents.inclusion_nk is None:
+            kind = type(self.settings).__name__
+            raise InputError(f"{kind} has no inclusion probabilities, since it has no spikes; use BetaVSC.")
+        return latents.inclusion_nk
+
+    def embed(self, adata: AnnData, *, key_added: str | None = None, unseen: Unseen = "error") -> None:
         """Encode cells and write the result into `adata`.
 
-        Writes ``obsm["X_<key>"]`` (posterior means, (n, k), float32), ``obsm["<key>_gamma"]`` (inclusion probabilities, for a model
-        with spikes) and ``uns["<key>"]`` (settings, and of each latent its mean KL and whether it is live); <key> is the model's
-        name, such as beta_vsc, or `key_added`.
+        Parameters
+        ----------
+        adata
+            The cells, as for `latent_representation`.
+        key_added
+            Stem of the keys, with or without the prefix ``X_``. Default: the model's name, such as beta_vsc.
+        unseen
+            As for `latent_representation`.
+
+        Writes
+        ------
+        ``obsm["X_<key>"]``, posterior means, (n, k), float32. ``obsm["<key>_inclusion"]``, inclusion probabilities, (n, k), for a model
+        with spikes. ``uns["<key>"]``: settings, and for each latent its mean KL (kl) and whether it is active (active).
         """
-        key = key_added or self.settings.name
-        codes = self.codes(adata, unseen=unseen)
-        adata.obsm[f"X_{key}"] = codes.mean_nk
-        if codes.gamma_nk is not None:
-            adata.obsm[f"{key}_gamma"] = codes.gamma_nk
-        told = asdict(self.settings).items()
-        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in told}
-        adata.uns[key] = {"settings": settings, "kl": codes.kl_k, "live": codes.live_k}
+        key = self._key(key_added)
+        latents = self.latent_representation(adata, unseen=unseen)
+        adata.obsm[f"X_{key}"] = latents.mean_nk
+        if latents.inclusion_nk is not None:
+            adata.obsm[f"{key}_inclusion"] = latents.inclusion_nk
+        settings = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self.settings).items()
+        }
+        adata.uns[key] = {"settings": settings, "kl": latents.kl_k, "active": latents.active_k}
 
     def programs(
         self,
         adata: AnnData,
         *,
         labels_key: str | None = None,
-        n_top: int = 50,
+        n_genes: int = 50,
         key_added: str | None = None,
         seed: int = 0,
         unseen: Unseen = "error",
     ) -> Programs:
-        """Read each live latent as a gene program: the cells it is on in, the genes it raises there and what it explains (see `Programs`).
+        """Read each active latent as a gene program: the cells it is on in, the genes it raises there, what it explains.
 
-        `labels_key` is a column of obs, to tell in which cell types a program is on; `n_top` genes are listed; `seed` draws the cells.
-        Writes ``varm["<key>_effects"]`` (log2-fold changes for a rise of each latent, (g, k), float32; 0 for genes the model does not
-        know and latents that are not live) and ``uns["<key>_programs"]`` (tables summary and genes); <key> as for `annotate`.
+        Parameters
+        ----------
+        adata
+            The cells, as for `latent_representation`.
+        labels_key
+            Column of obs with cell types, to report in which types a program is on.
+        n_genes
+            Number of genes listed for each program.
+        key_added
+            As for `embed`.
+        seed
+            Draws the cells that are decoded.
+        unseen
+            As for `latent_representation`.
+
+        Returns
+        -------
+        The programs as tables: see `Programs`.
+
+        Writes
+        ------
+        ``varm["<key>_effects"]``: log2 fold changes for a rise of each latent, (g, k), float32; 0 for genes the model does not know and
+        for inactive latents. ``uns["<key>_programs"]``: the tables summary and genes.
         """
-        require_whole("n_top", n_top, 1)
+        require_whole("n_genes", n_genes, 1)
         labels = None if labels_key is None else labels_from_obs(adata, labels_key)
-        codes, key = self.codes(adata, unseen=unseen), key_added or self.settings.name
-        reader = Reader(self.network, self.schema, self._loader(adata, unseen), codes)
-        found = find(reader, seed)
-        programs = tables(found, key, self.schema.genes, n_top, labels)
-        effect_gk = np.zeros((adata.n_vars, codes.mean_nk.shape[1]), dtype=np.float32)
-        effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = found.by_latent(effect_gk.shape[1])
+        latents, key = self.latent_representation(adata, unseen=unseen), self._key(key_added)
+        decoder = ProgramDecoder(self.network, self.schema, self._loader(adata, unseen), latents)
+        effects = find_programs(decoder, seed)
+        programs = tables(effects, key, self.schema.genes, n_genes, labels)
+        effect_gk = np.zeros((adata.n_vars, latents.mean_nk.shape[1]), dtype=np.float32)
+        effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = effects.by_latent(
+            effect_gk.shape[1]
+        )
         adata.varm[f"{key}_effects"] = effect_gk
         adata.uns[f"{key}_programs"] = {"summary": programs.summary.copy(), "genes": programs.genes.copy()}
         return programs
 
-    def encode(self, x_ng: Floats) -> Floats:
-        """Encode expression that is no measured cell, such as a generated one: posterior means, (n, k).
+    def _key(self, key_added: str | None) -> str:
+        return (key_added or self.settings.name).removeprefix("X_")
 
-        `x_ng` is (n, g) with genes as in `schema.genes`, in the units `reconstruct` gives: log-normalised values (negative ones, which a
-        Gaussian decoder can give, are allowed), or counts, which need not be whole. Cells are taken as of an average batch.
+    @torch.no_grad()
+    def encode(self, x_ng: Floats) -> Floats:
+        """Encode expression that is not a measured cell, such as a generated one: posterior means, (n, k).
+
+        `x_ng` is (n, g) with genes as in `schema.genes`, in the units of `reconstruct`: log-normalized values (values below 0, which a
+        Gaussian decoder can return, are allowed), or counts, which need not be whole. Cells are encoded as an average batch.
         """
-        with torch.no_grad():
-            batch = self._batch(self.schema.scaled(x_ng), self.schema.covariates.average(len(x_ng)))
-            return self.network.posterior(batch).mean.cpu().numpy()
+        batch = average_minibatch(self.schema, self.schema.zscore(x_ng), self.device)
+        return self.network.posterior(batch).mean.cpu().numpy()
 
     def decode(self, z_nk: Floats) -> Floats:
-        """Decode codes that are no measured cell: expected expression, (n, g), in the units and of the cells that `sample` gives."""
-        return np.asarray(self._decoded(torch.from_numpy(z_nk).to(self.device), "code", None).X)
+        """Decode latents that are not those of a measured cell: expected expression, (n, g), in the units of `sample`."""
+        return np.asarray(self._decoded(torch.from_numpy(z_nk).to(self.device), "latent").X)
 
     @torch.no_grad()
     def reconstruct(
@@ -192,30 +244,30 @@ class Model:
     ) -> Floats:
         """Decode each cell's posterior mean: expected expression, (n, g), genes as in `schema.genes`.
 
-        Log-normalised values, or for a model of counts expected counts at the cell's own library size. With `batch`, the name of one or
-        "average", as if all cells had been measured in it.
+        Log-normalized values; for a model of counts, expected counts at the cell's own library size. `batch`, a batch name or "average",
+        decodes all cells as if they had been measured in that batch.
         """
-        restored = []
+        means = []
         for posterior, cells in self._posteriors(data, unseen):
-            known = cells if batch is None else self._moved(cells, batch)
-            restored.append(self._distribution(posterior.mean, known).mean)
-        return self.schema.unscaled(_gather(restored))
+            cells = cells if batch is None else in_batch(cells, batch, self.schema.covariates.batch)
+            means.append(self._distribution(posterior.mean, cells).mean)
+        return self.schema.inverse_zscore(_gather(means))
 
     @torch.no_grad()
     def score(self, data: AnnData | str | Path, *, seed: int = 0, unseen: Unseen = "error") -> float:
-        """Mean ELBO of cells in nats (beta = 1, one draw of the code a cell), in the model's units: higher is better.
+        """Return the mean ELBO of cells in nats (beta = 1, one draw of the latents per cell); higher is better.
 
-        For the autoencoder, which has no prior: the mean log likelihood of the restored cells.
+        For the autoencoder, which has no prior: the mean log likelihood of the reconstruction.
         """
-        generator = torch_runtime.noise(seed, self.device)
-        elbo = _gather(
+        generator = torch_runtime.make_generator(seed, self.device)
+        elbo_n = _gather(
             -self._nll(posterior.sample(generator), batch) - posterior.kl().sum(dim=1)
             for posterior, batch in self._posteriors(data, unseen)
         )
-        return float(elbo.mean(dtype=np.float64))
+        return float(elbo_n.mean(dtype=np.float64))
 
     @torch.no_grad()
-    def log_likelihood(
+    def marginal_log_likelihood(
         self,
         data: AnnData | str | Path,
         *,
@@ -223,36 +275,49 @@ class Model:
         seed: int = 0,
         unseen: Unseen = "error",
     ) -> NDArray[np.float64]:
-        """Importance-weighted bound on log p(x) of each cell in nats, (n,): higher is better.
+        """Return the importance-weighted bound on log p(x) of each cell in nats, (n,); higher is better.
 
-        log 1/S Σ p(x|z_s) p(z_s) / q(z_s|x) over S draws of q (Burda, Grosse & Salakhutdinov 2016, eq. 8): above the ELBO, below the truth,
-        and nearer to it the more draws. Models over the same genes and the same kind of data can be compared by it; for counts the library
-        size is given. For the autoencoder: the log likelihood of the restored cells.
+        log 1/S Σ p(x|z_s) p(z_s) / q(z_s|x) over S draws of q (Burda, Grosse & Salakhutdinov 2016, eq. 8). It lies between the ELBO and
+        the truth, closer to the truth with more draws. It is comparable between models of the same genes and the same kind of data; for
+        counts, the library size is given. For the autoencoder: the log likelihood of the reconstruction.
         """
-        if n_samples < 1:
-            raise InputError(f"n_samples is {n_samples}; expected at least 1.")
-        generator = torch_runtime.noise(seed, self.device)
-        found = []
+        require_whole("n_samples", n_samples, 1)
+        generator = torch_runtime.make_generator(seed, self.device)
+        bounds = []
         for posterior, batch in self._posteriors(data, unseen):
-            weights = []
+            log_weights = []
             for _ in range(n_samples):
                 z_nk = posterior.sample(generator)
-                weights.append(-self._nll(z_nk, batch).double() - posterior.log_ratio(z_nk).double())
-            found.append(torch.logsumexp(torch.stack(weights), dim=0) - np.log(n_samples))
-        return np.asarray(_gather(found), dtype=np.float64)
+                log_weights.append(-self._nll(z_nk, batch).double() - posterior.log_ratio(z_nk).double())
+            bounds.append(torch.logsumexp(torch.stack(log_weights), dim=0) - np.log(n_samples))
+        return np.asarray(_gather(bounds), dtype=np.float64)
 
     def sample(self, n_cells: int, *, seed: int = 0, noise: bool = False) -> AnnData:
-        """Make new cells: codes from the prior, decoded.
+        """Generate new cells: latents from the prior, decoded.
 
-        Returns AnnData, n_cells × g: X expected expression (with `noise`, drawn from the likelihood), log-normalised or for a model of
-        counts at the median library size of the fit, of an average batch; and the codes in ``obsm["X_<model>"]``. The same seed gives the
-        same cells. Raises InputError for a model without a prior.
+        Parameters
+        ----------
+        n_cells
+            Number of cells.
+        seed
+            The same seed gives the same cells.
+        noise
+            Draw expression from the likelihood; otherwise X holds the expected expression.
+
+        Returns
+        -------
+        AnnData, n_cells × g, of an average batch. X: log-normalized values, or counts at the median library size of the fit.
+        ``obsm["X_<model>"]``: the latents.
+
+        Raises
+        ------
+        InputError
+            For a model without a prior.
         """
-        if n_cells < 1:
-            raise InputError(f"n_cells is {n_cells}; expected at least 1.")
-        generator = torch_runtime.noise(seed, self.device)
+        require_whole("n_cells", n_cells, 1)
+        generator = torch_runtime.make_generator(seed, self.device)
         with torch.no_grad():
-            z_nk = self.network.latent.prior(n_cells, generator)
+            z_nk = self.network.latent_encoder.prior(n_cells, generator)
         return self._decoded(z_nk, "generated", generator if noise else None)
 
     def interpolate(
@@ -264,110 +329,66 @@ class Model:
         n_steps: int = 10,
         unseen: Unseen = "error",
     ) -> AnnData:
-        """Walk from one cell to another: codes on the straight line between their posterior means, decoded.
+        """Decode latents on the straight line between the posterior means of two cells.
 
         Parameters
         ----------
         data
-            Holds both cells.
+            Data with both cells.
         start, stop
             Names of the cells.
         n_steps
-            Number of cells on the way, both ends included.
+            Number of points, both ends included, at least 2.
         unseen
-            As for `codes`.
+            As for `latent_representation`.
 
         Returns
         -------
-        AnnData, n_steps × g: X expected expression, for a model of counts at the median library size of the fit; of an average batch;
-        ``obsm["X_<model>"]`` the codes, ``obs["position"]`` 0 … 1.
+        AnnData, n_steps × g, of an average batch. X: expected expression, for a model of counts at the median library size of the fit.
+        ``obsm["X_<model>"]``: the latents. ``obs["position"]``: 0 … 1.
         """
         adata = io.read(data) if isinstance(data, str | Path) else data
         for cell in (start, stop):
             if cell not in adata.obs_names:
                 raise InputError(f"no cell {cell!r} in the data; {did_you_mean(cell, adata.obs_names)}")
-        if n_steps < 2:
-            raise InputError(f"n_steps is {n_steps}; expected at least 2.")
+        require_whole("n_steps", n_steps, 2)
         ends_2k = torch.from_numpy(self.transform(adata[[start, stop]], unseen=unseen)).to(self.device)
         position_s = torch.linspace(0, 1, n_steps, device=self.device)
-        walk = self._decoded(torch.lerp(ends_2k[:1], ends_2k[1:], position_s[:, None]), "step", None)
-        walk.obs["position"] = position_s.cpu().numpy()
-        return walk
-
-    def describe(self) -> dict[str, Any]:
-        """Settings, schema and versions: what is saved beside the weights."""
-        versions = {
-            "sparcell": sparcell.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-        return {
-            "model": self.settings.name,
-            "settings": asdict(self.settings),
-            "schema": asdict(self.schema),
-            "history": {
-                name: [None if pd.isna(value) else value for value in self.history[name].tolist()]
-                for name in self.history
-            },
-            "versions": versions,
-        }
+        path = self._decoded(torch.lerp(ends_2k[:1], ends_2k[1:], position_s[:, None]), "step")
+        path.obs["position"] = position_s.cpu().numpy()
+        return path
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into a folder (safetensors and JSON); an earlier model there is replaced as a whole."""
-        model_folder.save(Path(folder), self.describe(), self.network.state_dict())
+        """Write the model into a folder (safetensors and JSON). A model that is already there is replaced as a whole."""
+        description = describe(self.settings, self.schema, self.history)
+        model_folder.save(Path(folder), description, self.network.state_dict())
 
     @torch.no_grad()
     def _posteriors(
         self, data: AnnData | str | Path, unseen: Unseen, *, decode: bool = True
-    ) -> Iterator[tuple[Posterior, Batch]]:
+    ) -> Iterator[tuple[Posterior, Minibatch]]:
         adata = io.read(data) if isinstance(data, str | Path) else data
         loader = self._loader(adata, unseen, decode=decode)
-        for batch in loader.batches(sampler.in_order(adata.n_obs, READ_BATCH)):
+        for batch in loader.batches(sampler.sequential_batches(adata.n_obs, INFERENCE_BATCH)):
             yield self.network.posterior(batch), batch
 
     def _loader(self, adata: AnnData, unseen: Unseen, *, decode: bool = True) -> Loader:
         covariates, needed = self.schema.covariates, decode or self.settings.encode_covariates
-        known = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
-        return Loader(self.schema.rows(adata), known, len(self.schema.genes), self.device, dense_limit=0)
+        values = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
+        n_genes = len(self.schema.genes)
+        return Loader(self.schema.cells(adata), values, n_genes, self.device, max_resident_bytes=0)
 
-    def _batch(self, x_ng: Floats, known: Known) -> Batch:
-        """Cells that do not come from a loader."""
-        x = torch.from_numpy(np.asarray(x_ng, dtype=np.float32)).to(self.device)
-        size_n1 = x.sum(dim=1, keepdim=True).clamp_min(1.0)
-        return Batch(x, size_n1, *(torch.from_numpy(values).to(self.device) for values in known))
+    def _decoded(self, z_nk: torch.Tensor, stem: str, generator: torch.Generator | None = None) -> AnnData:
+        cells = decoded_cells(self.network, self.schema, z_nk, generator)
+        cells.obs_names = [f"{stem}_{number}" for number in range(cells.n_obs)]
+        cells.obsm[f"X_{self.settings.name}"] = z_nk.cpu().numpy()
+        return cells
 
-    def _moved(self, cells: Batch, batch: str) -> Batch:
-        """The same cells as if they were of another batch."""
-        category = self.schema.covariates.batch
-        names = () if category is None else category.names
-        if category is None or batch not in (*names, "average"):
-            raise InputError(f"no batch {batch!r} in the model; {did_you_mean(batch, [*names, 'average'])}")
-        rows = category.read(pd.DataFrame({category.key: [batch] * len(cells.size_n1)}), "average")
-        return replace(cells, batch_nb=torch.from_numpy(rows).to(self.device))
-
-    def _nll(self, z_nk: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _nll(self, z_nk: torch.Tensor, batch: Minibatch) -> torch.Tensor:
         return self.network.likelihood.nll(self.network.decode(z_nk, batch), batch)
 
-    def _distribution(self, z_nk: torch.Tensor, batch: Batch) -> Distribution:
+    def _distribution(self, z_nk: torch.Tensor, batch: Minibatch) -> Distribution:
         return self.network.likelihood.distribution(self.network.decode(z_nk, batch), batch)
-
-    @torch.no_grad()
-    def _decoded(self, z_nk: torch.Tensor, stem: str, generator: torch.Generator | None) -> AnnData:
-        typical = self._batch(
-            np.zeros((len(z_nk), len(self.schema.genes)), np.float32),
-            self.schema.covariates.average(len(z_nk)),
-        )
-        typical = replace(typical, size_n1=torch.full_like(typical.size_n1, self.schema.median_size))
-        distribution = self._distribution(z_nk, typical)
-        x_ng = distribution.mean if generator is None else distribution.sample(generator)
-        names = [f"{stem}_{number}" for number in range(len(z_nk))]
-        made = anndata.AnnData(
-            self.schema.unscaled(x_ng.cpu().numpy()),
-            obs=pd.DataFrame(index=names),
-            var=pd.DataFrame(index=list(self.schema.genes)),
-        )
-        made.obsm[f"X_{self.settings.name}"] = z_nk.cpu().numpy()
-        return made
 
 
 def _gather(pieces: Iterator[torch.Tensor] | list[torch.Tensor]) -> Floats:

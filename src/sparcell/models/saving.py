@@ -13,24 +13,27 @@ from sparcell.data.covariates import Covariates
 from sparcell.data.schema import Schema
 from sparcell.errors import InputError
 from sparcell.io import model_folder
-from sparcell.models.fitted import Model, Settings
-from sparcell.protocols import Epoch
+from sparcell.models.fitted import Model
+from sparcell.protocols import EpochRecord, ModelSettings
 
 
-def load(folder: str | Path, estimators: Mapping[str, Callable[..., Settings]]) -> Model:
-    """Read a saved model; `estimators` maps names as saved to classes. No data is needed."""
+def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSettings]]) -> Model:
+    """Read a saved model; `estimators` maps the saved name of a model to its class. No data is needed."""
     folder = Path(folder)
     description, tensors = model_folder.load(folder)
     try:
-        settings = estimators[description["model"]](**_tuples(description["settings"]))
-        told = _tuples(description["schema"])
-        schema = Schema(**{**told, "covariates": Covariates.from_json(told["covariates"])})
-        network = settings.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_others)
-        network.load_state_dict(tensors)
-        records = (
-            pd.DataFrame(description["history"]).rename(columns={"epoch": "number"}).to_dict(orient="records")
+        settings = estimators[description["model"]](**_with_tuples(description["settings"]))
+        stored = _with_tuples(description["schema"])
+        schema = Schema(**{**stored, "covariates": Covariates.from_json(stored["covariates"])})
+        network = settings.network(
+            len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns
         )
-        history = [Epoch(**{str(name): value for name, value in record.items()}) for record in records]
+        network.load_state_dict(tensors)
+        records = pd.DataFrame(description["history"]).rename(columns={"epoch": "number"})
+        history = [
+            EpochRecord(**{str(name): value for name, value in record.items()})
+            for record in records.to_dict(orient="records")
+        ]
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
@@ -39,6 +42,6 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., Settings]]) 
     return Model(settings, schema, network.to(torch_runtime.resolve_device("auto")), history)
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; the frozen settings hold tuples."""
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn lists, which JSON knows, into tuples, which the frozen settings hold."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

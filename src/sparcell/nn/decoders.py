@@ -1,8 +1,9 @@
-"""Latents whose effects add up: no hidden layer stands between the code and the head.
+"""Decoders: what stands between the latents and the likelihood's head.
 
-Of cell n and gene g the head then gives  bias_g + Σ_k z_nk W_gk + Σ_c covariate_nc W_gc + Σ_b batch_nb W_gb,  for counts the logarithm
-of a share up to a constant a cell: each latent raises or lowers the logarithm of each gene by an amount of its own, whatever the other
-latents do. Where no effect may be negative, bias_g is the floor of the data (`start`) and stays.
+With an MLP decoder the head reads hidden units. With a linear decoder there is no hidden layer: for cell n and gene g the head gives
+bias_g + Σ_k z_nk W_gk + Σ_c covariate_nc W_gc + Σ_b batch_nb W_gb, for counts the log of a fraction up to a constant per cell. Each latent
+then has its own effect on each gene, whatever the other latents are. With nonnegative effects, bias_g is the floor of the data
+(`nmf_init`) and is not trained.
 
 Suffixes: n cells, g genes, k latents, h inputs of the head, b batches, c covariates.
 """
@@ -19,32 +20,32 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sparcell.nn import nmf_init
+from sparcell.nn.mlp import MLP
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.settings import NetworkConfig
-    from sparcell.protocols import Batch
+    from sparcell.config.model import NetworkConfig
+    from sparcell.protocols import Minibatch
 
-START, SPREAD = 0.01, 0.003
-"""Mean and standard deviation of effects that must not be negative when training begins: so small that latents differ by what they
-learn and not by how they began."""
-LEAST_SHARE = 1e-6
-"""Of a cell's counts, for a gene that some kind of cell does not express at all: a hundredth of a count in 10,000."""
-
-
-class Beside(nn.Module):
-    """A decoder without weights: the code, and beside it what is known of the cells."""
-
-    def forward(self, z_nk: Tensor, known_nc: Tensor) -> Tensor:
-        """Join the two, (n, k + c)."""
-        return torch.cat([z_nk, known_nc], dim=1)
+INIT_MEAN, INIT_SD = 0.01, 0.003
+"""Initial mean and sd of nonnegative effects: small, so that latents differ by what they learn and not by their start."""
+MIN_FRACTION = 1e-6
+"""Fraction of a cell's counts for a gene that some cell type does not express at all: a hundredth of a count in 10,000."""
 
 
-class NotNegative(nn.Module):
-    """|v| of the first `n_latent` columns of a weight, the others as they are.
+class ConcatCovariates(nn.Module):
+    """A decoder without weights: the latents and the covariates side by side."""
 
-    Unlike exp or softplus it reaches 0, and unlike a cut at 0 its slope is ±1 on either side, so that an effect which fell to 0 can rise.
+    def forward(self, z_nk: Tensor, covariates_nc: Tensor) -> Tensor:
+        """Concatenate the two, (n, k + c)."""
+        return torch.cat([z_nk, covariates_nc], dim=1)
+
+
+class AbsoluteColumns(nn.Module):
+    """|v| of the first `n_latent` columns of a weight; the other columns unchanged.
+
+    Unlike exp or softplus it reaches 0. Unlike a cut at 0 its gradient is ±1 on either side, so an effect at 0 can rise again.
     """
 
     def __init__(self, n_latent: int) -> None:
@@ -52,71 +53,100 @@ class NotNegative(nn.Module):
         self.n_latent = n_latent
 
     def forward(self, trained_gh: Tensor) -> Tensor:
-        """Give the weight that the head uses."""
+        """Return the weight that the head uses."""
         return torch.cat([trained_gh[:, : self.n_latent].abs(), trained_gh[:, self.n_latent :]], dim=1)
 
     def right_inverse(self, weight_gh: Tensor) -> Tensor:
-        """Give what is trained, from a weight."""
+        """Return the trained parameter of a weight."""
         return weight_gh
 
 
-class Additive:
+class LinearDecoder:
     """Each latent adds to the head's output; effects of either sign."""
 
-    def n_hidden(self, config: NetworkConfig, n_others: int) -> int:
-        """Count what the head reads besides the batch."""
-        return config.n_latent + n_others
+    additive = True
+    """Whether the effects of the latents add up."""
 
-    def decoder(self, config: NetworkConfig, n_known: int) -> nn.Module:
-        """Build what stands between the code and the head."""
-        return Beside()
+    def n_hidden(self, config: NetworkConfig, n_covariates: int) -> int:
+        """Return the number of inputs of the head besides the batch."""
+        return config.n_latent + n_covariates
 
-    def told(self, batch: Batch) -> Tensor:
-        """Choose what the decoder is told of the cells besides their code, (n, c); the batch joins behind it."""
+    def module(self, config: NetworkConfig, n_batches_and_covariates: int) -> nn.Module:
+        """Build the module between the latents and the head."""
+        return ConcatCovariates()
+
+    def decoder_covariates(self, batch: Minibatch) -> Tensor:
+        """Return the covariates that the module reads, (n, c); the batch joins after it."""
         return batch.covariates_nc
 
-    def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
-        """Make the head one of this kind."""
+    def init_head(self, head: nn.Linear, config: NetworkConfig) -> None:
+        """Prepare a new head for this decoder."""
 
-    def begin(
+    def init_from_data(
         self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None
     ) -> None:
-        """Begin from the log-normalised expression (n, g) of some cells that train; `target_sum` a cell where the head is of counts."""
+        """Initialize from log-normalized expression (n, g) of some training cells; `target_sum` is None unless the head is for counts."""
 
-    def trained(self, head: nn.Linear) -> Tensor:
-        """Return the parameter behind the head's weight, (g, h)."""
+    def head_weight(self, head: nn.Linear) -> Tensor:
+        """Return the trained parameter of the head's weight, (g, h)."""
         return head.weight
 
 
-class NonNegative(Additive):
-    """Each latent adds to a floor, and none of its effects is negative; covariates and batches are free."""
+class MLPDecoder(LinearDecoder):
+    """Hidden layers between the latents and the head, which read batch and covariates: latents may interact."""
 
-    def prepare(self, head: nn.Linear, config: NetworkConfig) -> None:
-        """Begin with small effects, those of covariates and batches with none, and keep the floor where it is put."""
+    additive = False
+
+    def n_hidden(self, config: NetworkConfig, n_covariates: int) -> int:
+        """Return the width of the last hidden layer."""
+        return config.decoder_widths[-1]
+
+    def module(self, config: NetworkConfig, n_batches_and_covariates: int) -> nn.Module:
+        """Build the hidden layers."""
+        return MLP((config.n_latent, *config.decoder_widths), config, n_covariates=n_batches_and_covariates)
+
+    def decoder_covariates(self, batch: Minibatch) -> Tensor:
+        """Return batch and covariates, (n, b + c)."""
+        return batch.batch_and_covariates_nc
+
+
+class NonNegativeLinearDecoder(LinearDecoder):
+    """Each latent adds to a floor and has no effect below 0. Effects of covariates and batches may have either sign."""
+
+    def init_head(self, head: nn.Linear, config: NetworkConfig) -> None:
+        """Start with small effects of the latents and none of covariates and batches; do not train the floor."""
         with torch.no_grad():
-            head.weight[:, : config.n_latent].normal_(START, SPREAD).abs_()
+            head.weight[:, : config.n_latent].normal_(INIT_MEAN, INIT_SD).abs_()
             head.weight[:, config.n_latent :] = 0
             head.bias.zero_().requires_grad_(False)
-        parametrize.register_parametrization(head, "weight", NotNegative(config.n_latent))
+        parametrize.register_parametrization(head, "weight", AbsoluteColumns(config.n_latent))
 
-    def begin(
+    def init_from_data(
         self, head: nn.Linear, cells: Iterable[Tensor], n_latent: int, target_sum: float | None
     ) -> None:
-        """Put the bias to the floor of the data and the effects to parts above it: a share's logarithm where the head is of counts."""
+        """Set the bias to the floor of the data and the effects to factors above it; in log fractions for a head for counts."""
         rows = [sparse.csr_matrix(x_ng.cpu().numpy()) for x_ng in cells]
         if not rows:
             return
-        floor_g, effect_gk = nmf_init.floor_and_parts(sparse.vstack(rows, format="csr"), n_latent)
+        floor_g, effect_gk = nmf_init.floor_and_factors(sparse.vstack(rows, format="csr"), n_latent)
         if target_sum is not None:
             high_gk, floor_g = (
-                np.log(np.expm1(y) / target_sum + LEAST_SHARE)
+                np.log(np.expm1(y) / target_sum + MIN_FRACTION)
                 for y in (floor_g[:, None] + effect_gk, floor_g)
             )
             effect_gk = high_gk - floor_g[:, None]
         with torch.no_grad():
             head.bias.copy_(torch.from_numpy(floor_g))
-            self.trained(head)[:, : effect_gk.shape[1]] += torch.from_numpy(effect_gk).to(head.bias)
+            self.head_weight(head)[:, : effect_gk.shape[1]] += torch.from_numpy(effect_gk).to(head.bias)
 
-    def trained(self, head: nn.Linear) -> Tensor:
-        """Return the parameter behind the head's weight, (g, h)."""
+    def head_weight(self, head: nn.Linear) -> Tensor:
+        """Return the trained parameter of the head's weight, (g, h)."""
         return head.get_parameter("parametrizations.weight.original")
+
+
+DECODERS: dict[str, LinearDecoder] = {
+    "mlp": MLPDecoder(),
+    "linear": LinearDecoder(),
+    "nonnegative-linear": NonNegativeLinearDecoder(),
+}
+"""The values of the setting decoder_type."""

@@ -33,9 +33,9 @@ from sparcell.pl.tables import presets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparcell.results.benchmark import Standings
-    from sparcell.results.programs import Catalogue
-    from sparcell.results.study import Results, Row
+    from sparcell.results.benchmark import BenchmarkResults
+    from sparcell.results.programs import ProgramResults
+    from sparcell.results.study import MethodResult, StudyResults
 
 __all__ = [
     "QC_TITLES",
@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 
-def figures(results: Results) -> Iterator[tuple[str, Figure]]:
+def figures(results: StudyResults) -> Iterator[tuple[str, Figure]]:
     """Yield every figure of a study with its file name (no ending), one at a time to spare memory."""
     for row in results.rows:
         yield from _row_figures(results, row)
@@ -85,7 +85,7 @@ def figures(results: Results) -> Iterator[tuple[str, Figure]]:
         yield "qc", qc_histograms(results.qc, qc_limits(results))
 
 
-def _row_figures(results: Results, row: Row) -> Iterator[tuple[str, Figure]]:
+def _row_figures(results: StudyResults, row: MethodResult) -> Iterator[tuple[str, Figure]]:
     name = _file_name(row.name)
     labels = results.labels
     yield f"map2d-{name}", paired_map(row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, row.title)
@@ -99,7 +99,7 @@ def _row_figures(results: Results, row: Row) -> Iterator[tuple[str, Figure]]:
         )
 
 
-def qc_limits(results: Results) -> dict[str, tuple[float | None, float | None]]:
+def qc_limits(results: StudyResults) -> dict[str, tuple[float | None, float | None]]:
     """Read the limits of quality control from `provenance["qc_limits"]` (column → (lower, upper)), if they are there."""
     found = results.provenance.get("qc_limits")
     if not isinstance(found, dict):
@@ -107,7 +107,7 @@ def qc_limits(results: Results) -> dict[str, tuple[float | None, float | None]]:
     return {str(name): (pair[0], pair[1]) for name, pair in found.items()}
 
 
-def save_all(results: Results, folder: Path) -> list[Path]:
+def save_all(results: StudyResults, folder: Path) -> list[Path]:
     """Write every figure as PNG into `folder`; each is written aside and renamed, so none is ever half there.
 
     Parameters
@@ -125,12 +125,12 @@ def save_all(results: Results, folder: Path) -> list[Path]:
     return _save(figures(results), folder)
 
 
-def save_standings(standings: Standings, folder: Path) -> list[Path]:
+def save_standings(standings: BenchmarkResults, folder: Path) -> list[Path]:
     """Write every figure of a benchmark as PNG into `folder`, as `save_all` does for a study."""
     return _save(standing_figures(standings), folder)
 
 
-def save_programs(found: Catalogue, folder: Path) -> list[Path]:
+def save_programs(found: ProgramResults, folder: Path) -> list[Path]:
     """Write every figure of a catalogue of programs as PNG and PDF into `folder`, as `save_all` does for a study."""
     return _save(program_figures(found), folder, ("png", "pdf"))
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results.benchmark import Group, Measure, Standings
-    from sparcell.results.study import Floats, Row
+    from sparcell.results.benchmark import BenchmarkResults, Metric, MetricGroup
+    from sparcell.results.study import Floats, MethodResult
 
 TYPE_MATCHES = {
     "lms_smi": "LMS-SMI: one latent a type, by information",
@@ -65,7 +65,7 @@ def written(numbers: pd.DataFrame, name: str, key: str) -> str:
     return in_units(key, mean) if np.isnan(sd) else f"{in_units(key, mean)} ± {in_units(key, sd)}"
 
 
-def shade(numbers: pd.DataFrame, name: str, measure: Measure) -> str | None:
+def shade(numbers: pd.DataFrame, name: str, measure: Metric) -> str | None:
     """Colour of a number among those of its column: dark is good; None where there is nothing to compare, or neither end is good."""
     column, value = numbers[measure.key].dropna(), value_at(numbers, name, measure.key)
     if np.isnan(value) or len(column) < 2 or measure.higher is None:
@@ -85,7 +85,7 @@ def places_of_ten(values: Floats) -> list[float]:
     return [step * 10.0**power for power in range(int(low), int(high) + 1) for step in steps]
 
 
-def best(numbers: pd.DataFrame, measure: Measure) -> str | None:
+def best(numbers: pd.DataFrame, measure: Metric) -> str | None:
     """Name of the method with the best mean; None where fewer than two have the measure, or neither end is good."""
     column = numbers[measure.key].dropna()
     if len(column) < 2 or measure.higher is None:
@@ -94,7 +94,7 @@ def best(numbers: pd.DataFrame, measure: Measure) -> str | None:
 
 
 @style()
-def measure_table(standings: Standings, groups: Sequence[Group]) -> Figure:
+def measure_table(standings: BenchmarkResults, groups: Sequence[MetricGroup]) -> Figure:
     """Means over seeds, methods × measures, the best of each column in bold; dark is good within a column.
 
     Parameters
@@ -139,7 +139,7 @@ def measure_table(standings: Standings, groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def _number(axes: Axes, x: int, y: int, row: Row, measure: Measure, numbers: pd.DataFrame) -> None:
+def _number(axes: Axes, x: int, y: int, row: MethodResult, measure: Metric, numbers: pd.DataFrame) -> None:
     value, colour = value_at(numbers, row.name, measure.key), shade(numbers, row.name, measure)
     if colour is not None:
         axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=colour, ec="white", lw=1.5)
@@ -151,7 +151,7 @@ def _number(axes: Axes, x: int, y: int, row: Row, measure: Measure, numbers: pd.
 
 
 @style()
-def trade_off(standings: Standings) -> Figure:
+def trade_off(standings: BenchmarkResults) -> Figure:
     """Biology kept against batches mixed: a dot a method, a small one each of its seeds; up and right is better."""
     numbers, styles = summary(standings.scores), row_styles(standings.rows)
     figure = new_figure(5.4, 4.2, layout="constrained")
@@ -178,19 +178,19 @@ def trade_off(standings: Standings) -> Figure:
 
 
 @style()
-def type_matches(standings: Standings) -> Figure:
+def type_matches(standings: BenchmarkResults) -> Figure:
     """LMS of SMI and of SPN: a dot a method, a small one each of its seeds; further right is better."""
     return _dots(standings, list(TYPE_MATCHES), list(TYPE_MATCHES.values()))
 
 
 @style()
-def likelihoods(standings: Standings) -> Figure:
+def likelihoods(standings: BenchmarkResults) -> Figure:
     """Log-likelihood of held-out cells: a dot a method, a small one each of its seeds."""
     return _dots(standings, ["log_likelihood"], ["nats per held-out cell; further right is better"])
 
 
 @style()
-def costs(standings: Standings) -> Figure:
+def costs(standings: BenchmarkResults) -> Figure:
     """Training time and peak memory, on logarithmic axes; further left is better."""
     titles = {"train_seconds": "seconds of training", "peak_mib": "MiB of memory"}
     there = [key for key in titles if standings.scores[key].notna().any()]
@@ -203,7 +203,9 @@ def drawable(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(**{key: scores[key].clip(lower=LEAST) for key in costs})
 
 
-def _dots(standings: Standings, keys: Sequence[str], titles: Sequence[str], *, log: bool = False) -> Figure:
+def _dots(
+    standings: BenchmarkResults, keys: Sequence[str], titles: Sequence[str], *, log: bool = False
+) -> Figure:
     scores = drawable(standings.scores)
     numbers, styles = summary(scores), row_styles(standings.rows)
     told = numbers[list(keys)].notna().any(axis=1)
@@ -237,7 +239,7 @@ def _dots(standings: Standings, keys: Sequence[str], titles: Sequence[str], *, l
 
 
 @style()
-def type_and_batch(row: Row, labels: pd.Categorical, batches: pd.Categorical | None) -> Figure:
+def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Categorical | None) -> Figure:
     """The 2-D map of a method, coloured by cell type and, beside it, by batch."""
     groups = [(labels, "cell types"), *([] if batches is None else [(batches, "batches")])]
     width = 4.6
@@ -255,7 +257,7 @@ def type_and_batch(row: Row, labels: pd.Categorical, batches: pd.Categorical | N
     return figure
 
 
-def standing_figures(standings: Standings) -> Iterator[tuple[str, Figure]]:
+def standing_figures(standings: BenchmarkResults) -> Iterator[tuple[str, Figure]]:
     """Yield every figure of a benchmark with its file name (no ending), one at a time to spare memory."""
     scores = standings.scores
     tables = {"scib": (OVERALL, BIO, MIXING), "clusters": (CLUSTERS,), "readability": (READABILITY, SPARSITY)}

@@ -12,7 +12,7 @@ from sparcell.errors import InputError
 from sparcell.pl.colors import FAINT, INK, ink_on, ramp_colour, row_styles
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import colour_range, presets, score_summary, seconds_in_words, value_at
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, Row
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, MethodResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +25,14 @@ QC_TITLES = {
 }
 
 
-def _drawn(rows: Sequence[Row], table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
+def _drawn(rows: Sequence[MethodResult], table: pd.DataFrame) -> list[tuple[str, list[MethodResult]]]:
     there = set(table["model"]) if len(table) else set()
     groups = [(preset, [row for row in group if row.name in there]) for preset, group in presets(rows)]
     return [(preset, group) for preset, group in groups if group]
 
 
 @style()
-def score_heatmap(scores: pd.DataFrame, rows: Sequence[Row], space: str = PRIMARY_SPACE) -> Figure:
+def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str = PRIMARY_SPACE) -> Figure:
     """Mean scores over seeds, rows × four measures, mean and sd written in; the best of each group in bold.
 
     Parameters
@@ -81,7 +81,7 @@ def _measure(name: str) -> str:
 def _heat_line(
     axes: Axes,
     y: float,
-    row: Row,
+    row: MethodResult,
     summary: pd.DataFrame,
     best: Mapping[str, float],
     limits: tuple[float, float],
@@ -101,7 +101,7 @@ def _heat_line(
 
 
 @style()
-def loss_curves(history: pd.DataFrame, rows: Sequence[Row]) -> Figure:
+def loss_curves(history: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
     """Loss and KL over epochs, one column a preset (their losses are on different scales), one line a seed."""
     groups = _drawn(rows, history)
     if not groups:
@@ -137,7 +137,7 @@ def _skip_the_fall(axes: Axes, curves: pd.DataFrame, term: str) -> None:
 
 
 @style()
-def training_times(times: pd.DataFrame, rows: Sequence[Row]) -> Figure:
+def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
     """Mean training time of each row as a bar, each seed as a dot."""
     drawn = [row for _, group in _drawn(rows, times) for row in group]
     styles = row_styles(rows)

@@ -13,7 +13,7 @@ from sparcell.pl.tables import contingency, match_clusters
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sparcell.results.study import Floats, Ints, Row
+    from sparcell.results.study import Floats, Ints, MethodResult
 
 MISSING = "#c4c8ce"
 INK = "#1d2733"
@@ -97,7 +97,7 @@ def _shade(colour: str, number: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in mixed)
 
 
-def row_styles(rows: Sequence[Row]) -> dict[str, tuple[str, int]]:
+def row_styles(rows: Sequence[MethodResult]) -> dict[str, tuple[str, int]]:
     """Colour (by model) and place of the preset (0 solid, 1 dashed, …) of each row, by name: a model keeps its hue."""
     models = list(dict.fromkeys(row.model or row.name for row in rows))
     kinds = list(dict.fromkeys(row.preset for row in rows))

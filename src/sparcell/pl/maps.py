@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results.study import Floats, Ints, Row
+    from sparcell.results.study import Floats, Ints, MethodResult
 
 N_WRITTEN = 14
 """Up to so many labels are written on the map; more go to a legend."""
@@ -159,7 +159,7 @@ def paired_map(
 
 
 @style()
-def overview(rows: Sequence[Row], labels: pd.Categorical) -> Figure:
+def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
     """Labels above, k-means below, one column a row: all methods of one preset at a glance."""
     n_rows, panel = len(rows), 3.3
     width = panel * n_rows

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results.programs import Catalogue, Floats, Traversal
+    from sparcell.results.programs import Floats, ProgramResults, Traversal
 
 N_DRAWN = 24
 """Figures of many panels draw so many programs, those that explain most."""
@@ -36,7 +36,7 @@ BAR, BAR_OF_SET = "#9fc4da", "#2a6f9b"
 UNSTABLE = "unstable"
 
 
-def program_figures(found: Catalogue) -> Iterator[tuple[str, Figure]]:
+def program_figures(found: ProgramResults) -> Iterator[tuple[str, Figure]]:
     """Yield every figure of a catalogue with its file name (no ending)."""
     if not len(found.programs):
         return
@@ -49,7 +49,7 @@ def program_figures(found: Catalogue) -> Iterator[tuple[str, Figure]]:
         yield "program-traversals", program_traversals(found)
 
 
-def panel_titles(found: Catalogue) -> list[str]:
+def panel_titles(found: ProgramResults) -> list[str]:
     """Titles of the programs; of those that other seeds do not have, with a word about it."""
     stable = found.stable
     marks = [True] * len(found.programs) if stable is None else stable.tolist()
@@ -133,7 +133,7 @@ def colour_end(amount_m: Floats) -> float:
 
 
 @style()
-def program_maps(found: Catalogue) -> Figure:
+def program_maps(found: ProgramResults) -> Figure:
     """The map once for each of the first programs, after the cells by label where there are any."""
     labels, xy_m2 = found.map.labels, found.map.xy_m2
     n_maps, first = min(len(found.programs), N_DRAWN), int(labels is not None)
@@ -168,7 +168,7 @@ def _short(text: str, most: int) -> str:
 
 
 @style()
-def program_genes(found: Catalogue) -> Figure:
+def program_genes(found: ProgramResults) -> Figure:
     """The first genes of the first programs as bars; those of the set that gave a program its name in a darker colour."""
     keys = found.programs["key"].tolist()[:N_DRAWN]
     n_rows, panel, height_of = -(-len(keys) // COLUMNS), 2.3, 2.05
@@ -186,7 +186,7 @@ def program_genes(found: Catalogue) -> Figure:
     return figure
 
 
-def genes_of_name(found: Catalogue, place: int) -> set[str]:
+def genes_of_name(found: ProgramResults, place: int) -> set[str]:
     """Genes that a program shares with the set it is named after."""
     row = found.programs.iloc[place]
     own = found.enrichment[(found.enrichment["key"] == row["key"]) & (found.enrichment["set"] == row["name"])]
@@ -205,7 +205,7 @@ def draw_bars(axes: Axes, genes: pd.DataFrame, marked: set[str]) -> None:
 
 
 @style()
-def program_traversals(found: Catalogue) -> Figure:
+def program_traversals(found: ProgramResults) -> Figure:
     """Expected expression of each program's first genes while its latent goes from 0 to its 99th percentile."""
     keys = [key for key in found.programs["key"] if key in found.traversals][:N_DRAWN]
     n_rows = -(-len(keys) // COLUMNS)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, Row
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, MethodResult
 
 if TYPE_CHECKING:
     from sparcell.results.study import Ints
@@ -88,9 +88,9 @@ def colour_range(summary: pd.DataFrame) -> tuple[float, float]:
     return low, max(high, low + 0.1)
 
 
-def presets(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+def presets(rows: Sequence[MethodResult]) -> list[tuple[str, list[MethodResult]]]:
     """Group rows under their presets, both in order of first appearance, baselines last."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[MethodResult]] = {}
     for row in rows:
         groups.setdefault(row.preset, []).append(row)
     return sorted(groups.items(), key=lambda item: all(row.model is None for row in item[1]))

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from sparcell.data.validation import require_kind
-from sparcell.errors import InputError, did_you_mean, typed
+from sparcell.errors import InputError, as_typed, did_you_mean
 from sparcell.pp.slots import matrix_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MIN_BATCH_CELLS = 30
 
 
 def variable_genes(
-    adata: AnnData, *, n_top_genes: int = 2000, layer: str = "counts", batch_key: str | None = None
+    adata: AnnData, *, n_top_genes: int = 2000, layer: str | None = None, batch_key: str | None = None
 ) -> None:
     """Mark the genes that vary more than their mean explains (Seurat's vst, through scanpy's seurat_v3).
 
@@ -51,7 +51,7 @@ def variable_genes(
     n_top_genes
         How many; where there are no more genes than that, all are marked, with a warning.
     layer
-        Where the counts are.
+        Layer with the raw counts. Default: layers["counts"] if there is one, otherwise X.
     batch_key
         Column of obs that tells the batches apart, with a value for every cell. None: all cells are one batch.
 
@@ -67,6 +67,8 @@ def variable_genes(
         If there is no such layer or column, the layer does not hold counts, a cell has no batch, or there are
         too few values for the loess; with batches, if those that can vote hold less than half of the cells.
     """
+    if layer is None and "counts" in adata.layers:
+        layer = "counts"
     where, counts_ng = matrix_of(adata, layer)
     require_kind(counts_ng, "counts", where)
     if n_top_genes < 1:
@@ -128,7 +130,7 @@ def _ranks(counts_ng: Matrix, batches: dict[str, NDArray[np.int64]], n_top_genes
         rank_g = _rank(counts_ng, n_top_genes)
         if rank_g is None:
             found = f"The variance of {n_genes} genes over {n_cells} cells cannot be fitted"
-            remedy = f"expected more cells or genes: use all genes, {typed(n_top_genes=n_genes)}"
+            remedy = f"expected more cells or genes: use all genes, {as_typed(n_top_genes=n_genes)}"
             raise InputError(f"{found}; {remedy}.")
         return rank_g[None]
     rows_ng = counts_ng.tocsr() if sparse.issparse(counts_ng) else counts_ng

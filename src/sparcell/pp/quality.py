@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.errors import InputError, typed
+from sparcell.errors import InputError, as_typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,4 +121,4 @@ def _removed_and_advice(qc: pd.DataFrame, limits: Limits) -> tuple[str, str]:
     }
     removed = ", ".join(f"{name}={limits[name]:g} removes {number}" for name, number in guilty.items())
     strict = [name for name, number in guilty.items() if number > (1 - KEPT_BY_ADVICE) * len(qc)]
-    return removed, typed(**{name: lenient[name] for name in strict or guilty})
+    return removed, as_typed(**{name: lenient[name] for name in strict or guilty})

@@ -21,13 +21,13 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 import sparcell
 from sparcell import io
 from sparcell.config.experiments import ProgramsConfig
-from sparcell.data.sampler import drawn
+from sparcell.data.sampler import subsample
 from sparcell.errors import InputError
 from sparcell.io import files
 from sparcell.io.labels import labels_from_obs
-from sparcell.metrics.clustering import expected_live
+from sparcell.metrics.active_latents import predict_active_latents
 from sparcell.models import load
-from sparcell.results.programs import Catalogue, Map, Traversal
+from sparcell.results.programs import Embedding2D, ProgramResults, Traversal
 from sparcell.tl import embedding, enrichment
 from sparcell.tl.gene_sets import GeneSets, builtin, read_gmt
 from sparcell.tl.stability import Stability, across_seeds, shallow
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from sparcell.models.fitted import Model
-    from sparcell.results.latents import Codes
+    from sparcell.results.latents import LatentRepresentation
     from sparcell.tl.programs import Programs
 
     Floats = NDArray[np.floating]
@@ -68,7 +68,7 @@ def run(
     *,
     silent: bool = False,
     command: str = "",
-) -> Catalogue:
+) -> ProgramResults:
     """Read a model's programs in some cells and write page, tables and figures into a folder. The data is not changed.
 
     Parameters
@@ -138,7 +138,7 @@ def catalogue(
     sets_source: str = "the gene sets given",
     map_n2: Floats | None = None,
     silent: bool = False,
-) -> Catalogue:
+) -> ProgramResults:
     """Collect all that is shown of a model's programs, and write nothing.
 
     `sets` instead of those that `config.gmt` names, `sets_source` what the page calls them; `map_n2` a map of the cells, (n, 2). Else as
@@ -149,18 +149,20 @@ def catalogue(
     if sets is None:
         sets, sets_source = read_sets(config.gmt)
     fitted = copy.copy(model)
-    fitted.schema = model.schema.found_in(adata)
+    fitted.schema = model.schema.resolve_layer(adata)
     labels = None if config.labels_key is None else labels_from_obs(adata, config.labels_key)
     usable = known_sets(sets, fitted.schema.genes, required=bool(config.gmt))
-    codes = fitted.codes(adata, unseen=config.unseen)
+    codes = fitted.latent_representation(adata, unseen=config.unseen)
     programs, stability = _read(fitted, adata, config, silent)
     settings: Any = fitted.settings
-    expected, exact = predicted_live(fitted, adata)
-    summary, enriched = named(programs, sets if usable else None, fitted.schema.genes, config.n_named)
+    expected, exact = predict_active(fitted, adata)
+    summary, enriched = named(
+        programs, sets if usable else None, fitted.schema.genes, config.n_genes_enrichment
+    )
     if stability is not None:
         columns = ["n_found", "n_others", "median_match", "stable"]
         summary = summary.join(stability.table[columns])
-    return Catalogue(
+    return ProgramResults(
         title="the data given",
         model=type(settings).__name__,
         programs=summary,
@@ -168,18 +170,18 @@ def catalogue(
         effects=programs.effects,
         enrichment=enriched,
         shares=programs.labels,
-        map=mapped(adata, codes, programs, labels, map_n2, config.seed),
+        map=embedding_of(adata, codes, programs, labels, map_n2, config.seed),
         traversals=traversals(fitted, codes, programs),
         n_cells=adata.n_obs,
         n_genes=len(fitted.schema.genes),
         n_latent=codes.mean_nk.shape[1],
-        n_live=int(codes.live_k.sum()),
+        n_active=int(codes.active_k.sum()),
         n_expected=expected,
         exact=exact,
         counts=fitted.schema.counts,
-        spikes=codes.gamma_nk is not None,
+        spikes=codes.inclusion_nk is not None,
         sets_source=sets_source if usable else "",
-        n_named=config.n_named,
+        n_genes_enrichment=config.n_genes_enrichment,
         matches=None if stability is None else stability.matches,
         least_match=0.0 if stability is None else stability.least_match,
         settings=asdict(settings),
@@ -208,7 +210,7 @@ def _read(
     programs = model.programs(
         shallow(adata),
         labels_key=config.labels_key,
-        n_top=config.n_top,
+        n_genes=config.n_genes_listed,
         seed=config.seed,
         unseen=config.unseen,
     )
@@ -270,16 +272,16 @@ def named(
     return summary.assign(**told), enriched
 
 
-def mapped(
+def embedding_of(
     adata: AnnData,
-    codes: Codes,
+    codes: LatentRepresentation,
     programs: Programs,
     labels: pd.Categorical | None,
     map_n2: Floats | None,
     seed: int,
-) -> Map:
+) -> Embedding2D:
     """At most N_MAPPED cells on the map given, else on one that the data has, else on the t-SNE of their code."""
-    cells_m = np.sort(drawn(adata.n_obs, N_MAPPED, seed))
+    cells_m = np.sort(subsample(adata.n_obs, N_MAPPED, seed))
     theirs = {"the one given": map_n2} | {f"obsm[{key!r}] of the data": adata.obsm.get(key) for key in MAPS}
     usable = {
         source: np.asarray(found[cells_m, :2], dtype=np.float64)
@@ -293,13 +295,15 @@ def mapped(
     sign_p = np.where(programs.summary["direction"] == "+", 1, -1)
     latent_p = programs.summary["latent"].to_numpy(dtype=np.int64)
     amount_mp = np.maximum(codes.mean_nk[np.ix_(cells_m, latent_p)] * sign_p, 0)
-    if codes.gamma_nk is not None:  # a code of spikes is hardly anywhere 0 on average, but off in most cells
+    if (
+        codes.inclusion_nk is not None
+    ):  # a code of spikes is hardly anywhere 0 on average, but off in most cells
         amount_mp *= codes.on_nk[np.ix_(cells_m, latent_p)]
     shown = None if labels is None else labels[cells_m]
-    return Map(xy_m2, source, amount_mp, shown, adata.n_obs)
+    return Embedding2D(xy_m2, source, amount_mp, shown, adata.n_obs)
 
 
-def traversals(model: Model, codes: Codes, programs: Programs) -> dict[str, Traversal]:
+def traversals(model: Model, codes: LatentRepresentation, programs: Programs) -> dict[str, Traversal]:
     """Decode each program's latent from 0 to its 99th percentile, the others at their mean over the cells in which the program is on.
 
     These cells, and not all, because it is beside what is on in them that the program does what its effects say.
@@ -317,12 +321,12 @@ def traversals(model: Model, codes: Codes, programs: Programs) -> dict[str, Trav
         genes = tuple(ranked[:N_WALKED])
         expected_sg = model.decode(z_sk)[:, [columns[gene] for gene in genes]].astype(np.float64)
         if model.schema.counts:
-            expected_sg = np.log1p(expected_sg / model.schema.median_size * PER)
+            expected_sg = np.log1p(expected_sg / model.schema.median_library_size * PER)
         walks[key] = Traversal(amount_s, genes, expected_sg)
     return walks
 
 
-def predicted_live(model: Model, adata: AnnData) -> tuple[int | None, bool]:
+def predict_active(model: Model, adata: AnnData) -> tuple[int | None, bool]:
     """How many latents were to be expected to live, and whether the theory covers the model; None for counts and without a prior.
 
     It covers a linear decoder of Gaussian expression from Gaussian latents; for the other models of expression it is a guide.
@@ -333,10 +337,9 @@ def predicted_live(model: Model, adata: AnnData) -> tuple[int | None, bool]:
     x_ng = model.schema.matrix(adata)
     n_latent = int(settings.n_latent)
     value_g = leading_eigenvalues(x_ng, n_latent)
-    variance = settings.variance if isinstance(settings.variance, float | int) else None
-    linear = not settings.decoder or settings.effects == "additive"
-    exact = linear and not hasattr(settings, "alpha")
-    return expected_live(value_g, n_latent, beta=settings.kl_weight, variance=variance), exact
+    variance = settings.gaussian_variance if isinstance(settings.gaussian_variance, float | int) else None
+    exact = model.network.decoder_type.additive and settings.gaussian_posterior
+    return predict_active_latents(value_g, n_latent, beta=settings.kl_weight, variance=variance), exact
 
 
 def leading_eigenvalues(x_ng: sparse.csr_matrix, n_latent: int) -> Floats:
@@ -360,7 +363,7 @@ def leading_eigenvalues(x_ng: sparse.csr_matrix, n_latent: int) -> Floats:
     return np.concatenate([np.sort(first)[::-1], np.full(n_genes - n_wanted, rest)])
 
 
-def write_tables(found: Catalogue, folder: Path) -> None:
+def write_tables(found: ProgramResults, folder: Path) -> None:
     """Write the tables as CSV, each aside and renamed."""
     tables = {"programs": found.programs, "genes": found.genes, "enrichment": _readable(found.enrichment)}
     for name, table in tables.items():
@@ -369,7 +372,7 @@ def write_tables(found: Catalogue, folder: Path) -> None:
         if wide is not None:
             files.write_text(folder / f"{name}.csv", wide.to_csv(index_label="program", lineterminator="\n"))
     ending = ".csv.gz" if found.effects.size >= LARGE_TABLE else ".csv"
-    with files.write_aside(folder / f"effects{ending}") as aside:
+    with files.atomic_write(folder / f"effects{ending}") as aside:
         found.effects.to_csv(aside, index_label="gene", float_format="%.5g", lineterminator="\n")
 
 

@@ -13,9 +13,9 @@ from sparcell.report import benchmark_page, programs_page, study_page
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparcell.results.benchmark import Standings
-    from sparcell.results.programs import Catalogue
-    from sparcell.results.study import Results
+    from sparcell.results.benchmark import BenchmarkResults
+    from sparcell.results.programs import ProgramResults
+    from sparcell.results.study import StudyResults
 
 __all__ = [
     "render",
@@ -29,7 +29,7 @@ __all__ = [
 _HERE = Path(__file__).parent
 
 
-def write(results: Results, path: Path) -> None:
+def write(results: StudyResults, path: Path) -> None:
     """Write the report, aside first and then renamed, so that `path` never holds half a page.
 
     Parameters
@@ -42,28 +42,28 @@ def write(results: Results, path: Path) -> None:
     files.write_text(path, render(results))
 
 
-def write_standings(standings: Standings, path: Path) -> None:
+def write_standings(standings: BenchmarkResults, path: Path) -> None:
     """Write the page of a benchmark, as `write` does that of a study."""
     files.write_text(path, render_standings(standings))
 
 
-def write_programs(found: Catalogue, path: Path) -> None:
+def write_programs(found: ProgramResults, path: Path) -> None:
     """Write the page of a model's programs, as `write` does that of a study."""
     files.write_text(path, render_programs(found))
 
 
-def render(results: Results) -> str:
+def render(results: StudyResults) -> str:
     """Build the page as a string."""
     return _page("study.html", study_page.page_context(results, _png_base64), study_page.chart_store(results))
 
 
-def render_standings(standings: Standings) -> str:
+def render_standings(standings: BenchmarkResults) -> str:
     """Build the page of a benchmark as a string."""
     context = benchmark_page.page_context(standings, _png_base64)
     return _page("benchmark.html", context, benchmark_page.chart_store(standings))
 
 
-def render_programs(found: Catalogue) -> str:
+def render_programs(found: ProgramResults) -> str:
     """Build the page of a model's programs as a string."""
     return _page("programs.html", programs_page.page_context(found), programs_page.chart_store(found))
 

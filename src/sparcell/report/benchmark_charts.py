@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sparcell.report.study_charts import Chart
-    from sparcell.results.benchmark import Standings
-    from sparcell.results.study import Row
+    from sparcell.results.benchmark import BenchmarkResults
+    from sparcell.results.study import MethodResult
 
 
-def batch_map(row: Row, batches: pd.Categorical) -> Chart:
+def batch_map(row: MethodResult, batches: pd.Categorical) -> Chart:
     """The 2-D map coloured by batch, cells in random order so that no batch lies on top."""
     cells = np.random.default_rng(0).permutation(drawn_cells(len(batches)))
     xy, names = row.tsne2d_n2[cells], [plain(name) for name in batches.categories]
@@ -45,7 +45,7 @@ def batch_map(row: Row, batches: pd.Categorical) -> Chart:
     return {"data": [cloud], "layout": map_layout(row.tsne2d_n2, [])}
 
 
-def trade_off(standings: Standings) -> Chart:
+def trade_off(standings: BenchmarkResults) -> Chart:
     """Biology kept against batches mixed: a large dot a method, small ones its seeds."""
     numbers, styles = summary(standings.scores), row_styles(standings.rows)
     data: list[Chart] = []
@@ -76,7 +76,7 @@ def trade_off(standings: Standings) -> Chart:
     }
 
 
-def dots(standings: Standings, key: str, title: str, *, log: bool = False) -> Chart:
+def dots(standings: BenchmarkResults, key: str, title: str, *, log: bool = False) -> Chart:
     """One measure as dots: a large one a method, small ones its seeds."""
     scores = drawable(standings.scores)
     numbers, styles = summary(scores), row_styles(standings.rows)

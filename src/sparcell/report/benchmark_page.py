@@ -14,19 +14,19 @@ from sparcell.pl.colors import ink_on, row_styles
 from sparcell.pl.tables import value_at
 from sparcell.report import benchmark_charts, study_charts
 from sparcell.report.benchmark_words import conclusions, limits
-from sparcell.report.study_page import in_words, legend, settings_table, unbroken
-from sparcell.results.benchmark import BASELINE, GROUPS, MODEL, PEER, measured, summary
+from sparcell.report.study_page import format_value, legend, non_breaking, settings_table
+from sparcell.results.benchmark import BASELINE, EXTERNAL, GROUPS, MODEL, measured, summary
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sparcell.report.study_words import Passage
-    from sparcell.results.benchmark import Group, Standings
+    from sparcell.report.study_words import Paragraph
+    from sparcell.results.benchmark import BenchmarkResults, MetricGroup
 
 KINDS = {
     MODEL: ("sparcell", "trained on nine tenths of the cells"),
-    PEER: (
+    EXTERNAL: (
         "Peers",
         "other packages' models of counts, trained on the same nine tenths, settings as their library has them",
     ),
@@ -44,7 +44,7 @@ LAST = "-Infinity"
 """What a table sorts a missing number as."""
 
 
-def chart_store(standings: Standings) -> dict[str, Any]:
+def chart_store(standings: BenchmarkResults) -> dict[str, Any]:
     """Every chart of the page; those that follow the chosen row by its name."""
     store: dict[str, Any] = {
         "labels": {row.name: study_charts.label_map(row, standings.labels) for row in standings.rows}
@@ -71,7 +71,7 @@ def chart_store(standings: Standings) -> dict[str, Any]:
     return store
 
 
-def page_context(standings: Standings, image: Callable[[Figure], str]) -> dict[str, Any]:
+def page_context(standings: BenchmarkResults, image: Callable[[Figure], str]) -> dict[str, Any]:
     """Everything but charts and code; `image` turns a figure into base64 text."""
     store = chart_store(standings)
     numbers = summary(standings.scores)
@@ -100,7 +100,7 @@ def page_context(standings: Standings, image: Callable[[Figure], str]) -> dict[s
         ],
         "settings": settings_table(standings.rows),
         "provenance": [
-            (str(key).replace("_", " "), in_words(value, str(key)))
+            (str(key).replace("_", " "), format_value(value, str(key)))
             for key, value in standings.provenance.items()
         ],
         "n_dropped": standings.provenance.get("n_dropped", 0),
@@ -112,7 +112,7 @@ def page_context(standings: Standings, image: Callable[[Figure], str]) -> dict[s
     return context
 
 
-def _facts(standings: Standings, n_seeds: int) -> list[tuple[str, str]]:
+def _facts(standings: BenchmarkResults, n_seeds: int) -> list[tuple[str, str]]:
     told = standings.provenance
     facts = [("cells", f"{len(standings.labels):,}")]
     facts += [
@@ -127,20 +127,23 @@ def _facts(standings: Standings, n_seeds: int) -> list[tuple[str, str]]:
     return [*facts, ("date", str(told.get("date", date.today().isoformat()))[:10])]
 
 
-def _told(passages: list[Passage]) -> list[dict[str, Any]]:
+def _told(passages: list[Paragraph]) -> list[dict[str, Any]]:
     return [
-        {"heading": unbroken(passage.heading), "told": [unbroken(sentence) for sentence in passage.sentences]}
+        {
+            "heading": non_breaking(passage.heading),
+            "told": [non_breaking(sentence) for sentence in passage.sentences],
+        }
         for passage in passages
     ]
 
 
-def _row(standings: Standings, place: int, image: Callable[[Figure], str]) -> dict[str, Any]:
+def _row(standings: BenchmarkResults, place: int, image: Callable[[Figure], str]) -> dict[str, Any]:
     row = standings.rows[place]
     figure = pl.type_and_batch(row, standings.labels, standings.batches)
     return {"name": row.name, "title": row.title, "preset": row.preset, "image": image(figure)}
 
 
-def _table(standings: Standings, group: Group, numbers: pd.DataFrame) -> dict[str, Any]:
+def _table(standings: BenchmarkResults, group: MetricGroup, numbers: pd.DataFrame) -> dict[str, Any]:
     measures, styles = measured(standings.scores, group), row_styles(standings.rows)
     groups = []
     for kind, (heading, note) in KINDS.items():

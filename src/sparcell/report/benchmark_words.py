@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from sparcell.pl.benchmark import in_units, written
 from sparcell.pl.tables import value_at
-from sparcell.report.study_words import Gap, Passage, capital, gap, listed, several
+from sparcell.report.study_words import Difference, Paragraph, capital, gap, listed, several
 from sparcell.results.benchmark import (
     BASELINE,
     COST,
+    EXTERNAL,
     LIKELIHOOD,
     MEASURES,
     MODEL,
-    PEER,
     READABILITY,
     measured,
     summary,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from sparcell.results.benchmark import Measure, Standings
-    from sparcell.results.study import Row
+    from sparcell.results.benchmark import BenchmarkResults, Metric
+    from sparcell.results.study import MethodResult
 
 LEADING = {
     "Integration": ("total", "bio_conservation", "batch_correction"),
@@ -50,21 +50,22 @@ COMPARED = (
 """Measures on which each of our models is set against each peer."""
 
 
-def conclusions(standings: Standings) -> list[Passage]:
+def conclusions(standings: BenchmarkResults) -> list[Paragraph]:
     """All that is to be concluded, in the order it is read; passages with nothing to say are left out."""
     numbers = summary(standings.scores)
     told = [
-        Passage(heading, tuple(leaders(standings.rows, numbers, keys))) for heading, keys in LEADING.items()
+        Paragraph(heading, tuple(best_methods(standings.rows, numbers, keys)))
+        for heading, keys in LEADING.items()
     ]
-    compared = tuple(duels(standings.rows, numbers))
+    compared = tuple(pairwise_comparisons(standings.rows, numbers))
     passages = [
         *told,
-        Passage("sparcell and its peers", (*compared, *(decided(standings) if compared else ()))),
+        Paragraph("sparcell and its peers", (*compared, *(decided(standings) if compared else ()))),
     ]
     return [passage for passage in passages if passage.sentences]
 
 
-def leaders(rows: Sequence[Row], numbers: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
+def best_methods(rows: Sequence[MethodResult], numbers: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
     """Who is first on each measure, by how much, and whether that says anything; of cost among those that are trained."""
     titles = {row.name: row.title for row in rows}
     trained = [row.name for row in rows if row.preset != BASELINE]
@@ -82,13 +83,13 @@ def leaders(rows: Sequence[Row], numbers: pd.DataFrame, keys: Sequence[str]) -> 
         )
 
 
-def better_by(numbers: pd.DataFrame, first: str, second: str, measure: Measure) -> Gap:
+def better_by(numbers: pd.DataFrame, first: str, second: str, measure: Metric) -> Difference:
     """By how much one method is better than another: above 0 where it is."""
     by = gap(numbers, first, second, measure.key)
-    return by if measure.higher else Gap(-by.difference, by.spread)
+    return by if measure.higher else Difference(-by.difference, by.spread)
 
 
-def verdict(by: Gap, key: str) -> str:
+def verdict(by: Difference, key: str) -> str:
     """The judgement on a gap as a clause."""
     if math.isnan(by.spread):
         return "one seed gives no spread, so nothing is claimed"
@@ -97,10 +98,10 @@ def verdict(by: Gap, key: str) -> str:
     return f"within the spread over seeds ({in_units(key, by.spread)}), so it decides nothing"
 
 
-def duels(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
+def pairwise_comparisons(rows: Sequence[MethodResult], numbers: pd.DataFrame) -> Iterator[str]:
     """Each of our models against each peer: where it is better, where worse, where nothing can be said."""
     for ours in (row for row in rows if row.preset == MODEL):
-        for peer in (row for row in rows if row.preset == PEER):
+        for peer in (row for row in rows if row.preset == EXTERNAL):
             sides: dict[str, list[str]] = {"better on": [], "worse on": [], "within the spread on": []}
             for key in COMPARED:
                 by = better_by(numbers, ours.name, peer.name, MEASURES[key])
@@ -115,7 +116,7 @@ def duels(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
                 yield f"{ours.title} against {peer.title}: {'; '.join(clauses)}."
 
 
-def decided(standings: Standings) -> Iterator[str]:
+def decided(standings: BenchmarkResults) -> Iterator[str]:
     """How long the peers were trained, which a reader of the comparison must know."""
     notes = [(row.title, standings.notes[row.name]) for row in standings.rows if row.name in standings.notes]
     yield from (f"{title}: {note}" for title, note in notes)
@@ -123,11 +124,11 @@ def decided(standings: Standings) -> Iterator[str]:
         yield "A peer that made fewer epochs than usual might do better, or worse, with all of them."
 
 
-def limits(standings: Standings) -> list[Passage]:
+def limits(standings: BenchmarkResults) -> list[Paragraph]:
     """What cannot be compared, and why."""
     numbers, rows = summary(standings.scores), standings.rows
     return [
-        Passage("Total", (
+        Paragraph("Total", (
             "Totals of other data, of other genes or of other sets of cell types are on another scale: compare rows of this page only. "
             "Benchmarks that scale each measure to the best and worst method (min-max) give other totals from the same numbers.",
             "Most of the measures use distances, and so depend a little on the number of latents: rows of unlike length are comparable "
@@ -136,13 +137,13 @@ def limits(standings: Standings) -> list[Passage]:
         *(_of_batches(standings)),
         *(_of_readability(standings)),
         *(_of_likelihood(standings, numbers)),
-        Passage("Held-out cells", tuple(_of_held_out([row.title for row in rows if row.preset == BASELINE]))),
-        Passage("Labels", (
+        Paragraph("Held-out cells", tuple(_of_held_out([row.title for row in rows if row.preset == BASELINE]))),
+        Paragraph("Labels", (
             "Every score of biology takes the labels for true. Labels that come from clusters of principal components, or of an earlier "
             "integration of the same cells, favour the method they came from.",
         )),
-        Passage("Time and memory", tuple(_of_time(rows, numbers))),
-        Passage("Spread", (_spread(standings, numbers),)),
+        Paragraph("Time and memory", tuple(_of_time(rows, numbers))),
+        Paragraph("Spread", (_spread(standings, numbers),)),
     ]  # fmt: skip
 
 
@@ -153,7 +154,7 @@ def _of_held_out(baselines: Sequence[str]) -> Iterator[str]:
         yield f"{listed(baselines)} {verb} no notion of held-out cells: computed on all of them, which can only help."
 
 
-def _of_time(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
+def _of_time(rows: Sequence[MethodResult], numbers: pd.DataFrame) -> Iterator[str]:
     yield (
         "Measured on this machine, one run at a time in a process of its own. Baselines are no models: they are quick because they do less."
     )
@@ -171,22 +172,22 @@ def _of_time(rows: Sequence[Row], numbers: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _of_batches(standings: Standings) -> Iterator[Passage]:
+def _of_batches(standings: BenchmarkResults) -> Iterator[Paragraph]:
     if standings.batches is None:
-        yield Passage(
+        yield Paragraph(
             "Batches", ("No batches were given, so nothing is said of mixing, and scIB's total is not made.",)
         )
         return
-    yield Passage("Batches", (
+    yield Paragraph("Batches", (
         "A high score of mixing is good only where batches differ for technical reasons. Where they are treatments or tissues, mixing "
         "removes biology, and scIB's total rewards it all the same.",
     ))  # fmt: skip
 
 
-def _of_readability(standings: Standings) -> Iterator[Passage]:
+def _of_readability(standings: BenchmarkResults) -> Iterator[Paragraph]:
     if not measured(standings.scores, READABILITY):
         return
-    yield Passage("Readable codes", (
+    yield Paragraph("Readable codes", (
         "The measures ask for one latent a type. Programs that cells of several types share, and what varies within a type, earn nothing, "
         "however well they can be read; coarser or finer labels give other numbers.",
         "More latents make it easier to find one for each type: rows with fewer latents than there are types cannot reach 1.",
@@ -195,7 +196,7 @@ def _of_readability(standings: Standings) -> Iterator[Passage]:
     ))  # fmt: skip
 
 
-def _of_likelihood(standings: Standings, numbers: pd.DataFrame) -> Iterator[Passage]:
+def _of_likelihood(standings: BenchmarkResults, numbers: pd.DataFrame) -> Iterator[Paragraph]:
     if not measured(standings.scores, LIKELIHOOD):
         return
     without = [
@@ -211,10 +212,10 @@ def _of_likelihood(standings: Standings, numbers: pd.DataFrame) -> Iterator[Pass
         sentences.append(
             f"{listed(without)} {verb} no counts by a probability, and {'has' if len(without) == 1 else 'have'} none."
         )
-    yield Passage("Likelihood", tuple(sentences))
+    yield Paragraph("Likelihood", tuple(sentences))
 
 
-def _spread(standings: Standings, numbers: pd.DataFrame) -> str:
+def _spread(standings: BenchmarkResults, numbers: pd.DataFrame) -> str:
     fewest, most = int(numbers["n_seeds"].min()), int(numbers["n_seeds"].max())
     if most == 1:
         return "Every method was run with one seed, so no difference can be told from chance."

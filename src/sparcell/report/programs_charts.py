@@ -21,11 +21,11 @@ from sparcell.report.study_charts import (
     point_size,
     rounded,
 )
-from sparcell.results.study import Row
+from sparcell.results.study import MethodResult
 
 if TYPE_CHECKING:
     from sparcell.report.study_charts import Chart
-    from sparcell.results.programs import Catalogue
+    from sparcell.results.programs import ProgramResults
 
 N_BARS = 20
 OFF = "#e3e6ea"
@@ -33,17 +33,17 @@ _RAMP = [[place / (len(SEQUENTIAL) - 3), colour] for place, colour in enumerate(
 _SHARES = [[place / (len(SEQUENTIAL) - 1), colour] for place, colour in enumerate(SEQUENTIAL)]
 
 
-def labels(found: Catalogue) -> Chart:
+def labels(found: ProgramResults) -> Chart:
     """The map coloured by label, names written at the groups."""
     xy_m2 = found.map.xy_m2
     if found.map.labels is None:
         return cells(found)
     nothing = np.zeros(0, dtype=np.int64)
-    row = Row("", "", None, "", {}, xy_m2[:0], xy_m2, nothing, xy_m2[:0])
+    row = MethodResult("", "", None, "", {}, xy_m2[:0], xy_m2, nothing, xy_m2[:0])
     return label_map(row, found.map.labels)
 
 
-def cells(found: Catalogue) -> Chart:
+def cells(found: ProgramResults) -> Chart:
     """All cells of the map in grey: what lies below every program."""
     xy_m2 = found.map.xy_m2
     cloud: Chart = {
@@ -53,7 +53,7 @@ def cells(found: Catalogue) -> Chart:
     return {"data": [cloud], "layout": map_layout(xy_m2, [])}
 
 
-def program_map(found: Catalogue, place: int) -> Chart:
+def program_map(found: ProgramResults, place: int) -> Chart:
     """The cells in which a program is on, over those of `cells`, which the page keeps once for all programs."""
     amount_m, xy_m2 = found.map.amount_mp[:, place], found.map.xy_m2
     top = colour_end(amount_m)
@@ -70,7 +70,7 @@ def program_map(found: Catalogue, place: int) -> Chart:
     return {"under": "cells", "data": [cloud], "layout": map_layout(xy_m2, [])}
 
 
-def bars(found: Catalogue, place: int) -> Chart:
+def bars(found: ProgramResults, place: int) -> Chart:
     """Effects on a program's first genes; those of the set that names it are darker."""
     table = found.first_genes(found.programs["key"].iloc[place], N_BARS)
     names, marked = table["gene"].astype(str).tolist(), genes_of_name(found, place)
@@ -98,7 +98,7 @@ def bars(found: Catalogue, place: int) -> Chart:
     return {"data": [bar], "layout": frame}
 
 
-def traversal(found: Catalogue, place: int) -> Chart:
+def traversal(found: ProgramResults, place: int) -> Chart:
     """Expected expression of a program's first genes while its latent goes from 0 upwards (or downwards)."""
     row = found.programs.iloc[place]
     walk = found.traversals[row["key"]]
@@ -120,7 +120,7 @@ def traversal(found: Catalogue, place: int) -> Chart:
     return {"data": data, "layout": frame}
 
 
-def shares(found: Catalogue, titles: list[str]) -> Chart:
+def shares(found: ProgramResults, titles: list[str]) -> Chart:
     """Share of each label's cells in which each program is on."""
     if found.shares is None:
         return {"data": [], "layout": layout()}
@@ -145,7 +145,7 @@ def shares(found: Catalogue, titles: list[str]) -> Chart:
     return {"data": [heat], "layout": frame, "narrow": narrow}
 
 
-def matches(found: Catalogue, titles: list[str]) -> Chart:
+def matches(found: ProgramResults, titles: list[str]) -> Chart:
     """Match of each program in each other seed as a dot, the median as a line."""
     if found.matches is None:
         return {"data": [], "layout": layout()}

@@ -10,12 +10,12 @@ from sparcell import __version__
 from sparcell.pl.programs import UNSTABLE, panel_titles
 from sparcell.report import programs_charts as charts
 from sparcell.report import programs_words as words
-from sparcell.report.study_page import in_words, legend, unbroken
+from sparcell.report.study_page import format_value, legend, non_breaking
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sparcell.results.programs import Catalogue
+    from sparcell.results.programs import ProgramResults
 
 CONTENTS = {
     "conclusions": "In short", "programs": "All programs", "program": "One program", "types": "Cell types", "stability": "Other seeds",
@@ -29,7 +29,7 @@ LAST = "-Infinity"
 """What a table sorts a missing number as."""
 
 
-def chart_store(found: Catalogue) -> dict[str, Any]:
+def chart_store(found: ProgramResults) -> dict[str, Any]:
     """Every chart of the page; those that follow the chosen program by its key."""
     keys, titles = found.programs["key"].tolist(), panel_titles(found)
     store: dict[str, Any] = {
@@ -48,7 +48,7 @@ def chart_store(found: Catalogue) -> dict[str, Any]:
     return store
 
 
-def page_context(found: Catalogue) -> dict[str, Any]:
+def page_context(found: ProgramResults) -> dict[str, Any]:
     """Everything but charts and code."""
     rows = [_row(found, place) for place in range(len(found.programs))]
     gone = {
@@ -64,9 +64,9 @@ def page_context(found: Catalogue) -> dict[str, Any]:
         "version": __version__,
         "contents": [(key, text) for key, text in CONTENTS.items() if not gone.get(key, False)],
         "facts": _facts(found),
-        "lead": unbroken(words.lead(found)),
+        "lead": non_breaking(words.lead(found)),
         "passages": [
-            {"heading": passage.heading, "told": [unbroken(sentence) for sentence in passage.sentences]}
+            {"heading": passage.heading, "told": [non_breaking(sentence) for sentence in passage.sentences]}
             for passage in words.conclusions(found)
         ],
         "rows": rows,
@@ -77,7 +77,7 @@ def page_context(found: Catalogue) -> dict[str, Any]:
         "legend": [] if labels is None else legend(labels),
         "map_source": found.map.source,
         "drawn_note": _drawn(found),
-        "n_named": found.n_named,
+        "n_named": found.n_genes_enrichment,
         "counts": found.counts,
         "spikes": found.spikes,
         "n_types": n_types,
@@ -89,14 +89,14 @@ def page_context(found: Catalogue) -> dict[str, Any]:
         "sets_source": found.sets_source,
         "settings": [(name, "–" if value is None else str(value)) for name, value in found.settings.items()],
         "provenance": [
-            (str(key).replace("_", " "), in_words(value, str(key)))
+            (str(key).replace("_", " "), format_value(value, str(key)))
             for key, value in found.provenance.items()
             if value not in ("", None)
         ],
     }
 
 
-def _drawn(found: Catalogue) -> str:
+def _drawn(found: ProgramResults) -> str:
     n_drawn = len(found.map.xy_m2)
     return (
         ""
@@ -105,13 +105,13 @@ def _drawn(found: Catalogue) -> str:
     )
 
 
-def _facts(found: Catalogue) -> list[tuple[str, str]]:
+def _facts(found: ProgramResults) -> list[tuple[str, str]]:
     facts = [
         ("cells", f"{found.n_cells:,}"),
         ("genes", f"{found.n_genes:,}"),
         ("model", found.model),
         ("latents, at most", str(found.n_latent)),
-        ("live", str(found.n_live)),
+        ("live", str(found.n_active)),
     ]
     if found.n_expected is not None:
         facts.append(("expected", str(found.n_expected)))
@@ -121,7 +121,7 @@ def _facts(found: Catalogue) -> list[tuple[str, str]]:
     return facts
 
 
-def _row(found: Catalogue, place: int) -> dict[str, Any]:
+def _row(found: ProgramResults, place: int) -> dict[str, Any]:
     row = found.programs.iloc[place]
     genes = found.first_genes(row["key"], N_LISTED)["gene"].astype(str).tolist()
     stable = found.stable
@@ -143,7 +143,7 @@ def _row(found: Catalogue, place: int) -> dict[str, Any]:
         "bar": f"{100 * min(max(float(np.nan_to_num(row['explained'])), 0), 1):.1f}",
         "genes": genes,
         "stable": kept,
-        "about": [unbroken(sentence) for sentence in words.about(found, row)],
+        "about": [non_breaking(sentence) for sentence in words.about(found, row)],
         "sets": _sets(found.enrichment[found.enrichment["key"] == row["key"]]),
         "walk": row["key"] in found.traversals,
         "rank": place,

@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.report.study_words import Passage, capital, listed, several
+from sparcell.report.study_words import Paragraph, capital, listed, several
 
 if TYPE_CHECKING:
-    from sparcell.results.programs import Catalogue
+    from sparcell.results.programs import ProgramResults
 
 CLEAR_AUC = 0.95
 """From this on a program is said to tell a cell type from the rest."""
 
 
-def conclusions(found: Catalogue) -> list[Passage]:
+def conclusions(found: ProgramResults) -> list[Paragraph]:
     """All that is to be said, in the order it is read; passages with nothing to say are left out."""
     passages = [
-        Passage("Programs", tuple(counted(found))),
-        Passage("Expected before", tuple(expected(found))),
-        Passage("Names", tuple(names(found))),
-        Passage("Cell types", tuple(types(found))),
-        Passage("Other seeds", tuple(seeds(found))),
-        Passage("When one is on", tuple(on(found))),
+        Paragraph("Programs", tuple(counted(found))),
+        Paragraph("Expected before", tuple(expected(found))),
+        Paragraph("Names", tuple(names(found))),
+        Paragraph("Cell types", tuple(types(found))),
+        Paragraph("Other seeds", tuple(seeds(found))),
+        Paragraph("When one is on", tuple(on(found))),
     ]
     return [passage for passage in passages if passage.sentences]
 
 
-def counted(found: Catalogue) -> list[str]:
+def counted(found: ProgramResults) -> list[str]:
     """How many latents live and how many of them matter."""
     n_large = found.programs.loc[found.large, "latent"].nunique()
     n_sides, n_latents = len(found.programs), found.programs["latent"].nunique()
     told = [
-        f"Of {several(found.n_latent, 'latent')}, an upper bound, {found.n_live} {_are(found.n_live)} live in these {found.n_cells:,} "
+        f"Of {several(found.n_latent, 'latent')}, an upper bound, {found.n_active} {_are(found.n_active)} live in these {found.n_cells:,} "
         f"cells; {n_large} of them explain a hundredth or more of what the code explains."
     ]
     if n_sides > n_latents:
@@ -49,7 +49,7 @@ def counted(found: Catalogue) -> list[str]:
     return told
 
 
-def expected(found: Catalogue) -> list[str]:
+def expected(found: ProgramResults) -> list[str]:
     """What the theory said beforehand, beside what happened."""
     if found.n_expected is None:
         reason = "counts" if found.counts else "a code without a prior"
@@ -63,11 +63,11 @@ def expected(found: Catalogue) -> list[str]:
     )
     return [
         f"From the eigenvalues of the data's covariance, {several(found.n_expected, 'latent')} "
-        f"{_were(found.n_expected)} to be expected to live; {found.n_live} {_do(found.n_live)}.{guide}"
+        f"{_were(found.n_expected)} to be expected to live; {found.n_active} {_do(found.n_active)}.{guide}"
     ]
 
 
-def names(found: Catalogue) -> list[str]:
+def names(found: ProgramResults) -> list[str]:
     """How many programs the gene sets name."""
     if not found.sets_source:
         return ["No gene of the built-in sets is among the model's genes, so programs have no names."]
@@ -76,7 +76,7 @@ def names(found: Catalogue) -> list[str]:
         return []
     told = [
         f"{capital(several(n_named, 'program'))} of {n_programs} {'has' if n_named == 1 else 'have'} a name: a set that holds more of the "
-        f"{found.n_named} first genes than chance would give (FDR at most 5 %). Tested were {found.sets_source}."
+        f"{found.n_genes_enrichment} first genes than chance would give (FDR at most 5 %). Tested were {found.sets_source}."
     ]
     n_unnamed = int((found.large & (found.programs["name"] == "").to_numpy()).sum())
     if n_unnamed:
@@ -86,7 +86,7 @@ def names(found: Catalogue) -> list[str]:
     return told
 
 
-def types(found: Catalogue) -> list[str]:
+def types(found: ProgramResults) -> list[str]:
     """Which cell types a program tells from all other cells."""
     if found.shares is None or not len(found.programs):
         return []
@@ -98,7 +98,7 @@ def types(found: Catalogue) -> list[str]:
     return [told, f"None that clear: {listed(missing, 12)}."] if missing and clear else [told]
 
 
-def seeds(found: Catalogue) -> list[str]:
+def seeds(found: ProgramResults) -> list[str]:
     """How many programs other seeds find too."""
     stable = found.stable
     if stable is None or found.matches is None:
@@ -120,7 +120,7 @@ def seeds(found: Catalogue) -> list[str]:
     return told
 
 
-def on(found: Catalogue) -> list[str]:
+def on(found: ProgramResults) -> list[str]:
     """What it means that a program is on in a cell."""
     if found.spikes:
         return [
@@ -132,21 +132,21 @@ def on(found: Catalogue) -> list[str]:
     ]
 
 
-def lead(found: Catalogue) -> str:
+def lead(found: ProgramResults) -> str:
     """The page in one sentence."""
     n_large = int(found.large.sum())
     named = found.programs.loc[found.large & (found.programs["name"] != "").to_numpy(), "name"]
     known = listed(list(dict.fromkeys(named)), 8)
     verb = "explains" if n_large == 1 else "explain"
     parts = [
-        f"{found.n_live} of at most {found.n_latent} latents are live, {several(n_large, 'program')} {verb} a hundredth or more"
+        f"{found.n_active} of at most {found.n_latent} latents are live, {several(n_large, 'program')} {verb} a hundredth or more"
     ]
     if known:
         parts.append(f"among them {known}")
     return ", ".join(parts) + "."
 
 
-def about(found: Catalogue, row: pd.Series) -> list[str]:
+def about(found: ProgramResults, row: pd.Series) -> list[str]:
     """A program in words."""
     told = [
         f"On in {row['share_on']:.1%} of the cells; explains {share(row['explained'])} of what the code explains."

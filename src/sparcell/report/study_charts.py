@@ -34,7 +34,7 @@ from sparcell.pl.tables import (
     value_at,
 )
 from sparcell.report.study_words import MEASURE_NAMES, short_titles
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, Results, Row
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, MethodResult, StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +160,7 @@ def label_groups(labels: pd.Categorical) -> list[tuple[int, str, str]]:
     return [*groups, (-1, "no label", MISSING)] if (labels.codes < 0).any() else groups
 
 
-def label_map(row: Row, labels: pd.Categorical) -> Chart:
+def label_map(row: MethodResult, labels: pd.Categorical) -> Chart:
     """The 2-D map coloured by label, names written at the groups while there are few."""
     cells = drawn_cells(len(labels))
     xy, codes = row.tsne2d_n2[cells], np.asarray(labels.codes)[cells]
@@ -175,7 +175,7 @@ def label_map(row: Row, labels: pd.Categorical) -> Chart:
     return {"data": data, "layout": map_layout(row.tsne2d_n2, names)}
 
 
-def partition_map(row: Row, labels: pd.Categorical) -> Chart:
+def partition_map(row: MethodResult, labels: pd.Categorical) -> Chart:
     """The same map coloured by cluster, with centroids; hovering tells what the cluster holds."""
     cells = drawn_cells(len(labels))
     xy, clusters = row.tsne2d_n2[cells], np.asarray(row.kmeans_n)[cells]
@@ -201,7 +201,7 @@ def partition_map(row: Row, labels: pd.Categorical) -> Chart:
     return {"data": data, "layout": map_layout(row.tsne2d_n2, numbers)}
 
 
-def space_map(row: Row, labels: pd.Categorical) -> Chart | None:
+def space_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
     """The 3-D map, one trace a label."""
     if row.tsne3d_n3 is None:
         return None
@@ -223,7 +223,7 @@ def space_map(row: Row, labels: pd.Categorical) -> Chart | None:
     return {"data": data, "layout": layout(scene=scene, dragmode="orbit")}
 
 
-def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
+def generated_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
     """Generated cells over the real ones, in grey, and the walk between two real cells."""
     if row.generated_m2 is None and row.interpolated_s2 is None:
         return None
@@ -254,7 +254,7 @@ def generated_map(row: Row, labels: pd.Categorical) -> Chart | None:
     return {"data": data, "layout": map_layout(np.concatenate(parts), names)}
 
 
-def confusion(row: Row, labels: pd.Categorical) -> Chart:
+def confusion(row: MethodResult, labels: pd.Categorical) -> Chart:
     """Share of each label in each cluster, the clusters put in the order of the labels they stand for."""
     table_lc = contingency(labels, row.kmeans_n)
     order = cluster_order(match_clusters(table_lc))
@@ -277,7 +277,7 @@ def confusion(row: Row, labels: pd.Categorical) -> Chart:
     return {"data": [heat], "layout": frame}
 
 
-def score_heatmap(results: Results, space: str = PRIMARY_SPACE) -> Chart:
+def score_heatmap(results: StudyResults, space: str = PRIMARY_SPACE) -> Chart:
     """Mean scores, rows × four measures, mean and sd written in."""
     summary = score_summary(results.scores, space)
     rows = [row for _, group in presets(results.rows) for row in group if row.name in summary.index]
@@ -311,7 +311,7 @@ def wrapped(title: str) -> str:
     return plain(title).replace(", ", ",<br>", 1)
 
 
-def loss_curves(results: Results, preset: str, term: str) -> Chart | None:
+def loss_curves(results: StudyResults, preset: str, term: str) -> Chart | None:
     """One loss term over epochs for the rows of one preset: a line a seed, coloured by model."""
     styles = row_styles(results.rows)
     titles = short_titles([row for row in results.rows if row.preset == preset and row.model is not None])
@@ -354,7 +354,7 @@ def _curve_layout(values: Floats, word: str) -> Chart:
                    legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}})  # fmt: skip
 
 
-def training_times(results: Results) -> Chart | None:
+def training_times(results: StudyResults) -> Chart | None:
     """Mean training time as bars, seeds as dots."""
     there = set(results.times["model"]) if len(results.times) else set()
     rows = [row for _, group in presets(results.rows) for row in group if row.name in there]

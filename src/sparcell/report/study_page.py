@@ -13,7 +13,7 @@ from sparcell import __version__, pl
 from sparcell.pl.colors import row_styles
 from sparcell.pl.tables import colour_range, presets, score_summary, seconds_in_words, value_at
 from sparcell.report import study_charts, study_words
-from sparcell.results.study import MEASURES, Results, Row
+from sparcell.results.study import MEASURES, MethodResult, StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def preset_words(preset: str) -> tuple[str, str]:
     return PRESETS.get(preset, (f"Preset {preset}", ""))
 
 
-def chart_store(results: Results) -> dict[str, Any]:
+def chart_store(results: StudyResults) -> dict[str, Any]:
     """Every chart of the page; those that follow the chosen row by its name."""
     labels = results.labels
     store: dict[str, Any] = {
@@ -67,7 +67,7 @@ def chart_store(results: Results) -> dict[str, Any]:
     return store
 
 
-def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, Any]:
+def page_context(results: StudyResults, image: Callable[[Figure], str]) -> dict[str, Any]:
     """Everything but charts and code; `image` turns a figure into base64 text."""
     rows = [_row(results, row, image) for row in results.rows]
     spaces = {row.name for row in results.rows if row.tsne3d_n3 is not None}
@@ -100,13 +100,13 @@ def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, 
         else 0,
         "latents": [tiles for row in results.rows if (tiles := _latent_tiles(row))],
         "program_pages": [
-            (row.title, results.program_pages[row.name][0], unbroken(results.program_pages[row.name][1]))
+            (row.title, results.program_pages[row.name][0], non_breaking(results.program_pages[row.name][1]))
             for row in results.rows
             if row.name in results.program_pages
         ],
         "settings": settings_table(results.rows),
         "provenance": [
-            (str(key).replace("_", " "), in_words(value, str(key)))
+            (str(key).replace("_", " "), format_value(value, str(key)))
             for key, value in results.provenance.items()
             if key != "qc_limits"
         ],
@@ -119,18 +119,18 @@ def page_context(results: Results, image: Callable[[Figure], str]) -> dict[str, 
     return context
 
 
-def _row(results: Results, row: Row, image: Callable[[Figure], str]) -> dict[str, Any]:
+def _row(results: StudyResults, row: MethodResult, image: Callable[[Figure], str]) -> dict[str, Any]:
     figure = pl.paired_map(row.tsne2d_n2, results.labels, row.kmeans_n, row.centroids_c2, row.title)
     return {
         "name": row.name,
         "title": row.title,
         "preset": row.preset,
-        "confusions": [unbroken(said) for said in study_words.confusions(results.labels, row)],
+        "confusions": [non_breaking(said) for said in study_words.confusions(results.labels, row)],
         "image": image(figure),
     }
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
+def _facts(results: StudyResults) -> list[tuple[str, str]]:
     told = results.provenance
     n_genes = told.get("n_genes")
     n_seeds = int(results.scores["seed"].nunique()) if len(results.scores) else 0
@@ -146,13 +146,13 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return [*facts, ("date", str(told.get("date", date.today().isoformat()))[:10])]
 
 
-def _spread_note(results: Results) -> str:
+def _spread_note(results: StudyResults) -> str:
     if len(results.scores) and int(results.scores.groupby("model")["seed"].nunique().max()) > 1:
         return "Mean ± standard deviation over seeds."
     return "One seed, so there is no spread to show and no order to claim."
 
 
-def _score_table(results: Results, space: str) -> dict[str, Any]:
+def _score_table(results: StudyResults, space: str) -> dict[str, Any]:
     summary = score_summary(results.scores, space)
     styles = row_styles(results.rows)
     groups = []
@@ -196,7 +196,7 @@ def _score_table(results: Results, space: str) -> dict[str, Any]:
     }
 
 
-def _passages(results: Results) -> list[dict[str, Any]]:
+def _passages(results: StudyResults) -> list[dict[str, Any]]:
     """The conclusions, with the subject of a sentence (a row, a preset) apart, to be set in bold."""
     subjects = [f"{row.title}: " for row in results.rows] + [f"Preset {row.preset}" for row in results.rows]
     passages = []
@@ -204,12 +204,12 @@ def _passages(results: Results) -> list[dict[str, Any]]:
         told = []
         for sentence in passage.sentences:
             subject = max((s for s in subjects if sentence.startswith(s)), key=len, default="")
-            told.append((unbroken(subject), unbroken(sentence[len(subject) :])))
-        passages.append({"heading": unbroken(passage.heading), "told": told})
+            told.append((non_breaking(subject), non_breaking(sentence[len(subject) :])))
+        passages.append({"heading": non_breaking(passage.heading), "told": told})
     return passages
 
 
-def unbroken(text: str) -> str:
+def non_breaking(text: str) -> str:
     """Keep "0.7 ± 0.1", "β-VAE" and "3 min 05 s" each on one line."""
     text = re.sub(r" (?=±)|(?<=±) |(?<=\d) (?=(min|s|h)\b)|(?<=min) (?=\d)|(?<=\bh) (?=\d)", "\u00a0", text)
     return re.sub(r"(?<=β)-(?=\w)", "-\u2060", text)
@@ -224,13 +224,13 @@ def legend(labels: pd.Categorical) -> list[dict[str, str]]:
     ]
 
 
-def _latent_tiles(row: Row) -> dict[str, Any] | None:
-    if row.live_k is None:
+def _latent_tiles(row: MethodResult) -> dict[str, Any] | None:
+    if row.active_k is None:
         return None
-    gamma_k = None if row.gamma_nk is None else row.gamma_nk.mean(axis=0)
+    gamma_k = None if row.inclusion_nk is None else row.inclusion_nk.mean(axis=0)
     largest = float(np.max(row.kl_k)) if row.kl_k is not None and len(row.kl_k) else 0.0
     tiles = []
-    for k, live in enumerate(row.live_k):
+    for k, live in enumerate(row.active_k):
         tile: dict[str, Any] = {"live": bool(live), "kl": "", "gamma": ""}
         if row.kl_k is not None:
             tile |= {
@@ -243,7 +243,7 @@ def _latent_tiles(row: Row) -> dict[str, Any] | None:
     return {"title": row.title, "preset": row.preset, "tiles": tiles}
 
 
-def _training(results: Results) -> dict[str, Any]:
+def _training(results: StudyResults) -> dict[str, Any]:
     times = study_charts.training_times(results)
     losses = []
     for preset, _ in presets(results.rows):
@@ -259,7 +259,7 @@ def _training(results: Results) -> dict[str, Any]:
     }
 
 
-def _quality(results: Results, image: Callable[[Figure], str]) -> dict[str, Any]:
+def _quality(results: StudyResults, image: Callable[[Figure], str]) -> dict[str, Any]:
     if results.qc.empty:
         return {"qc_image": "", "qc_words": ""}
     limits = pl.qc_limits(results)
@@ -270,7 +270,7 @@ def _quality(results: Results, image: Callable[[Figure], str]) -> dict[str, Any]
     return {"qc_image": image(pl.qc_histograms(results.qc, limits)), "qc_words": told}
 
 
-def _difference(results: Results, rows: list[Row]) -> str:
+def _difference(results: StudyResults, rows: list[MethodResult]) -> str:
     """In which settings the rows of a preset differ from those of the same models in the first preset."""
     first = {
         row.model: row for row in reversed(results.rows) if row.model and row.preset == results.rows[0].preset
@@ -282,7 +282,7 @@ def _difference(results: Results, rows: list[Row]) -> str:
             continue
         for key, value in row.settings.items():
             if value != base.settings.get(key):
-                told.setdefault(key, set()).add(in_words(value, key))
+                told.setdefault(key, set()).add(format_value(value, key))
     changes = [f"{key.replace('_', ' ')} {' or '.join(sorted(values))}" for key, values in told.items()]
     return f"as preset {results.rows[0].preset}, but {study_words.listed(changes)}" if changes else ""
 
@@ -293,23 +293,23 @@ def _limit(name: str, pair: tuple[float | None, float | None]) -> str:
     return f"{pl.QC_TITLES.get(name, name)} {study_words.listed(sides)}"
 
 
-def settings_table(every: Sequence[Row]) -> dict[str, Any]:
+def settings_table(every: Sequence[MethodResult]) -> dict[str, Any]:
     """One column a row that has settings, one line a setting."""
     rows = [row for row in every if row.settings]
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     lines = []
     for key in keys:
-        values = [in_words(row.settings.get(key, "–"), key) for row in rows]
+        values = [format_value(row.settings.get(key, "–"), key) for row in rows]
         lines.append({"key": key.replace("_", " "), "values_": values, "differs": len(set(values)) > 1})
     return {"titles": [row.title for row in rows], "lines": lines}
 
 
-def in_words(value: object, key: str = "") -> str:
+def format_value(value: object, key: str = "") -> str:
     """Write a setting or a fact of the provenance as text."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {in_words(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
     if isinstance(value, list | tuple | set):
-        return ", ".join(in_words(part) for part in value) or "none"
+        return ", ".join(format_value(part) for part in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

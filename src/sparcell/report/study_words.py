@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparcell.pl.tables import contingency, presets, score_summary, seconds_in_words, value_at
-from sparcell.results.study import MEASURES, Results, Row
+from sparcell.results.study import MEASURES, MethodResult, StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 @dataclass(frozen=True)
-class Passage:
+class Paragraph:
     """A heading and what is to be said under it."""
 
     heading: str
@@ -35,7 +35,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Gap:
+class Difference:
     """How far the mean of one row lies above that of another, against the spread over seeds."""
 
     difference: float
@@ -47,7 +47,7 @@ class Gap:
         """Whether the difference exceeds the spread; never with one seed."""
         return self.difference > self.spread
 
-    def in_words(self) -> str:
+    def format_value(self) -> str:
         """The judgement as a clause."""
         if math.isnan(self.spread):
             return "one seed gives no spread, so nothing is claimed"
@@ -56,17 +56,17 @@ class Gap:
         return f"that is within the spread over seeds ({self.spread:.3f}), so it decides nothing"
 
 
-def conclusions(results: Results) -> list[Passage]:
+def conclusions(results: StudyResults) -> list[Paragraph]:
     """All that is to be concluded, in the order it is read; passages with nothing to say are left out."""
     passages = [
-        Passage("Which model leads", tuple(leaders(results))),
-        Passage("Autoencoder and β-models", tuple(against_autoencoder(results))),
-        Passage("Against PCA", tuple(against_pca(results))),
-        Passage("What is merged or split", tuple(merges(results))),
-        Passage("Latents", tuple(latents(results))),
-        Passage("Generated cells", tuple(generation(results))),
-        Passage("Training time", tuple(times(results))),
-        Passage("How far to trust this", tuple(trust(results))),
+        Paragraph("Which model leads", tuple(best_methods(results))),
+        Paragraph("Autoencoder and β-models", tuple(against_autoencoder(results))),
+        Paragraph("Against PCA", tuple(against_pca(results))),
+        Paragraph("What is merged or split", tuple(merged_clusters(results))),
+        Paragraph("Latents", tuple(latents(results))),
+        Paragraph("Generated cells", tuple(generation(results))),
+        Paragraph("Training time", tuple(times(results))),
+        Paragraph("How far to trust this", tuple(trust(results))),
     ]
     return [passage for passage in passages if passage.sentences]
 
@@ -92,11 +92,11 @@ def capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:] if sentence[:1].isascii() else sentence
 
 
-def gap(summary: pd.DataFrame, first: str, second: str, measure: str = "nmi") -> Gap:
+def gap(summary: pd.DataFrame, first: str, second: str, measure: str = "nmi") -> Difference:
     """Compare two rows of `score_summary`."""
     difference = value_at(summary, first, measure) - value_at(summary, second, measure)
     spreads = [value_at(summary, name, f"{measure}_sd") for name in (first, second)]
-    return Gap(difference, math.sqrt(spreads[0] ** 2 + spreads[1] ** 2))
+    return Difference(difference, math.sqrt(spreads[0] ** 2 + spreads[1] ** 2))
 
 
 def with_sd(summary: pd.DataFrame, name: str, measure: str = "nmi") -> str:
@@ -105,7 +105,7 @@ def with_sd(summary: pd.DataFrame, name: str, measure: str = "nmi") -> str:
     return f"{mean:.3f}" if math.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
 
 
-def _ranked(rows: Sequence[Row], summary: pd.DataFrame, measure: str) -> list[Row]:
+def _ranked(rows: Sequence[MethodResult], summary: pd.DataFrame, measure: str) -> list[MethodResult]:
     there = [
         row
         for row in rows
@@ -114,14 +114,14 @@ def _ranked(rows: Sequence[Row], summary: pd.DataFrame, measure: str) -> list[Ro
     return sorted(there, key=lambda row: -value_at(summary, row.name, measure))
 
 
-def short_titles(group: Sequence[Row]) -> dict[str, str]:
+def short_titles(group: Sequence[MethodResult]) -> dict[str, str]:
     """Titles by name, without the part after the comma where all rows of a preset share it."""
     tails = {row.title.partition(", ")[2] for row in group}
     drop = len(group) > 1 and len(tails) == 1
     return {row.name: row.title.partition(", ")[0] if drop else row.title for row in group}
 
 
-def leaders(results: Results) -> list[str]:
+def best_methods(results: StudyResults) -> list[str]:
     """Which trained model leads under each preset: on which measures, by how much, and whether that says anything."""
     sentences = []
     summary = score_summary(results.scores)
@@ -135,7 +135,7 @@ def leaders(results: Results) -> list[str]:
         distance = "level with" if by.difference < 0.0005 else f"{by.difference:.3f} above"
         lead = (
             f"Preset {preset}, on the 2-D map: {titles[first.name]} has the highest NMI, {with_sd(summary, first.name)}, "
-            f"{distance} {titles[second.name]} ({with_sd(summary, second.name)}); {by.in_words()}."
+            f"{distance} {titles[second.name]} ({with_sd(summary, second.name)}); {by.format_value()}."
         )
         sentences.append(
             " ".join(
@@ -145,7 +145,9 @@ def leaders(results: Results) -> list[str]:
     return sentences
 
 
-def _other_measures(ranked: Sequence[Row], titles: Mapping[str, str], summary: pd.DataFrame) -> list[str]:
+def _other_measures(
+    ranked: Sequence[MethodResult], titles: Mapping[str, str], summary: pd.DataFrame
+) -> list[str]:
     winners: dict[str, list[str]] = {}
     for measure in MEASURES[1:]:
         winner = _ranked(ranked, summary, measure)[0].name
@@ -156,7 +158,9 @@ def _other_measures(ranked: Sequence[Row], titles: Mapping[str, str], summary: p
     return [f"On the other measures the highest mean is that of {'; '.join(clauses)}."]
 
 
-def _other_space(results: Results, ranked: Sequence[Row], titles: Mapping[str, str]) -> list[str]:
+def _other_space(
+    results: StudyResults, ranked: Sequence[MethodResult], titles: Mapping[str, str]
+) -> list[str]:
     summary = score_summary(results.scores, "latent")
     order = _ranked(ranked, summary, "nmi")
     if len(order) < 2:
@@ -165,11 +169,11 @@ def _other_space(results: Results, ranked: Sequence[Row], titles: Mapping[str, s
     same = "leads as well" if order[0] is ranked[0] else "leads instead"
     return [
         f"On the codes themselves {titles[order[0].name]} {same}: NMI {with_sd(summary, order[0].name)}, "
-        f"{by.difference:.3f} above {titles[order[1].name]}; {by.in_words()}."
+        f"{by.difference:.3f} above {titles[order[1].name]}; {by.format_value()}."
     ]
 
 
-def against_autoencoder(results: Results) -> list[str]:
+def against_autoencoder(results: StudyResults) -> list[str]:
     """How each model with a KL stands against the plain autoencoder of its preset, on NMI of the map."""
     sentences = []
     summary = score_summary(results.scores)
@@ -193,21 +197,21 @@ def against_autoencoder(results: Results) -> list[str]:
     return sentences
 
 
-def _clause_against(summary: pd.DataFrame, row: Row, base: Row, title: str) -> str:
+def _clause_against(summary: pd.DataFrame, row: MethodResult, base: MethodResult, title: str) -> str:
     by = gap(summary, row.name, base.name)
     side = "above" if by.difference >= 0 else "below"
-    size = Gap(abs(by.difference), by.spread)
+    size = Difference(abs(by.difference), by.spread)
     verdict = (
         "" if math.isnan(by.spread) else " (more than the spread)" if size.clear else " (within the spread)"
     )
     return f"{title} is {size.difference:.3f} {side} it{verdict}"
 
 
-def _one_seed(summary: pd.DataFrame, rows: Sequence[Row]) -> bool:
+def _one_seed(summary: pd.DataFrame, rows: Sequence[MethodResult]) -> bool:
     return any(int(value_at(summary, row.name, "n_seeds")) < 2 for row in rows)
 
 
-def against_pca(results: Results) -> list[str]:
+def against_pca(results: StudyResults) -> list[str]:
     """The best trained row against the best baseline, with what the origin of the labels does to the comparison."""
     summary = score_summary(results.scores)
     baselines = _ranked([row for row in results.rows if row.model is None], summary, "nmi")
@@ -216,11 +220,11 @@ def against_pca(results: Results) -> list[str]:
         return []
     base, best = baselines[0], trained[0]
     by = gap(summary, best.name, base.name)
-    size = Gap(abs(by.difference), by.spread)
+    size = Difference(abs(by.difference), by.spread)
     ahead = "trained row" if by.difference >= 0 else "baseline"
     sentences = [
         f"The best baseline on the 2-D map is {base.title} (NMI {with_sd(summary, base.name)}), the best trained row is "
-        f"{best.title} (NMI {with_sd(summary, best.name)}). The {ahead} is {size.difference:.3f} ahead; {size.in_words()}."
+        f"{best.title} (NMI {with_sd(summary, best.name)}). The {ahead} is {size.difference:.3f} ahead; {size.format_value()}."
     ]
     if results.labels_from_pca:
         sentences.append(
@@ -234,7 +238,7 @@ def against_pca(results: Results) -> list[str]:
     return sentences
 
 
-def confusions(labels: pd.Categorical, row: Row) -> list[str]:
+def confusions(labels: pd.Categorical, row: MethodResult) -> list[str]:
     """What one partition merges and splits: majorities that share a cluster, labels that no cluster holds."""
     table_lc = contingency(labels, row.kmeans_n)
     names = [str(name) for name in labels.categories]
@@ -261,7 +265,7 @@ def confusions(labels: pd.Categorical, row: Row) -> list[str]:
     return sentences
 
 
-def merges(results: Results) -> list[str]:
+def merged_clusters(results: StudyResults) -> list[str]:
     """The partitions of all trained rows and the best baseline, one sentence or two each."""
     summary = score_summary(results.scores)
     baselines = _ranked([row for row in results.rows if row.model is None], summary, "nmi")
@@ -269,14 +273,14 @@ def merges(results: Results) -> list[str]:
     return [f"{row.title}: {' '.join(confusions(results.labels, row))}" for row in told]
 
 
-def latents(results: Results) -> list[str]:
+def latents(results: StudyResults) -> list[str]:
     """Which latents of each row are dead, and how many spikes are on per cell."""
     sentences, alive = [], []
     for row in results.rows:
-        if row.live_k is None:
+        if row.active_k is None:
             continue
-        n = len(row.live_k)
-        dead = [str(number) for number in np.flatnonzero(~np.asarray(row.live_k)) + 1]
+        n = len(row.active_k)
+        dead = [str(number) for number in np.flatnonzero(~np.asarray(row.active_k)) + 1]
         parts = []
         if len(dead) == 1:
             parts.append(f"latent {dead[0]} of {n} is dead")
@@ -284,8 +288,8 @@ def latents(results: Results) -> list[str]:
             parts.append(f"{len(dead)} of {n} latents are dead ({listed(dead, 12)})")
         else:
             alive.append(row.title)
-        if row.gamma_nk is not None:
-            living = row.gamma_nk[:, np.asarray(row.live_k)]
+        if row.inclusion_nk is not None:
+            living = row.inclusion_nk[:, np.asarray(row.active_k)]
             parts.append(
                 f"of the {living.shape[1]} live ones {living.sum(axis=1).mean():.1f} are on in the mean cell"
             )
@@ -296,7 +300,7 @@ def latents(results: Results) -> list[str]:
     return sentences
 
 
-def generation(results: Results) -> list[str]:
+def generation(results: StudyResults) -> list[str]:
     """Which types the generated cells of each row land on, by the nearest labelled real cell of the map."""
     from scipy.spatial import cKDTree
 
@@ -321,7 +325,7 @@ def generation(results: Results) -> list[str]:
     return sentences
 
 
-def times(results: Results) -> list[str]:
+def times(results: StudyResults) -> list[str]:
     """Mean training time of each row, and its ratio to the fastest of its preset."""
     sentences: list[str] = []
     if not len(results.times):
@@ -345,7 +349,7 @@ def times(results: Results) -> list[str]:
     return sentences
 
 
-def trust(results: Results) -> list[str]:
+def trust(results: StudyResults) -> list[str]:
     """The limits of these numbers: seeds, unlabelled cells, where the labels come from, what a map is."""
     summary = score_summary(results.scores)
     fewest, most = (

@@ -33,7 +33,7 @@ class Traversal:
 
 
 @dataclass(frozen=True)
-class Map:
+class Embedding2D:
     """Some of the cells on a map, with how far each program is on in them."""
 
     xy_m2: Floats
@@ -48,7 +48,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ProgramResults:
     """All that is shown of a model's programs."""
 
     title: str
@@ -66,13 +66,13 @@ class Catalogue:
     """Sets found in the first genes of each program: key, then the columns of `enrichment.enrich`; the best ones of each."""
     shares: pd.DataFrame | None
     """`Programs.labels`."""
-    map: Map
+    map: Embedding2D
     traversals: Mapping[str, Traversal]
     """By key."""
     n_cells: int
     n_genes: int
     n_latent: int
-    n_live: int
+    n_active: int
     n_expected: int | None
     """Latents that were to be expected to live, by `metrics.expected_live`; None where its theory says nothing."""
     exact: bool
@@ -81,7 +81,7 @@ class Catalogue:
     spikes: bool
     sets_source: str
     """For people: "the 18 built-in sets"; "" where no gene of any set is among the model's."""
-    n_named: int
+    n_genes_enrichment: int
     """Genes of each program that were tested."""
     matches: pd.DataFrame | None = None
     """`Stability.matches`; None where one seed alone was looked at."""

@@ -25,7 +25,7 @@ PRIMARY_SPACE = "tsne2d"
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodResult:
     """One method under one preset. Arrays are those of the first seed; scores over all seeds stand in `Results.scores`."""
 
     name: str
@@ -38,17 +38,17 @@ class Row:
     """"seed", "hvg" or "baseline"."""
     settings: dict[str, object]
     """Hyper-parameters and data settings; empty for a baseline."""
-    code_nk: Floats
+    latent_nk: Floats
     tsne2d_n2: Floats
     kmeans_n: Ints
     """K-means partition of the 2-D map, 0 … c-1."""
     centroids_c2: Floats
     tsne3d_n3: Floats | None = None
-    gamma_nk: Floats | None = None
+    inclusion_nk: Floats | None = None
     """Posterior inclusion probabilities; only models with spikes."""
     kl_k: Floats | None = None
     """Mean KL of each latent in nats; None where the model has none."""
-    live_k: NDArray[np.bool_] | None = None
+    active_k: NDArray[np.bool_] | None = None
     """Latents that carry anything: variance of the code over cells above .01 (Burda et al. 2016)."""
     generated_m2: Floats | None = None
     """New cells decoded from the prior, encoded again, placed on this row's 2-D map."""
@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Results:
+class StudyResults:
     """Everything a report needs; nothing in it knows torch or AnnData."""
 
     title: str
@@ -69,7 +69,7 @@ class Results:
     """In words: "column seurat of labels.csv" or "markers on Louvain clusters of 10 principal components"."""
     labels_from_pca: bool
     """Whether the labels come from, or agree with, a clustering of principal components: an advantage for PCA by construction."""
-    rows: tuple[Row, ...]
+    rows: tuple[MethodResult, ...]
     scores: pd.DataFrame
     """Columns model, seed, space, nmi, ari, homogeneity, completeness."""
     times: pd.DataFrame

@@ -19,17 +19,18 @@ from sparcell.study import write
 from sparcell.experiments import presets
 from sparcell.experiments import runs
 from sparcell.config.experiments import StudyConfig
-from sparcell.config.settings import DataConfig
-from sparcell.tl.embedding import affordable
+from sparcell.config.data import DataConfig
+from sparcell.tl.embedding import affordable_perplexity
+from sparcell.config.presets import PRESETS, TITLES
 from sparcell.errors import InputError, did_you_mean
 from sparcell.models import MODELS
-from sparcell.study.prepare import Prepared, prepare
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, Results, Row
-from sparcell.experiments.runs import FORMAT, Run, Scene
+from sparcell.study.prepare import StudyData, prepare
+from sparcell.results.study import MEASURES, PRIMARY_SPACE, StudyResults, MethodResult
+from sparcell.experiments.runs import FORMAT, Run, EmbeddingContext
 from sparcell._utils.torch_runtime import resolve_device
 
 if TYPE_CHECKING:
-    from sparcell.experiments.presets import Trained
+    from sparcell.experiments.presets import StudyEntry
 
 log = logging.getLogger("sparcell")
 
@@ -38,16 +39,16 @@ BASELINES = {"pca-6": 6, "pca-10": 10}
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyRunSpec:
     """One run that a study has to make: a model (`trained`) or a baseline, with one seed."""
 
     name: str
     title: str
     seed: int
-    trained: Trained | None
+    trained: StudyEntry | None
     n_components: int = 0
 
-    def fingerprint(self, prepared: Prepared, config: StudyConfig) -> str:
+    def fingerprint(self, prepared: StudyData, config: StudyConfig) -> str:
         """Digest of everything the run's result depends on: a stored run is taken up again only where it is the same."""
         settings = (
             None if self.trained is None else (asdict(self.trained.estimator), asdict(self.trained.data))
@@ -73,7 +74,7 @@ def run(
     resume: bool = False,
     silent: bool = False,
     command: str = "",
-) -> Results:
+) -> StudyResults:
     """Compare the models on one data set and write everything into a folder.
 
     Parameters
@@ -106,11 +107,11 @@ def run(
     started = time.perf_counter()
     config = config or StudyConfig()
     tasks = list(plan_tasks(config, changes or {}))
-    folder = runs.check_folder(Path(out), resume, foreign="benchmark.h5ad")
+    folder = runs.check_runs_folder(Path(out), resume, foreign="benchmark.h5ad")
     prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
     check_fits(prepared, folder)
     scene = shared_scene(prepared, config, silent)
-    fingerprint = partial(Task.fingerprint, prepared=prepared, config=config)
+    fingerprint = partial(StudyRunSpec.fingerprint, prepared=prepared, config=config)
     try:
         made = {(task.name, task.seed): run for task, run in run_tasks(tasks, scene, folder, fingerprint)}
         spent = time.perf_counter() - started
@@ -124,11 +125,11 @@ def run(
     return results
 
 
-def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
+def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[StudyRunSpec]:
     """List the runs of a study; settings are checked here."""
     for choice, known, what in (
         (config.models, MODELS, "model"),
-        (config.presets, presets.PRESETS, "preset"),
+        (config.presets, PRESETS, "preset"),
     ):
         for name in choice:
             if name not in known:
@@ -142,15 +143,15 @@ def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[Task]:
     for preset in dict.fromkeys(config.presets):
         for model in dict.fromkeys(config.models):
             for seed in range(config.seeds):
-                row = presets.trained_row(model, presets.PRESETS[preset], seed, changes)
+                row = presets.study_entry(model, PRESETS[preset], seed, changes)
                 resolve_device(row.estimator.device)
-                yield Task(row.name, row.title, seed, row)
+                yield StudyRunSpec(row.name, row.title, seed, row)
     for name, n_components in BASELINES.items():
         for seed in range(config.seeds):
-            yield Task(name, f"PCA, {n_components} components", seed, None, n_components)
+            yield StudyRunSpec(name, f"PCA, {n_components} components", seed, None, n_components)
 
 
-def check_fits(prepared: Prepared, folder: Path) -> None:
+def check_fits(prepared: StudyData, folder: Path) -> None:
     """Refuse, before any training, data that is too small for k-means, or not that of the study in the folder."""
     runs.check_same_data(folder, prepared.digest, of="study", parts="counts")
     n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
@@ -160,15 +161,15 @@ def check_fits(prepared: Prepared, folder: Path) -> None:
         )
 
 
-def shared_scene(prepared: Prepared, config: StudyConfig, silent: bool) -> Scene:
+def shared_scene(prepared: StudyData, config: StudyConfig, silent: bool) -> EmbeddingContext:
     """Give what all runs share; a perplexity that is too large for the cells is lowered here, and told once."""
-    perplexity = affordable(config.perplexity, prepared.adata.n_obs)
-    return Scene(prepared.adata, prepared.labels, perplexity, silent)
+    perplexity = affordable_perplexity(config.perplexity, prepared.adata.n_obs)
+    return EmbeddingContext(prepared.adata, prepared.labels, perplexity, silent)
 
 
 def run_tasks(
-    tasks: list[Task], scene: Scene, folder: Path, fingerprint: Callable[[Task], str]
-) -> Iterator[tuple[Task, Run]]:
+    tasks: list[StudyRunSpec], scene: EmbeddingContext, folder: Path, fingerprint: Callable[[StudyRunSpec], str]
+) -> Iterator[tuple[StudyRunSpec, Run]]:
     """Make the runs, or take them up where an earlier study left them; each is on disk before it is given."""
     for number, task in enumerate(tasks, 1):
         log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
@@ -177,12 +178,12 @@ def run_tasks(
         yield task, make(task, scene, folder, made_from) if earlier is None else earlier
 
 
-def stored_in(folder: Path, task: Task) -> Path:
+def stored_in(folder: Path, task: StudyRunSpec) -> Path:
     """Name the file of a run."""
     return folder / "runs" / f"{task.name}-seed{task.seed}.npz"
 
 
-def taken_up(task: Task, folder: Path, fingerprint: str) -> Run | None:
+def taken_up(task: StudyRunSpec, folder: Path, fingerprint: str) -> Run | None:
     """Read a run that an earlier study left, if it is whole and of the same data, settings and versions."""
     path = stored_in(folder, task)
     run = Run.from_file(path, fingerprint)
@@ -196,7 +197,7 @@ def taken_up(task: Task, folder: Path, fingerprint: str) -> Run | None:
     return None
 
 
-def make(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
+def make(task: StudyRunSpec, scene: EmbeddingContext, folder: Path, fingerprint: str) -> Run:
     """Make a run and write it; a model of the first seed is kept too."""
     path = stored_in(folder, task)
     if task.trained is None:
@@ -208,14 +209,14 @@ def make(task: Task, scene: Scene, folder: Path, fingerprint: str) -> Run:
             path.unlink(missing_ok=True)  # an earlier run vouches for the model that is replaced here
             model.save(folder / "models" / task.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.write_aside(path) as aside:
+    with files.atomic_write(path) as aside:
         aside.write_bytes(run.to_bytes(fingerprint))
     return run
 
 
 def collect(
-    prepared: Prepared, tasks: list[Task], runs: dict[tuple[str, int], Run], record: dict[str, object]
-) -> Results:
+    prepared: StudyData, tasks: list[StudyRunSpec], runs: dict[tuple[str, int], Run], record: dict[str, object]
+) -> StudyResults:
     """Put the runs together into tables and rows."""
     scores, times, histories, rows = [], [], [], []
     for task in tasks:
@@ -231,7 +232,7 @@ def collect(
         if task.seed == 0:
             rows.append(as_row(task, run))
     history = pd.concat(histories, ignore_index=True)[["model", "seed", "epoch", "loss", "nll", "kl"]]
-    return Results(
+    return StudyResults(
         title=prepared.title,
         labels=prepared.labels,
         label_source=prepared.label_source,
@@ -245,31 +246,31 @@ def collect(
     )
 
 
-def as_row(task: Task, run: Run) -> Row:
+def as_row(task: StudyRunSpec, run: Run) -> MethodResult:
     """Describe the first seed's run of a method."""
     trained, names = task.trained, run.get("interpolated_labels")
     settings = {} if trained is None else {**asdict(trained.estimator), **asdict(trained.data)}
-    return Row(
+    return MethodResult(
         name=task.name,
         title=task.title,
         model=None if trained is None else trained.model,
         preset="baseline" if trained is None else trained.preset,
         settings=settings,
-        code_nk=run.arrays["code_nk"],
+        latent_nk=run.arrays["latent_nk"],
         tsne2d_n2=run.arrays["tsne2d_n2"],
         kmeans_n=run.arrays["kmeans_n"],
         centroids_c2=run.arrays["centroids_c2"],
         tsne3d_n3=run.get("tsne3d_n3"),
-        gamma_nk=run.get("gamma_nk"),
+        inclusion_nk=run.get("inclusion_nk"),
         kl_k=run.get("kl_k"),
-        live_k=run.get("live_k"),
+        active_k=run.get("active_k"),
         generated_m2=run.get("generated_m2"),
         interpolated_s2=run.get("interpolated_s2"),
         interpolated_labels=None if names is None else (str(names[0]), str(names[1])),
     )
 
 
-def show(results: Results) -> None:
+def show(results: StudyResults) -> None:
     """Print the scores on the 2-D map as a table."""
     from rich.console import Console
     from rich.table import Table

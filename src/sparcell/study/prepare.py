@@ -13,9 +13,9 @@ import pandas as pd
 from sparcell import datasets, io, pp
 from sparcell.io import labels
 from sparcell.experiments.provenance import digest_of_matrix
-from sparcell.data.validation import matrix_kind, require_kind
+from sparcell.data.validation import infer_matrix_kind, require_kind
 from sparcell.data.covariates import Covariates
-from sparcell.errors import InputError, typed
+from sparcell.errors import InputError, as_typed
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import MANY_GONE, MANY_REMOVED, Limits, many_removed
 from sparcell.data.schema import chosen_genes, read_layer
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config.experiments import StudyConfig
-    from sparcell.config.settings import DataConfig
-    from sparcell.experiments.presets import Trained
+    from sparcell.config.data import DataConfig
+    from sparcell.experiments.presets import StudyEntry
 
 PCA_AGREEMENT = 0.9
 """From this ARI with our own Louvain clusters of principal components on, labels are taken to stem from PCA."""
@@ -40,7 +40,7 @@ MADE_GENES, MADE_LAYERS = ("highly_variable",), ("counts", "lognorm")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class StudyData:
     """Data ready to train on."""
 
     adata: AnnData
@@ -54,7 +54,7 @@ class Prepared:
     """Within whose batches the variable genes were chosen."""
 
 
-def prepare(data: str | Path | None, config: StudyConfig, trained: Sequence[Trained] = ()) -> Prepared:
+def prepare(data: str | Path | None, config: StudyConfig, trained: Sequence[StudyEntry] = ()) -> StudyData:
     """Read the data, run quality control to cell types, and settle on the labels.
 
     Of what the study is to train, columns and layers that are not there are told before any work, and a batch of
@@ -62,7 +62,7 @@ def prepare(data: str | Path | None, config: StudyConfig, trained: Sequence[Trai
     """
     adata = datasets.pbmc3k() if data is None else io.read(data)
     title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
-    adata = with_counts(adata, config.counts_layer)
+    adata = use_counts_layer(adata, config.counts_layer)
     require_same_counts(adata)
     for row in trained:
         check_seen(adata, row.data)
@@ -96,23 +96,23 @@ def prepare(data: str | Path | None, config: StudyConfig, trained: Sequence[Trai
             found = own_labels(adata, ours["cell_type"])
             source = "markers on Louvain clusters of 10 principal components"
     from_pca = follows_pca(found, adata.obs[ours["cluster"]])
-    return Prepared(adata, qc, found, source, from_pca, title, digest, batch_key)
+    return StudyData(adata, qc, found, source, from_pca, title, digest, batch_key)
 
 
-def with_counts(adata: AnnData, layer: str | None) -> AnnData:
+def use_counts_layer(adata: AnnData, layer: str | None) -> AnnData:
     """Bring the raw counts to X: those of a layer, or of adata.raw under the name raw. Where X has none, tell who has."""
     if layer == "raw" and layer not in adata.layers and adata.raw is not None:
         adata = adata.raw.to_adata()
         adata.var_names_make_unique()
     elif layer is not None:
         adata.X = read_layer(adata, layer)[0]
-    if adata.X is None or matrix_kind(adata.X) != "counts":
+    if adata.X is None or infer_matrix_kind(adata.X) != "counts":
         places = {**adata.layers, **({} if adata.raw is None else {"raw": adata.raw.X})}
-        found = [name for name, values in places.items() if matrix_kind(values) == "counts"]
+        found = [name for name, values in places.items() if infer_matrix_kind(values) == "counts"]
         if found:
             what = "X is empty" if adata.X is None else f"{layer or 'X'} holds no raw counts"
             raise InputError(
-                f"{what}, but {' and '.join(found)} holds some: set {typed(counts_layer=found[0])}."
+                f"{what}, but {' and '.join(found)} holds some: set {as_typed(counts_layer=found[0])}."
             )
     matrix, where = read_layer(adata, None)
     require_kind(matrix, "counts", layer or where, setting="counts_layer")
@@ -121,11 +121,11 @@ def with_counts(adata: AnnData, layer: str | None) -> AnnData:
 
 def check_seen(adata: AnnData, wanted: DataConfig) -> None:
     """Refuse, before any work, columns and layers that are neither there nor made by the study."""
-    if wanted.genes not in (None, *MADE_GENES):
-        chosen_genes(adata, wanted.genes)
+    if wanted.genes_key not in (None, *MADE_GENES):
+        chosen_genes(adata, wanted.genes_key)
     if wanted.layer not in (None, *MADE_LAYERS):
         read_layer(adata, wanted.layer)
-    Covariates.learn(adata.obs, wanted.batch_key, wanted.covariates)
+    Covariates.fit(adata.obs, wanted.batch_key, wanted.covariates)
 
 
 def given_labels(adata: AnnData, config: StudyConfig) -> pd.Series | None:
@@ -169,13 +169,13 @@ def check_kept(qc: pd.DataFrame, limits: Limits) -> None:
         warnings.warn(many_removed(qc, limits), UserWarning, stacklevel=2)
 
 
-def check_enough(n_cells: int, trained: Sequence[Trained]) -> None:
+def check_enough(n_cells: int, trained: Sequence[StudyEntry]) -> None:
     """Refuse data that does not fill a batch."""
     largest = max((row.estimator.batch_size for row in trained), default=0)
     if n_cells < largest:
         raise InputError(
             f"{n_cells} cells are left after quality control, fewer than a batch ({largest}); "
-            f"expected at least one full batch: set {typed(batch_size=n_cells)} or less."
+            f"expected at least one full batch: set {as_typed(batch_size=n_cells)} or less."
         )
 
 

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config.experiments import StudyConfig
-    from sparcell.results.study import Results, Row
+    from sparcell.results.study import StudyResults, MethodResult
 
 FIGURES_OF_ROWS = ("overview-", "map2d-", "map3d-", "generated-")
 """How the names of figures begin that not every study draws."""
 
 
-def write(results: Results, adata: AnnData, folder: Path) -> None:
+def write(results: StudyResults, adata: AnnData, folder: Path) -> None:
     """Write everything but the models, each file aside and renamed; the report comes last."""
     for name in ("scores", "times", "history"):
         files.write_text(
@@ -56,14 +56,14 @@ def write(results: Results, adata: AnnData, folder: Path) -> None:
     )
 
 
-def write_programs(results: Results, adata: AnnData, folder: Path) -> dict[str, tuple[str, str]]:
+def write_programs(results: StudyResults, adata: AnnData, folder: Path) -> dict[str, tuple[str, str]]:
     """Write a page of gene programs for each row with spikes that are not all dead: row → its file and what it shows, in a sentence.
 
     The models are those in the folder, of the first seed; the maps those of the report.
     """
     pages = {}
     for row in results.rows:
-        if row.gamma_nk is not None and row.live_k is not None and row.live_k.any():
+        if row.inclusion_nk is not None and row.active_k is not None and row.active_k.any():
             name = f"programs_{row.name}.html"
             pages[row.name] = name, write_page(results, row, adata, folder / name)
     for page in folder.glob("programs_*.html"):
@@ -72,7 +72,7 @@ def write_programs(results: Results, adata: AnnData, folder: Path) -> dict[str, 
     return pages
 
 
-def write_page(results: Results, row: Row, adata: AnnData, path: Path) -> str:
+def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: Path) -> str:
     """Write the page of one row's programs, and say what stands there."""
     cells, model = shallow(adata), load(path.parent / "models" / row.name)
     cells.obs["label"] = results.labels
@@ -94,7 +94,7 @@ def write_page(results: Results, row: Row, adata: AnnData, path: Path) -> str:
     return lead(found)
 
 
-def annotated(results: Results, adata: AnnData) -> AnnData:
+def annotated(results: StudyResults, adata: AnnData) -> AnnData:
     """Return the study's AnnData: counts in X, labels and partitions in obs, codes and maps in obsm.
 
     Writes ``obs["label"]`` (``obs["sparcell_label"]`` where the user has other values under that name), and for each row
@@ -110,10 +110,10 @@ def annotated(results: Results, adata: AnnData) -> AnnData:
         key = row.name.replace("-", "_")
         made.obs[f"kmeans_{key}"] = pd.Categorical(row.kmeans_n.astype(str))
         arrays = {
-            f"X_{key}": row.code_nk,
+            f"X_{key}": row.latent_nk,
             f"tsne2d_{key}": row.tsne2d_n2,
             f"tsne3d_{key}": row.tsne3d_n3,
-            f"{key}_gamma": row.gamma_nk,
+            f"{key}_gamma": row.inclusion_nk,
         }
         made.obsm.update({name: np.asarray(array) for name, array in arrays.items() if array is not None})
     rows = {row.name: {"title": row.title, "settings": row.settings} for row in results.rows}

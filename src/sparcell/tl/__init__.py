@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparcell.tl.embedding import kmeans, place, tsne
+from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich, name_programs
 from sparcell.tl.gene_sets import GeneSets, builtin, gmt_text, read_gmt
 from sparcell.tl.programs import Programs
@@ -20,9 +20,9 @@ __all__ = [
     "gmt_text",
     "kmeans",
     "name_programs",
-    "place",
     "read_gmt",
     "tsne",
+    "tsne_transform",
 ]
 
 

@@ -31,7 +31,7 @@ within .01 % of each other and score up to .005 apart; with 300 starts every see
 logger = logging.getLogger("sparcell")
 
 
-def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXITY, seed: int = 0) -> Any:
+def tsne(latent_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXITY, seed: int = 0) -> Any:
     """Map codes to 2 or 3 dimensions.
 
     Returns openTSNE's embedding, an (n, d) array that can also `place` new cells. Started from PCA; learning rate and
@@ -41,22 +41,22 @@ def tsne(code_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXI
     import openTSNE
     from joblib import effective_n_jobs
 
-    n_cells = len(code_nk)
+    n_cells = len(latent_nk)
     exact = n_cells <= EXACT_CELLS
     n_jobs = 1 if n_cells <= FEW_CELLS else effective_n_jobs(-1)  # the same map to the bit either way
-    code_nk = np.asarray(code_nk, dtype=np.float64)
-    perplexity = affordable(perplexity, n_cells)
+    latent_nk = np.asarray(latent_nk, dtype=np.float64)
+    perplexity = affordable_perplexity(perplexity, n_cells)
     return openTSNE.TSNE(
         n_components=n_components,
         perplexity=perplexity,
         negative_gradient_method=divergence if exact else "fft" if n_components == 2 else "bh",
-        initialization="pca" if np.ptp(code_nk, axis=0).any() else "random",  # PCA divides by the spread
+        initialization="pca" if np.ptp(latent_nk, axis=0).any() else "random",  # PCA divides by the spread
         random_state=seed,
         n_jobs=n_jobs,
-    ).fit(code_nk, _exact_affinities(code_nk, perplexity, n_jobs) if exact else None)
+    ).fit(latent_nk, _exact_affinities(latent_nk, perplexity, n_jobs) if exact else None)
 
 
-def _exact_affinities(code_nk: Floats, perplexity: float, n_jobs: int) -> Any:
+def _exact_affinities(latent_nk: Floats, perplexity: float, n_jobs: int) -> Any:
     """What openTSNE makes itself with `neighbors="exact"`, but only after it has imported pynndescent to see whether it is there.
 
     In a new environment that compiles for 12 seconds.
@@ -64,8 +64,8 @@ def _exact_affinities(code_nk: Floats, perplexity: float, n_jobs: int) -> Any:
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import Sklearn
 
-    n_neighbours = min(len(code_nk) - 1, int(3 * perplexity))
-    nearest = Sklearn(code_nk, n_neighbours, metric="euclidean", n_jobs=n_jobs)
+    n_neighbours = min(len(latent_nk) - 1, int(3 * perplexity))
+    nearest = Sklearn(latent_nk, n_neighbours, metric="euclidean", n_jobs=n_jobs)
     return PerplexityBasedNN(knn_index=nearest, perplexity=perplexity, n_jobs=n_jobs)
 
 
@@ -99,7 +99,7 @@ def divergence(
     return float((p_nn.data * np.log(np.maximum(p_nn.data, TINY) * apart * total)).sum()), slope_nd
 
 
-def affordable(perplexity: float, n_cells: int) -> float:
+def affordable_perplexity(perplexity: float, n_cells: int) -> float:
     """Lower a perplexity to (n - 1) / 3, the most that so many cells allow, and say so in the log."""
     most = max(1.0, (n_cells - 1) / 3)
     if perplexity > most:
@@ -107,10 +107,10 @@ def affordable(perplexity: float, n_cells: int) -> float:
     return min(perplexity, most)
 
 
-def place(embedding: Any, code_nk: Floats) -> Floats:
+def tsne_transform(embedding: Any, latent_nk: Floats) -> Floats:
     """Place new codes on a map that `tsne` made, leaving the map as it is, (n, d)."""
     before = np.array(embedding)
-    placed = np.array(embedding.transform(np.asarray(code_nk, dtype=np.float64)))
+    placed = np.array(embedding.transform(np.asarray(latent_nk, dtype=np.float64)))
     # openTSNE centres the map it is asked to place cells on, in place: the map goes back, and the new cells with it
     shift = (before - np.asarray(embedding)).mean(axis=0)
     np.asarray(embedding)[:] = before

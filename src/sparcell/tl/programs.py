@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sparcell.data.sampler import drawn
+from sparcell.data.sampler import subsample
 from sparcell.metrics.clustering import label_aucs
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from sparcell.data.loader import Loader
     from sparcell.data.schema import Schema
     from sparcell.nn.network import Network
-    from sparcell.protocols import Batch
-    from sparcell.results.latents import Codes
+    from sparcell.protocols import Minibatch
+    from sparcell.results.latents import LatentRepresentation
 
     Floats = NDArray[np.floating]
 
-MOST_CELLS = 1000
+MAX_CELLS = 1000
 """Effects are means over at most so many of the cells in which a program is on, `explained` over so many of all cells."""
 PER, PSEUDO = 1e4, 1.0
 """Effects compare counts per 10,000 plus 1, as log-normalised values do."""
@@ -85,7 +85,7 @@ class Programs:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProgramEffects:
     """The same as arrays, before names are put to it; in the order of what is explained."""
 
     latent_p: NDArray[np.int64]
@@ -118,38 +118,38 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Reader:
+class ProgramDecoder:
     """Cells with their codes, and the network that decodes them."""
 
     network: Network
     schema: Schema
     loader: Loader
-    codes: Codes
+    codes: LatentRepresentation
 
-    def blocks(self, cells_n: NDArray[np.int64]) -> Iterator[tuple[Batch, Tensor]]:
+    def blocks(self, cells_n: NDArray[np.int64]) -> Iterator[tuple[Minibatch, Tensor]]:
         """Give some cells, by number, and their codes, BLOCK_CELLS at a time."""
         plan = [cells_n[start : start + BLOCK_CELLS] for start in range(0, len(cells_n), BLOCK_CELLS)]
         for index, batch in zip(plan, self.loader.batches(plan), strict=True):
-            yield batch, torch.from_numpy(self.codes.mean_nk[index]).to(batch.size_n1)
+            yield batch, torch.from_numpy(self.codes.mean_nk[index]).to(batch.library_size_n1)
 
-    def expected(self, z_nk: Tensor, batch: Batch) -> Tensor:
+    def expected(self, z_nk: Tensor, batch: Minibatch) -> Tensor:
         """Expected expression in the model's units, (n, g)."""
         return self.network.likelihood.distribution(self.network.decode(z_nk, batch), batch).mean
 
-    def nll(self, z_nk: Tensor, batch: Batch) -> Floats:
+    def nll(self, z_nk: Tensor, batch: Minibatch) -> Floats:
         """-log p(x|z) in nats, (n,)."""
         nll_n = self.network.likelihood.nll(self.network.decode(z_nk, batch), batch)
         return nll_n.cpu().numpy().astype(np.float64)
 
-    def switched_off(self, latent: int, cells_n: NDArray[np.int64]) -> Floats:
+    def ablate(self, latent: int, cells_n: NDArray[np.int64]) -> Floats:
         """Effect of a latent on each gene, log2-fold change, expected expression with and without it, (4, g).
 
         Means over some cells, weighed by the distance of the latent's code from 0.
         """
         total, weight = np.zeros((4, len(self.schema.genes))), 0.0
         for batch, z_nk in self.blocks(cells_n):
-            high_ng, low_ng = self.expected(z_nk, batch), self.expected(without(z_nk, latent), batch)
-            per_n1 = PER / batch.size_n1
+            high_ng, low_ng = self.expected(z_nk, batch), self.expected(zero_latent(z_nk, latent), batch)
+            per_n1 = PER / batch.library_size_n1
             effect_ng = (high_ng * per_n1 + PSEUDO).log2() - (low_ng * per_n1 + PSEUDO).log2()
             least = torch.finfo(high_ng.dtype).tiny  # of a share that single precision cannot hold
             fold_ng = high_ng.clamp_min(least).log2() - low_ng.clamp_min(least).log2()
@@ -159,11 +159,13 @@ class Reader:
                 total[row] += (far_n @ values_ng.double()).cpu().numpy()
         mean = total / weight
         if not self.network.likelihood.counts:
-            mean[2:] = self.schema.unscaled(mean[2:])
+            mean[2:] = self.schema.inverse_zscore(mean[2:])
             mean[:2] = [(mean[2] - mean[3]) / math.log(2), np.full_like(mean[3], np.nan)]
         return np.asarray(mean)
 
-    def rises(self, latents: Sequence[int], cells_n: NDArray[np.int64]) -> tuple[dict[int, Floats], Floats]:
+    def ablation_delta_nll(
+        self, latents: Sequence[int], cells_n: NDArray[np.int64]
+    ) -> tuple[dict[int, Floats], Floats]:
         """By how much the nll of some cells rises without each of the latents, (n,) each, and without all."""
         rise: dict[int, list[Floats]] = {latent: [] for latent in latents}
         whole = []
@@ -171,11 +173,11 @@ class Reader:
             nll_n = self.nll(z_nk, batch)
             whole.append(self.nll(torch.zeros_like(z_nk), batch) - nll_n)
             for latent, pieces in rise.items():
-                pieces.append(self.nll(without(z_nk, latent), batch) - nll_n)
+                pieces.append(self.nll(zero_latent(z_nk, latent), batch) - nll_n)
         return {latent: np.concatenate(pieces) for latent, pieces in rise.items()}, np.concatenate(whole)
 
 
-def without(z_nk: Tensor, latent: int) -> Tensor:
+def zero_latent(z_nk: Tensor, latent: int) -> Tensor:
     """Switch a latent off."""
     switched_nk = z_nk.clone()
     switched_nk[:, latent] = 0
@@ -183,10 +185,10 @@ def without(z_nk: Tensor, latent: int) -> Tensor:
 
 
 @torch.no_grad()
-def find(reader: Reader, seed: int) -> Found:
+def find_programs(reader: ProgramDecoder, seed: int) -> ProgramEffects:
     """Switch the live latents off one by one. Draws depend on the seed and on which cells there are, and on nothing else."""
     mean_nk, on_nk = reader.codes.mean_nk, reader.codes.on_nk
-    sides = [(int(k), sign) for k in np.flatnonzero(reader.codes.live_k) for sign in DIRECTIONS]
+    sides = [(int(k), sign) for k in np.flatnonzero(reader.codes.active_k) for sign in DIRECTIONS]
     sides = [(k, sign) for k, sign in sides if (on_nk[:, k] & (sign * mean_nk[:, k] > 0)).any()]
     if not sides:
         warnings.warn(
@@ -195,8 +197,8 @@ def find(reader: Reader, seed: int) -> Found:
             UserWarning,
             stacklevel=3,
         )
-    looked_n = drawn(len(mean_nk), MOST_CELLS, seed)
-    rise_nk, whole_n = reader.rises(sorted({k for k, _ in sides}), looked_n)
+    looked_n = subsample(len(mean_nk), MAX_CELLS, seed)
+    rise_nk, whole_n = reader.ablation_delta_nll(sorted({k for k, _ in sides}), looked_n)
     rise = {(k, sign): (rise_nk[k] * (sign * mean_nk[looked_n, k] > 0)).mean() for k, sign in sides}
     sides.sort(key=lambda side: (-rise_nk[side[0]].mean(), side[0], -rise[side]))
 
@@ -206,16 +208,18 @@ def find(reader: Reader, seed: int) -> Found:
     means_4pg = np.zeros((4, len(sides), len(reader.schema.genes)))
     for place, (latent, _) in enumerate(sides):
         cells_n = np.flatnonzero(on_np[:, place])
-        chosen_n = cells_n[drawn(len(cells_n), MOST_CELLS, seed)]
-        means_4pg[:, place] = reader.switched_off(latent, chosen_n)
+        chosen_n = cells_n[subsample(len(cells_n), MAX_CELLS, seed)]
+        means_4pg[:, place] = reader.ablate(latent, chosen_n)
     rise_p = np.array([rise[side] for side in sides], dtype=np.float64)
     whole = float(whole_n.mean())
     effect_pg, fold_pg, high_pg, low_pg = means_4pg
-    return Found(latent_p, sign_p, on_np, amount_np, effect_pg, fold_pg, high_pg, low_pg, rise_p, whole)
+    return ProgramEffects(
+        latent_p, sign_p, on_np, amount_np, effect_pg, fold_pg, high_pg, low_pg, rise_p, whole
+    )
 
 
 def tables(
-    found: Found, name: str, genes: Sequence[str], n_top: int, labels: pd.Categorical | None
+    found: ProgramEffects, name: str, genes: Sequence[str], n_top: int, labels: pd.Categorical | None
 ) -> Programs:
     """Put names to what was found: `name` is the model's, `labels` one a cell."""
     program_p = _texts(f"{name}_{latent + 1}" for latent in found.latent_p)
@@ -274,7 +278,7 @@ def _label_shares(on_np: NDArray[np.bool_], labels: pd.Categorical, columns: pd.
 
 
 def _with_label(
-    summary: pd.DataFrame, shares: pd.DataFrame, found: Found, labels: pd.Categorical
+    summary: pd.DataFrame, shares: pd.DataFrame, found: ProgramEffects, labels: pd.Categorical
 ) -> pd.DataFrame:
     """Add the label whose cells stand out most by each program, of equal ones the first."""
     known_n, programs = labels.codes >= 0, range(len(shares))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from sparcell.config.settings import require_whole
+from sparcell.config.validation import require_whole
 from sparcell.errors import InputError
 from sparcell.metrics.disentanglement import program_reproducibility
 

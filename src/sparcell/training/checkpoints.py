@@ -1,4 +1,4 @@
-"""A training run noted on disk, so that it can go on after the process was killed, to the same bits."""
+"""Checkpoints of a training run, from which it can continue to the same bits after the process was killed."""
 
 from __future__ import annotations
 
@@ -13,91 +13,100 @@ import numpy as np
 
 from sparcell.errors import InputError
 from sparcell.io import model_folder
-from sparcell.protocols import Epoch
+from sparcell.protocols import EpochRecord
 
 if TYPE_CHECKING:
-    from sparcell.config.settings import TrainConfig
-    from sparcell.data.covariates import Known
+    from sparcell.config.training import TrainConfig
+    from sparcell.data.covariates import CovariateValues
     from sparcell.data.schema import Schema
-    from sparcell.protocols import Rows
-    from sparcell.training.state import Course
+    from sparcell.protocols import CellSource
+    from sparcell.training.state import TrainState
 
-FORMAT = 3
-"""Of the tensors that are noted; raise it whenever they change their order or their names."""
-EVERY = 30.0
-"""Seconds between two notes."""
+FORMAT = 4
+"""Format of the stored tensors; raise it whenever their order or names change."""
+SECONDS_BETWEEN = 30.0
+"""Least time between two checkpoints."""
+HASHED_CELLS = 4096
+"""Cells that are hashed at a time."""
 
 
 @dataclass
-class Notes:
-    """What a run writes down; nothing where no folder was asked for."""
+class CheckpointWriter:
+    """Writes checkpoints of a run into a folder; does nothing without a folder."""
 
     folder: Path | None
     fingerprint: str
-    written: float
-    """Time of the last note."""
-    noted: int = 0
-    """Epochs it holds."""
+    last_time: float
+    """Time of the last checkpoint."""
+    saved_epoch: int = 0
+    """Epochs done at the last checkpoint."""
 
     @classmethod
     def open(
-        cls, folder: Path | None, settings: TrainConfig, schema: Schema, rows: Rows, known: Known
-    ) -> Notes:
-        """Refuse, before any training, a folder that holds anything but notes of the same settings and data."""
+        cls,
+        folder: Path | None,
+        settings: TrainConfig,
+        schema: Schema,
+        source: CellSource,
+        covariates: CovariateValues,
+    ) -> CheckpointWriter:
+        """Check the folder before any training; raise InputError unless it is new or holds a checkpoint of the same run."""
         if folder is None:
             return cls(None, "", time.monotonic())
         model_folder.check_target(folder)
-        notes = cls(folder, fingerprint(settings, schema, rows, known), time.monotonic())
+        writer = cls(folder, fingerprint(settings, schema, source, covariates), time.monotonic())
         if model_folder.is_whole(folder):
-            found = model_folder.load(folder)[0].get("fingerprint")
-            if found != notes.fingerprint:
+            stored = model_folder.load(folder)[0].get("fingerprint")
+            if stored != writer.fingerprint:
                 raise InputError(
-                    f"{folder} holds the training of other settings, data or another kind of file; expected a new folder, or the one of "
-                    "this very run: give another checkpoint, or remove it."
+                    f"{folder} holds a checkpoint of a different run (settings or data differ). Pass a new folder, or delete this one "
+                    "to start again."
                 )
-        return notes
+        return writer
 
-    def take_up(self, course: Course) -> list[Epoch]:
-        """Bring a run to where the notes end, and return the records up to there."""
+    def resume(self, state: TrainState) -> list[EpochRecord]:
+        """Load the checkpoint into `state` and return the history up to it; an empty list without a checkpoint."""
         if self.folder is None or not model_folder.is_whole(self.folder):
             return []
         described, tensors = model_folder.load(self.folder)
-        course.from_disk(tensors, described["numbers"])
-        self.noted = course.epoch
-        return [Epoch(**record) for record in described["history"]]
+        state.from_disk(tensors, described["numbers"])
+        self.saved_epoch = state.epoch
+        return [EpochRecord(**record) for record in described["history"]]
 
-    def keep(self, course: Course, history: list[Epoch]) -> None:
-        """Write where the run stands, if the last note is old enough."""
-        if time.monotonic() - self.written >= EVERY:
-            self.close(course, history)
+    def maybe_save(self, state: TrainState, history: list[EpochRecord]) -> None:
+        """Write a checkpoint if the last one is old enough."""
+        if time.monotonic() - self.last_time >= SECONDS_BETWEEN:
+            self.save(state, history)
 
-    def close(self, course: Course, history: list[Epoch]) -> None:
-        """Write where the run stands; only right after an epoch, never amid one."""
-        if self.folder is None or course.epoch == self.noted:
+    def save(self, state: TrainState, history: list[EpochRecord]) -> None:
+        """Write a checkpoint. Call it only right after an epoch."""
+        if self.folder is None or state.epoch == self.saved_epoch:
             return
-        tensors, numbers = course.to_disk()
-        told = {
+        tensors, numbers = state.to_disk()
+        described = {
             "fingerprint": self.fingerprint,
             "numbers": numbers,
-            "history": [asdict(epoch) for epoch in history],
+            "history": [asdict(record) for record in history],
         }
-        model_folder.save(self.folder, told, tensors)
-        self.written, self.noted = time.monotonic(), course.epoch
+        model_folder.save(self.folder, described, tensors)
+        self.last_time, self.saved_epoch = time.monotonic(), state.epoch
 
 
-def fingerprint(settings: TrainConfig, schema: Schema, rows: Rows, known: Known) -> str:
-    """Digest of all that the course of a training depends on."""
-    told = {
+def fingerprint(
+    settings: TrainConfig, schema: Schema, source: CellSource, covariates: CovariateValues
+) -> str:
+    """Return a SHA-256 digest of everything that a training run depends on."""
+    described = {
         "format": FORMAT,
         "model": type(settings).__name__,
         "settings": asdict(settings),
         "schema": asdict(schema),
     }
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for start in range(0, len(rows), 4096):
-        block = rows.rows(np.arange(start, min(start + 4096, len(rows)))).matrix()
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for start in range(0, len(source), HASHED_CELLS):
+        block = source.rows(np.arange(start, min(start + HASHED_CELLS, len(source)))).matrix()
         for part in (block.indptr, block.indices, block.data):
             digest.update(np.ascontiguousarray(part).tobytes())
-    for values in known:
+    for values in covariates:
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""A training step recorded as a CUDA graph and played back: the GPU then gets a step's hundreds of small operations as one.
+"""A training step recorded as a CUDA graph and replayed: the GPU then gets the hundreds of small operations of a step as one.
 
-Only steps after the warm-up, on full batches, are recorded: nothing but the cells, the step size and the noise differs between them.
-Before a recording is used, three steps are made both ways from the same state; where their losses differ, or anything fails, training
-goes on without it from that state. Off unless SPARCELL_CUDA_GRAPH=1, until it has been measured (docs/speed.md).
+`wrap_step` wraps the step from outside; on other devices it returns the step as it is. Only steps after the warm-up, on full minibatches,
+are recorded: nothing but the cells, the learning rate and the noise differs between them. Before a recording is used, three steps are made
+both ways from the same state. If their losses differ, or anything fails, training continues from that state without the recording. Off
+unless SPARCELL_CUDA_GRAPH=1, until it has been measured on a GPU (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -10,29 +11,42 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from sparcell.protocols import Batch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.training.state import Course
+    from sparcell.protocols import Minibatch
+    from sparcell.training.loop import TrainPlan
+    from sparcell.training.state import TrainState
 
 log = logging.getLogger("sparcell")
 
-CLOSE = 1e-4
-"""How far the losses of recorded steps may be from those of the same steps made one operation at a time, relative to the largest."""
-SHARES = (1.0, 0.5, 1.0)
-"""Step sizes of the steps that are tried."""
+TOLERANCE = 1e-4
+"""Largest difference of the losses of recorded steps from those of plain steps, relative to the largest."""
+TRIAL_LR_FACTORS = (1.0, 0.5, 1.0)
+"""Factors of the learning rate in the three trial steps."""
 
-Make = Callable[[Batch, float, float], "Tensor"]
-"""Makes a step from cells, weight of the KL and progress of the warm-up, and gives its loss, nll, KL and that weight, (4,)."""
-Record = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
-"""Records work that draws from a generator, without doing it, and gives what plays it back."""
+Step = Callable[["Minibatch", float, float], "Tensor"]
+"""(minibatch, weight of the KL, progress of the warm-up) → loss, reconstruction, KL and that weight, (4,)."""
+Recorder = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
+"""Records work that draws from a generator, without doing it, and returns what replays it."""
+
+
+def wrap_step(train_step: Callable[..., Tensor], state: TrainState, plan: TrainPlan) -> Step:
+    """Return the step of a run: recorded on a GPU if asked for, else one operation at a time."""
+    step: Step = partial(train_step, state, plan)
+    recorder = recorder_for(state.generator.device)
+    return step if recorder is None else CudaGraphStep(state, step, plan.config.batch_size, recorder)
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return what records steps on this device; None if steps are made one operation at a time."""
+    return cuda_graph if device.type == "cuda" and os.environ.get("SPARCELL_CUDA_GRAPH") == "1" else None
 
 
 def cuda_graph(work: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
@@ -44,95 +58,105 @@ def cuda_graph(work: Callable[[], None], generator: torch.Generator) -> Callable
     return graph.replay
 
 
-def wanted(device: torch.device) -> Record | None:
-    """What records steps on this device; None where they are made one operation at a time."""
-    return cuda_graph if device.type == "cuda" and os.environ.get("SPARCELL_CUDA_GRAPH") == "1" else None
-
-
 @dataclass
-class Played:
-    """A recorded step: it reads its cells from one place, and leaves what it found in another."""
+class RecordedStep:
+    """A recorded step: it reads its cells from one place in memory and writes its losses to another."""
 
-    cells: Batch
-    weight: float
-    terms: Tensor
-    play: Callable[[], None]
-    moves: int
-    """Of the course: where Adam's memory moves, the recording still writes to where it was."""
+    batch: Minibatch
+    kl_weight: float
+    losses: Tensor
+    replay: Callable[[], None]
+    n_state_moves: int
+    """Of the state when it was recorded: after Adam's moments moved, the recording would write to their old place."""
 
-    def step(self, batch: Batch) -> Tensor:
+    def step(self, batch: Minibatch) -> Tensor:
         """Make the step with other cells."""
-        for place, values in zip(_parts(self.cells), _parts(batch), strict=True):
+        for place, values in zip(_tensors(self.batch), _tensors(batch), strict=True):
             place.copy_(values)
-        self.play()
-        return self.terms.clone()
+        self.replay()
+        return self.losses.clone()
 
 
 @dataclass
-class Player:
-    """Makes the steps of a course: plays them back where it can."""
+class CudaGraphStep:
+    """The step of a run, recorded once and replayed whenever the recording fits."""
 
-    course: Course
-    make: Make
+    state: TrainState
+    plain_step: Step
     n_cells: int
-    """Of a full batch."""
-    record: Record | None = None
-    played: Played | None = field(default=None, init=False)
+    """Cells of a full minibatch."""
+    recorder: Recorder | None = None
+    recorded: RecordedStep | None = field(default=None, init=False)
 
-    def step(self, batch: Batch, weight: float, progress: float, share: float) -> Tensor:
-        """Make a step of a share of the step size; its loss, nll, KL and weight of the KL, (4,)."""
-        plain = progress < 1 or len(batch.size_n1) < self.n_cells
-        record = self.record
-        if record is not None and not plain and self.course.adam.state:
-            self.record = None  # tried once
-            self.played = self._recorded(record, batch, weight)
-        self.course.set_rate(share)
-        played = self.played
-        if played is None or plain or (weight, self.course.moves) != (played.weight, played.moves):
-            return self.make(batch, weight, progress)
-        return played.step(batch)
+    def __call__(self, batch: Minibatch, kl_weight: float, progress: float) -> Tensor:
+        """Make a step; return its loss, reconstruction, KL and weight of the KL, (4,)."""
+        must_be_plain = progress < 1 or len(batch) < self.n_cells
+        recorder = self.recorder
+        if recorder is not None and not must_be_plain and self.state.adam.state:
+            self.recorder = None  # tried once
+            self.recorded = self._record(recorder, batch, kl_weight)
+        recorded = self.recorded
+        if must_be_plain or recorded is None:
+            return self.plain_step(batch, kl_weight, progress)
+        if (kl_weight, self.state.n_state_moves) != (recorded.kl_weight, recorded.n_state_moves):
+            return self.plain_step(batch, kl_weight, progress)
+        return recorded.step(batch)
 
-    def _recorded(self, record: Record, batch: Batch, weight: float) -> Played | None:
-        """Record the step, and keep the recording if it does what the step does."""
-        course = self.course
-        course.hold_rates(on_device=True)
-        good = course.tensors()
+    def _record(self, recorder: Recorder, batch: Minibatch, kl_weight: float) -> RecordedStep | None:
+        """Record the step; return the recording if it does what the plain step does."""
+        state = self.state
+        lr_factor = float(state.adam.param_groups[0]["lr"]) / state.lr
+        state.hold_lr(on_device=True)
+        before = state.tensors()
         try:
-            expected = self._tried(batch, lambda cells: self.make(cells, weight, 1.0))
-            course.restore(good)
-            cells = Batch(*(values.clone() for values in _parts(batch)))
-            terms = torch.zeros_like(expected[0])
-            play = record(lambda: _keep(terms, self.make(cells, weight, 1.0)), course.generator)
-            played = Played(cells, weight, terms, play, course.moves)
-            found = self._tried(batch, played.step)
-            course.restore(good)
-            apart = float((found - expected).abs().max() / expected.abs().max())
-            if apart <= CLOSE:
-                return played
-            reason = f"a recorded step is {apart:.1e} of the loss off"
-        except Exception as error:  # whatever the driver says: steps one operation at a time remain
+            expected = self._trial(batch, lambda cells: self.plain_step(cells, kl_weight, 1.0))
+            state.load_snapshot(before)
+            cells = _with_tensors(batch, [values.clone() for values in _tensors(batch)])
+            losses = torch.zeros_like(expected[0])
+            replay = recorder(
+                lambda: _copy_into(losses, self.plain_step(cells, kl_weight, 1.0)), state.generator
+            )
+            recorded = RecordedStep(cells, kl_weight, losses, replay, state.n_state_moves)
+            found = self._trial(batch, recorded.step)
+            state.load_snapshot(before)
+            state.set_lr(lr_factor)
+            difference = float((found - expected).abs().max() / expected.abs().max())
+            if difference <= TOLERANCE:
+                return recorded
+            reason = f"a recorded step differs by {difference:.1e} of the loss"
+        except Exception as error:  # whatever the driver raises: plain steps remain
             reason = f"it could not be recorded ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-        log.warning("Training goes on without a CUDA graph: %s.", reason)
-        # a generator that was being recorded may refuse to draw
-        course.generator = torch.Generator(device=course.generator.device)
-        course.hold_rates(on_device=False)
-        course.restore(good)
+        log.warning("Training continues without a CUDA graph: %s.", reason)
+        # A generator that was being recorded may refuse to draw.
+        state.generator = torch.Generator(device=state.generator.device)
+        state.hold_lr(on_device=False)
+        state.load_snapshot(before)
+        state.set_lr(lr_factor)
         return None
 
-    def _tried(self, batch: Batch, step: Callable[[Batch], Tensor]) -> Tensor:
-        """Make steps of different sizes, the second one with other cells: what they found, (3, 4)."""
-        half = (len(batch.size_n1) + 1) // 2
-        other = Batch(*(torch.cat([v[:half], v[: len(v) - half]]) for v in _parts(batch)))
-        found = []
-        for cells, share in zip((batch, other, batch), SHARES, strict=True):
-            self.course.set_rate(share)
-            found.append(step(cells))
-        return torch.stack(found)
+    def _trial(self, batch: Minibatch, step: Callable[[Minibatch], Tensor]) -> Tensor:
+        """Make three steps with different learning rates, the second one with other cells; return their losses, (3, 4)."""
+        half = (len(batch) + 1) // 2
+        other = _with_tensors(
+            batch, [torch.cat([values[:half], values[: len(values) - half]]) for values in _tensors(batch)]
+        )
+        losses = []
+        for cells, factor in zip((batch, other, batch), TRIAL_LR_FACTORS, strict=True):
+            self.state.set_lr(factor)
+            losses.append(step(cells))
+        return torch.stack(losses)
 
 
-def _parts(batch: Batch) -> tuple[Tensor, ...]:
-    return batch.x_ng, batch.size_n1, batch.batch_nb, batch.covariates_nc
+def _tensors(batch: Minibatch) -> tuple[Tensor, ...]:
+    return batch.x_ng, batch.library_size_n1, batch.batch_n, batch.covariates_nc
 
 
-def _keep(place: Tensor, values: Tensor) -> None:
+def _with_tensors(batch: Minibatch, tensors: list[Tensor]) -> Minibatch:
+    x_ng, library_size_n1, batch_n, covariates_nc = tensors
+    return replace(
+        batch, x=x_ng, library_size_n1=library_size_n1, batch_n=batch_n, covariates_nc=covariates_nc
+    )
+
+
+def _copy_into(place: Tensor, values: Tensor) -> None:
     place.copy_(values)

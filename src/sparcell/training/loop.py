@@ -6,157 +6,162 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from sparcell import kernels
 from sparcell.errors import TrainingError
-from sparcell.protocols import Epoch
-from sparcell.training.cuda_graph import Player, wanted
-from sparcell.training.objective import RATES, negative_elbo, warmed
+from sparcell.protocols import EpochRecord
+from sparcell.training.cuda_graph import wrap_step
+from sparcell.training.objective import negative_elbo
+from sparcell.training.schedules import LR_SCHEDULES, warmup_progress
 
 if TYPE_CHECKING:
-    from sparcell.config.settings import TrainConfig
-    from sparcell.protocols import Batch, Feed
-    from sparcell.training.state import Course
+    from torch import Tensor
 
-SEGMENT = 200
-"""Steps between two looks at the loss: so far does a run go back when it was not finite."""
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 400, 20_000
-"""Epochs of a run whose epochs are not set, at least and at most, and the steps that do with fewer epochs."""
-MOST_SETBACKS = 5
-"""Tries with ever smaller steps before a run gives up."""
+    from sparcell.config.training import TrainConfig
+    from sparcell.protocols import BatchProvider, Minibatch
+    from sparcell.training.cuda_graph import Step
+    from sparcell.training.state import TrainState
+
+CHUNK_STEPS = 200
+"""Steps between two checks of the loss; a run whose loss is not finite goes back by at most this many."""
+MIN_EPOCHS, MAX_EPOCHS, ENOUGH_STEPS = 20, 400, 20_000
+"""With epochs auto: least and most epochs, and the number of steps that justifies fewer epochs."""
+MAX_ROLLBACKS = 5
+"""Attempts with ever lower learning rates before a run gives up."""
 
 
-class Diverged(TrainingError):
-    """The loss was not finite again and again; the network is back at the last good step."""
+class NonFiniteLossError(TrainingError):
+    """The loss was not finite in every attempt; the network is back at its last snapshot."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a run goes, step by step; steps count from 0 over all epochs."""
+class TrainPlan:
+    """Length and schedules of a run. Steps count from 0 over all epochs."""
 
     config: TrainConfig
     n_epochs: int
     n_steps: int
-    """Steps of an epoch."""
+    """Steps in an epoch."""
     beta: float
-    rounded: bool = False
+    use_bfloat16: bool = False
     """Whether the head's products are in bfloat16."""
 
     @classmethod
-    def of(cls, config: TrainConfig, n_steps: int, beta: float, *, rounded: bool = False) -> Plan:
-        """Settle the number of epochs: as set, or by its steps, but few enough for small data and enough for large data."""
+    def of(cls, config: TrainConfig, n_steps: int, beta: float, *, use_bfloat16: bool = False) -> TrainPlan:
+        """Resolve the number of epochs: as set, or from max_steps within limits."""
         if config.epochs != "auto":
-            return cls(config, config.epochs, n_steps, beta, rounded)
-        least = max(1, min(LEAST_EPOCHS, ENOUGH_STEPS // n_steps))
-        epochs = min(MOST_EPOCHS, max(least, round(config.steps / n_steps)))
-        return cls(config, epochs, n_steps, beta, rounded)
+            return cls(config, config.epochs, n_steps, beta, use_bfloat16)
+        least = max(1, min(MIN_EPOCHS, ENOUGH_STEPS // n_steps))
+        epochs = min(MAX_EPOCHS, max(least, round(config.max_steps / n_steps)))
+        return cls(config, epochs, n_steps, beta, use_bfloat16)
 
     @property
     def n_warmup(self) -> int:
-        """Steps of the warm-up."""
-        return int(self.config.warmup * self.n_epochs * self.n_steps)
+        """Number of warm-up steps."""
+        return int(self.config.kl_warmup_fraction * self.n_epochs * self.n_steps)
 
     def progress(self, step: int) -> float:
-        """Share of the warm-up that is behind."""
-        return warmed(step, self.n_warmup)
+        """Return the fraction of the warm-up that is done."""
+        return warmup_progress(step, self.n_warmup)
 
-    def weight(self, step: int) -> float:
-        """Weight of the KL: from its start to beta in the warm-up, then beta."""
-        start = self.config.warmup_start
+    def kl_weight(self, step: int) -> float:
+        """Return the weight of the KL: from kl_warmup_start · beta to beta in the warm-up, then beta."""
+        start = self.config.kl_warmup_start
         return self.beta * (start + (1 - start) * self.progress(step))
 
-    def rate(self, step: int) -> float:
-        """Share of the step size."""
-        return RATES[self.config.schedule](step, self.n_epochs * self.n_steps)
+    def lr_factor(self, step: int) -> float:
+        """Return the schedule's factor of the learning rate."""
+        return LR_SCHEDULES[self.config.lr_schedule](step, self.n_epochs * self.n_steps)
 
 
-def train(course: Course, feed: Feed, plan: Plan) -> Iterator[Epoch]:
-    """Train in place and yield a record after each epoch; stop early by not asking for the next one.
+def train(state: TrainState, data: BatchProvider, plan: TrainPlan) -> Iterator[EpochRecord]:
+    """Train the network in place and yield a record after each epoch; to stop, do not ask for the next one.
 
-    Ends as planned, or when the held-out cells have not been restored better for `patience` epochs after the warm-up; then the network
-    has its best weights. Raises Diverged when the loss is not finite even with small steps.
+    Ends after the planned epochs or by early stopping; the network then has its best weights. Raises NonFiniteLossError if the loss is
+    not finite even with small steps.
     """
-    patience = plan.config.patience
-    player = Player(
-        course, partial(step, course, plan), plan.config.batch_size, wanted(course.generator.device)
-    )
-    while course.epoch < plan.n_epochs:
-        if patience and course.best and course.epoch - course.best_epoch >= patience:
-            break
+    step = wrap_step(train_step, state, plan)
+    while state.epoch < plan.n_epochs and not state.early_stopping.should_stop(state.epoch):
         started = time.perf_counter()
         sums, n_cells = torch.zeros(4, dtype=torch.float64), 0
-        for first in range(0, plan.n_steps, SEGMENT):
-            more, cells = segment(player, feed, plan, first)
-            sums, n_cells = sums + more, n_cells + cells
-        course.epoch += 1
-        held_out = loss_of_held_out(course, feed, plan)
-        if held_out is not None and course.epoch * plan.n_steps >= plan.n_warmup:
-            course.judge(held_out, plan.config.tolerance)
-        loss, nll, kl, weight = (sums / n_cells).tolist()
-        yield Epoch(course.epoch, loss, nll, kl, weight, held_out, time.perf_counter() - started)
-    course.finish()
+        for first in range(0, plan.n_steps, CHUNK_STEPS):
+            chunk_sums, chunk_cells = run_chunk(step, state, data, plan, first)
+            sums, n_cells = sums + chunk_sums, n_cells + chunk_cells
+        state.epoch += 1
+        loss_of_validation = validation_loss(state, data, plan)
+        if loss_of_validation is not None and state.epoch * plan.n_steps >= plan.n_warmup:
+            state.early_stopping.update(loss_of_validation, state.epoch, state.network)
+        loss, reconstruction, kl, kl_weight = (sums / n_cells).tolist()
+        seconds = time.perf_counter() - started
+        yield EpochRecord(state.epoch, loss, reconstruction, kl, kl_weight, loss_of_validation, seconds)
+    state.early_stopping.load_best(state.network)
 
 
-def segment(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
-    """Make up to SEGMENT steps; where the loss was not finite, go back and make them again with a smaller step size."""
-    course = player.course
-    course.note()
-    for _ in range(MOST_SETBACKS + 1):
-        sums, n_cells = steps(player, feed, plan, first)
-        last = torch.stack([weight.detach().sum() for weight in course.network.parameters()]).sum()
-        if math.isfinite(sums.sum().item() + last.item()):  # the only wait for the device
+def run_chunk(
+    step: Step, state: TrainState, data: BatchProvider, plan: TrainPlan, first: int
+) -> tuple[Tensor, int]:
+    """Run up to CHUNK_STEPS steps from step `first` of the epoch; if the loss is not finite, roll back and repeat with smaller steps."""
+    state.snapshot()
+    for _ in range(MAX_ROLLBACKS + 1):
+        sums, n_cells = run_steps(step, state, data, plan, first)
+        weights = torch.stack([weight.detach().sum() for weight in state.network.parameters()]).sum()
+        if math.isfinite(sums.sum().item() + weights.item()):  # the only wait for the device
             return sums.cpu().double(), n_cells
-        course.go_back()
-    raise Diverged(
-        f"the loss was not finite in epoch {course.epoch + 1}, even after {MOST_SETBACKS} tries with smaller steps"
+        state.rollback()
+    raise NonFiniteLossError(
+        f"the loss was not finite in epoch {state.epoch + 1}, even after {MAX_ROLLBACKS} attempts with lower learning rates"
     )
 
 
-def steps(player: Player, feed: Feed, plan: Plan, first: int) -> tuple[torch.Tensor, int]:
-    """Make the steps of a segment; sums over cells of loss, nll, KL and its weight."""
-    course = player.course
-    device = course.generator.device
-    exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-    sums, n_cells = torch.zeros(4, dtype=exact, device=device), 0
-    last = min(first + SEGMENT, plan.n_steps)
-    course.network.train()
-    for number, batch in enumerate(feed.batches(course.epoch + 1, first, last), first):
-        at, size = course.epoch * plan.n_steps + number, len(batch.size_n1)
-        sums += size * player.step(batch, plan.weight(at), plan.progress(at), plan.rate(at))
-        n_cells += size
-    course.network.eval()
+def run_steps(
+    step: Step, state: TrainState, data: BatchProvider, plan: TrainPlan, first: int
+) -> tuple[Tensor, int]:
+    """Run the steps of a chunk; return the sums over cells of loss, reconstruction, KL and its weight, and the number of cells."""
+    device = state.generator.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+    sums, n_cells = torch.zeros(4, dtype=dtype, device=device), 0
+    last = min(first + CHUNK_STEPS, plan.n_steps)
+    state.network.train()
+    for number, batch in enumerate(data.batches(state.epoch + 1, first, last), first):
+        at = state.epoch * plan.n_steps + number
+        state.set_lr(plan.lr_factor(at))
+        sums += len(batch) * step(batch, plan.kl_weight(at), plan.progress(at))
+        n_cells += len(batch)
+    state.network.eval()
     return sums, n_cells
 
 
-def step(course: Course, plan: Plan, batch: Batch, weight: float, progress: float) -> torch.Tensor:
-    """Make a step; its loss, nll, KL and weight of the KL, (4,). Nothing in it waits for the device."""
-    network, generator, config = course.network, course.generator, plan.config
-    with kernels.kept_awake(network.light(batch)):
+def train_step(
+    state: TrainState, plan: TrainPlan, batch: Minibatch, kl_weight: float, progress: float
+) -> Tensor:
+    """Make one step; return its loss, reconstruction, KL and weight of the KL, (4,). Nothing in it waits for the device."""
+    network, generator = state.network, state.generator
+    with kernels.kept_awake(network.is_small(batch)):
         output = network(batch, generator, progress)
-        # only the head's products are rounded
-        with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.rounded):
-            loss = negative_elbo(output, network.likelihood, batch, weight)
+        with torch.autocast(
+            generator.device.type, torch.bfloat16, enabled=plan.use_bfloat16
+        ):  # the head only
+            loss = negative_elbo(output, network.likelihood, batch, kl_weight)
         loss.total.backward()  # type: ignore[no-untyped-call]
-        course.learn(config.clip)
-        terms = [loss.total.detach(), loss.nll.detach(), loss.kl.detach()]
-        return torch.stack([*terms, torch.full_like(terms[0], weight)])
+        state.optimizer_step(plan.config.max_grad_norm)
+        terms = [loss.total.detach(), loss.reconstruction.detach(), loss.kl.detach()]
+        return torch.stack([*terms, torch.full_like(terms[0], kl_weight)])
 
 
 @torch.no_grad()
-def loss_of_held_out(course: Course, feed: Feed, plan: Plan) -> float | None:
-    """nll + beta · KL of the held-out cells, with the same draws each time; None where there are none."""
-    network = course.network
-    generator = torch.Generator(device=course.generator.device).manual_seed(plan.config.seed)
+def validation_loss(state: TrainState, data: BatchProvider, plan: TrainPlan) -> float | None:
+    """Return the mean loss of the validation cells, with the same draws each time; None without validation cells."""
+    network = state.network
+    generator = torch.Generator(device=state.generator.device).manual_seed(plan.config.seed)
     losses, sizes = [], []
-    for batch in feed.held_out():
-        with kernels.kept_awake(network.light(batch)):
-            found = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
-        losses.append(found.total)
-        sizes.append(len(batch.size_n1))
+    for batch in data.validation_batches():
+        with kernels.kept_awake(network.is_small(batch)):
+            loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
+        losses.append(loss.total)
+        sizes.append(len(batch))
     if not losses:
         return None
     totals = [size * loss for size, loss in zip(sizes, torch.stack(losses).tolist(), strict=True)]

@@ -1,0 +1,74 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sparcell.config.validation import require_choice, require_number, require_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained."""
+
+    epochs: Annotated[
+        int | Literal["auto"],
+        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps allows, but 20 to 400, and fewer than 20 "
+        "for more than 100,000 cells.",
+    ] = "auto"
+    max_steps: Annotated[int, "Number of training steps if epochs is auto, rounded to whole epochs."] = 1200
+    batch_size: Annotated[int, "Cells per minibatch."] = 128
+    learning_rate: Annotated[float, "Learning rate of Adam."] = 2e-3
+    weight_decay: Annotated[float, "Decoupled weight decay of AdamW."] = 0.0
+    lr_schedule: Annotated[
+        Literal["constant", "cosine"],
+        "Learning rate over the run. cosine: a linear rise over the first 5 % of the steps, then a cosine decay to 1 %.",
+    ] = "cosine"
+    validation_fraction: Annotated[
+        float, "Fraction of the cells held out of training, on which the validation loss is computed."
+    ] = 0.1
+    early_stopping_tolerance: Annotated[
+        float,
+        "Keep the weights of the latest epoch whose validation loss is within this fraction of the lowest. 0 keeps the best epoch.",
+    ] = 0.01
+    early_stopping_patience: Annotated[
+        int,
+        "Stop after this many epochs without an improvement of the validation loss. 0 disables early stopping.",
+    ] = 50
+    kl_warmup_fraction: Annotated[
+        float, "Fraction of the run over which the weight of the KL goes from kl_warmup_start to beta."
+    ] = 0.3
+    kl_warmup_start: Annotated[
+        float,
+        "Weight of the KL at the start of the warm-up, as a multiple of beta. 0: the weight rises. Above 1: the weight falls, which "
+        "prunes redundant latents.",
+    ] = 0.0
+    max_grad_norm: Annotated[float, "Clip the norm of the gradient to this value. 0 disables clipping."] = 5.0
+    seed: Annotated[
+        int, "Random seed of the initial weights, the validation split, the order of the cells and the noise."
+    ] = 0
+    device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1 or mps."] = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        "Precision of the head's matrix products in training. bfloat16 is faster with many genes and less exact. It needs a processor "
+        "with bfloat16 instructions (x86 AVX512-BF16, NVIDIA Ampere or later); elsewhere sparcell warns and uses float32.",
+    ] = "float32"
+
+    def __post_init__(self) -> None:
+        require_whole("epochs", self.epochs, 1, or_word="auto")
+        require_whole("max_steps", self.max_steps, 1)
+        require_whole("batch_size", self.batch_size, 1)
+        require_number("learning_rate", self.learning_rate, above=0, below=1)
+        require_choice(TrainConfig, "lr_schedule", self.lr_schedule)
+        require_choice(TrainConfig, "precision", self.precision)
+        require_number("weight_decay", self.weight_decay, above=0, or_equal=True)
+        require_number("validation_fraction", self.validation_fraction, above=0, below=1, or_equal=True)
+        require_number(
+            "early_stopping_tolerance", self.early_stopping_tolerance, above=0, below=1, or_equal=True
+        )
+        require_whole("early_stopping_patience", self.early_stopping_patience, 0)
+        require_number("kl_warmup_fraction", self.kl_warmup_fraction, above=0, below=1, or_equal=True)
+        require_number("kl_warmup_start", self.kl_warmup_start, above=0, or_equal=True)
+        require_number("max_grad_norm", self.max_grad_norm, above=0, or_equal=True)
+        require_whole("seed", self.seed, 0)

@@ -1,0 +1,61 @@
+"""Checks of single settings: each raises an InputError that names the setting, what was found and what was expected."""
+
+from __future__ import annotations
+
+import math
+import typing
+from numbers import Integral, Real
+
+from sparcell.errors import InputError
+
+
+def require(holds: bool, name: str, found: object, expected: str) -> None:
+    """Raise InputError unless `holds`."""
+    if not holds:
+        raise InputError(f"{name} is {found!r}; expected {expected}.")
+
+
+def require_choice(config: type, name: str, found: object) -> None:
+    """Raise InputError unless a setting is one of the words that its type lists."""
+    choices = typing.get_args(typing.get_type_hints(config)[name])
+    require(found in choices, name, found, f"one of {', '.join(map(str, choices))}")
+
+
+def is_whole(found: object, least: int) -> bool:
+    """Return whether a value is a whole number of at least `least` that 63 bits can hold."""
+    return isinstance(found, Integral) and least <= int(found) < 2**63
+
+
+def require_whole(name: str, found: object, least: int, *, or_word: str | None = None) -> None:
+    """Raise InputError unless a setting is a whole number of at least `least`, or the word."""
+    holds = is_whole(found, least) or (or_word is not None and found == or_word)
+    require(holds, name, found, f"a whole number of at least {least}" + _or(or_word))
+
+
+def require_number(
+    name: str,
+    found: object,
+    *,
+    above: float,
+    below: float = math.inf,
+    or_equal: bool = False,
+    or_word: str | None = None,
+) -> None:
+    """Raise InputError unless a setting is a finite number above `above` (or equal to it) and below `below`, or the word."""
+    if or_word is not None and found == or_word:
+        return
+    holds = isinstance(found, Real) and (above < float(found) < below or (or_equal and found == above))
+    limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
+    limit += f" and below {below:g}" if below < math.inf else ""
+    require(holds, name, found, f"a number {limit}" + _or(or_word))
+
+
+def require_widths(name: str, widths: object) -> tuple[int, ...]:
+    """Return layer widths as a tuple; raise InputError unless they are one or more whole numbers of at least 1."""
+    if isinstance(widths, list | tuple) and len(widths) > 0 and all(is_whole(width, 1) for width in widths):
+        return tuple(widths)
+    raise InputError(f"{name} is {widths!r}; expected one or more widths of at least 1.")
+
+
+def _or(word: str | None) -> str:
+    return "" if word is None else f", or {word!r}"
