@@ -37,7 +37,7 @@ N_GENERATED = 500
 N_STEPS = 12
 PLACED = ("generated_m2", "interpolated_s2")
 """Arrays of codes that are placed on the map."""
-HISTORY = ("epoch", "loss", "nll", "kl", "seconds")
+HISTORY = ("epoch", "loss", "reconstruction_loss", "kl", "seconds")
 
 
 @dataclass(frozen=True)

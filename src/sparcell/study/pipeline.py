@@ -231,7 +231,7 @@ def collect(
             histories.append(run.history.drop(columns="seconds").assign(model=task.name, seed=task.seed))
         if task.seed == 0:
             rows.append(as_row(task, run))
-    history = pd.concat(histories, ignore_index=True)[["model", "seed", "epoch", "loss", "nll", "kl"]]
+    history = pd.concat(histories, ignore_index=True)[["model", "seed", "epoch", "loss", "reconstruction_loss", "kl"]]
     return StudyResults(
         title=prepared.title,
         labels=prepared.labels,
