@@ -1,4 +1,4 @@
-"""The comparison of models on one data set: `run` makes it, `show` prints its table."""
+"""Comparison of the models on one data set: `run` makes it, `show` prints its table."""
 
 from __future__ import annotations
 
