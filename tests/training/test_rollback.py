@@ -18,7 +18,6 @@ from sparcell.training.objective import negative_elbo
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import BACKOFF
 
-
 KIND = ("beta-vae", "nb")
 
 
