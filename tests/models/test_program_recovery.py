@@ -24,14 +24,13 @@ COUNT_SETTINGS = {
     "learning_rate": 0.01,
     "kl_warmup_fraction": 0.5,
     "kl_warmup_start": 2.0,
-    "epochs": "auto",
-    "max_steps": 1600,
+    "epochs": 200,
 }
 
 
 @pytest.fixture(scope="module")
 def adata():
-    return simulate_programs(N_PROGRAMS, n_genes=400, n_cells=1000)
+    return simulate_programs(N_PROGRAMS, n_genes=400, n_cells=1500)
 
 
 def match_programs(latent_nk, amount_np):

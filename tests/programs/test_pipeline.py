@@ -238,7 +238,8 @@ def test_the_largest_eigenvalues_equal_those_of_the_whole_matrix():
     found = leading_eigenvalues(x_ng, 5)
     np.testing.assert_allclose(found[:6], value_g[:6], rtol=1e-6)
     np.testing.assert_allclose(found.sum(), value_g.sum())
-    for beta, variance in ((1.0, None), (2.0, None), (1.0, 0.05), (1.0, float(value_g[3]))):
+    below, above = (float(value_g[3]) * factor for factor in (1 - 1e-9, 1 + 1e-9))  # beyond rounding
+    for beta, variance in ((1.0, None), (2.0, None), (1.0, 0.05), (1.0, below), (1.0, above)):
         assert predict_active_latents(
             found, 5, beta=beta, gaussian_variance=variance
         ) == predict_active_latents(value_g, 5, beta=beta, gaussian_variance=variance)

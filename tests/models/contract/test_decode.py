@@ -42,7 +42,7 @@ def test_reconstructed_counts_add_up_to_the_library_size(kind, adata):
 
 @gaussian_kinds
 def test_reconstruct_undoes_scale(kind, adata):
-    model = fit(kind, adata, scale=True, settings={"latent_activation": "linear"})
+    model = fit(kind, adata, scale=True, settings={"latent_activation": "linear", "epochs": 60})
     x_ng = adata.layers["lognorm"].toarray()
     mean_ng = model.reconstruct(adata)
     np.testing.assert_allclose(mean_ng.mean(axis=0), x_ng.mean(axis=0), atol=0.35)
