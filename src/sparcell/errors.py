@@ -18,6 +18,14 @@ class TrainingError(SparcellError, RuntimeError):
     """Training cannot continue because the loss is not finite."""
 
 
+class MissingLabelsWarning(UserWarning):
+    """Some cells have no label."""
+
+
+class NoProgramsWarning(UserWarning):
+    """No latent is active and on, so there are no gene programs."""
+
+
 def format_settings(**settings: object) -> str:
     """Return settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
     python = ", ".join(f"{name}={value!r}" for name, value in settings.items())

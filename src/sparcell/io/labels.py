@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.errors import InputError, did_you_mean
+from sparcell.errors import InputError, MissingLabelsWarning, did_you_mean
 from sparcell.io.files import existing_path
 from sparcell.io.tables import read_strings
 
@@ -172,7 +172,7 @@ def _categorical(values: pd.Series, where: str) -> pd.Categorical:
         )
     if n_missing:
         message = f"{where}: {n_missing} of {n_cells} cells have no label; scores leave these cells out."
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warnings.warn(message, MissingLabelsWarning, stacklevel=3)
     order = sorted(distinct, key=_natural_order)
     if isinstance(values.dtype, pd.CategoricalDtype):
         order = [label for label in map(_as_text, values.dtype.categories) if label in distinct]

@@ -14,7 +14,7 @@ from sparcell import datasets, io, pp
 from sparcell.data.covariates import Covariates
 from sparcell.data.schema import chosen_genes, read_layer
 from sparcell.data.validation import infer_matrix_kind, require_kind
-from sparcell.errors import InputError, format_settings
+from sparcell.errors import InputError, MissingLabelsWarning, format_settings
 from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels
@@ -98,7 +98,7 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     # A user's column of the same name stays, and the study's own column then has another name.
     columns = adata.uns["sparcell_pp"]["keys"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # read_label_file has warned of cells without a label
+        warnings.simplefilter("ignore", MissingLabelsWarning)  # read_label_file has warned of cells without a label
         cell_labels, source = choose_labels(adata, config, from_file, columns["cell_type"])
     from_pca = agree_with_pca(cell_labels, adata.obs[columns["cluster"]])
     return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sparcell import pl, report
 from sparcell.config.experiments import ProgramsConfig
-from sparcell.errors import InputError
+from sparcell.errors import InputError, MissingLabelsWarning, NoProgramsWarning
 from sparcell.experiments import writing
 from sparcell.experiments.provenance import record
 from sparcell.models import load
@@ -72,8 +72,8 @@ def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: P
     cells.obs["label"] = results.labels
     with warnings.catch_warnings():
         # The user has seen the first warning before training, and reads the second one on the page.
-        for message in ("obs.*have no label", "no latent is active and on"):
-            warnings.filterwarnings("ignore", message, UserWarning)
+        for category in (MissingLabelsWarning, NoProgramsWarning):
+            warnings.simplefilter("ignore", category)
         try:
             config = ProgramsConfig(labels_key="label")
             programs = pipeline.collect(model, cells, config, map_n2=row.tsne2d_n2)

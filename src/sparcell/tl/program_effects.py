@@ -16,6 +16,7 @@ import torch
 
 from sparcell.data.normalize import TARGET_SUM
 from sparcell.data.sampler import subsample
+from sparcell.errors import NoProgramsWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +191,7 @@ def _directions(latents: LatentRepresentation) -> list[tuple[int, int]]:
             f"no latent is active and on in these {len(mean_nk)} cells, so there are no programs and the tables are empty. A "
             "latent is active if its posterior mean varies over the cells by more than 0.01. Train with a smaller beta or for "
             "longer, or pass more cells.",
-            UserWarning,
+            NoProgramsWarning,
             stacklevel=4,
         )
     return sides
