@@ -35,18 +35,20 @@ log = logging.getLogger("sparcell")
 
 OUTPUT = Group("Output", sort_key=1)
 DATA = Group("Data", sort_key=2)
-SETTINGS = Group("Settings", help="A preset replaces these defaults.", sort_key=3)
+SETTINGS = Group(
+    "Settings", help="The defaults hold without --preset; a preset sets other values.", sort_key=3
+)
 STUDY = Group("Study", sort_key=1)
 BENCHMARK = Group("Benchmark", sort_key=1)
 PROGRAMS = Group("Programs", sort_key=1)
 OVERRIDE_DATA = Group(
     "Override the preset: data",
-    help="Default: what the preset sets, else as in sparcell fit --help.",
+    help="These options apply to all models. Default: the value of the preset, else the default in sparcell fit --help.",
     sort_key=2,
 )
 OVERRIDE_MODELS = Group(
     "Override the preset: models",
-    help="Default: what the preset sets, else as in sparcell fit --help.",
+    help="These options apply to all models. Default: the value of the preset, else the default in sparcell fit --help.",
     sort_key=3,
 )
 
@@ -73,11 +75,12 @@ def study(
     Parameters
     ----------
     input
-        Raw counts: .h5ad, .zarr, a 10x .h5 or folder, CSV or TSV (also .gz); cells in rows or in columns.
+        Raw counts: .h5ad, .zarr, a 10x .h5 or folder, CSV or TSV (also .gz); cells in rows or in columns. Default: the PBMC3k counts
+        that ship with sparcell.
     out
         Folder for the results; must be new or empty, unless --resume is given.
     resume
-        Continue an interrupted study, or add seeds or models to a finished one. Finished runs are read from the folder.
+        Continue an interrupted study, or add seeds or models to a finished one. Finished runs are not trained again.
     """
     from sparcell.study import run, show
 
@@ -111,7 +114,7 @@ def benchmark(
     out
         Folder for the results; must be new or empty, unless --resume is given.
     resume
-        Continue an interrupted benchmark, or add seeds or methods to a finished one. Finished runs are read from the folder.
+        Continue an interrupted benchmark, or add seeds or methods to a finished one. Finished runs are not repeated.
     """
     from sparcell.benchmark import run, show
 
@@ -234,13 +237,14 @@ def embed(
     Parameters
     ----------
     input
-        Cells with the model's genes, in the units it was trained on. For a model from `study`, raw counts in X work too.
+        Cells with the genes of the model and the same values as in training (raw counts or log-normalized). Raw counts in X also work for a
+        model from `study`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
         New .h5ad file: the data with the latent representation in obsm["X_MODEL"].
     unseen
-        What to do with cells of a batch that the model has not seen. error: stop. average: encode them as an average batch.
+        Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.
     """
     show_only_errors(quiet)
     check_output_file(out, input)
@@ -266,13 +270,14 @@ def programs(
 ) -> None:
     """Read the latents of a saved model as gene programs: named, compared over seeds, on one page.
 
-    The command writes programs.html, programs.csv, genes.csv, effects.csv (gzipped if it is large), enrichment.csv and figures into the
+    The command writes programs.html, programs.csv, genes.csv, effects.csv (gzipped if large), enrichment.csv and figures into the
     output folder; also labels.csv with --labels-key, and matches.csv with --seeds. The input is not changed.
 
     Parameters
     ----------
     input
-        Cells with the model's genes, in the units it was trained on. For a model from `study`, raw counts in X work too.
+        Cells with the genes of the model and the same values as in training (raw counts or log-normalized). Raw counts in X also work for a
+        model from `study`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out

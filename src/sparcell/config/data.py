@@ -10,10 +10,11 @@ from typing import Annotated
 class DataConfig:
     """What a model reads from an AnnData."""
 
-    layer: Annotated[str | None, "Layer to read. Default: X."] = None
-    genes_key: Annotated[str | None, "Column of var with true for each gene to use. Default: all genes."] = (
-        None
-    )
+    layer: Annotated[str | None, "Layer of the AnnData to read. Default: X."] = None
+    genes_key: Annotated[
+        str | None,
+        "Boolean column of var that marks the genes to use, such as highly_variable. Default: all genes.",
+    ] = None
     batch_key: Annotated[
         str | None,
         "Column of obs with the batch of each cell (donor, chemistry, run). The model removes the batch effect from the latent "
@@ -21,8 +22,8 @@ class DataConfig:
     ] = None
     covariates: Annotated[
         tuple[str, ...],
-        "Further columns of obs whose effect is removed from the latent representation. Numbers are used as numbers, all other columns "
-        "as categories.",
+        "Further columns of obs whose effect the model removes from the latent representation. Numeric columns are continuous covariates, "
+        "all other columns categorical covariates.",
     ] = ()
     log_normalize: Annotated[
         bool | None,
@@ -31,5 +32,6 @@ class DataConfig:
     ] = None
     scale: Annotated[
         bool,
-        "Gaussian likelihood only: give each gene mean 0 and variance 1, and cut values at ±10. The model stores the mean and variance.",
+        "Gaussian likelihood only: scale each gene to mean 0 and variance 1 and clip values at ±10, as sc.pp.scale does. The model applies "
+        "the same mean and variance to new cells.",
     ] = False

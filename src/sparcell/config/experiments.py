@@ -14,20 +14,21 @@ class FitConfig:
     """What `sparcell fit` does around the training of a model."""
 
     out: Annotated[
-        Path | None, 'New .h5ad file: the data with the latent representation in obsm["X_MODEL"].'
+        Path | None,
+        'New .h5ad file: the data with the latent representation in obsm["X_MODEL"]. fit needs --out, --model-dir or both.',
     ] = None
     model_dir: Annotated[
         Path | None, "New folder for the trained model, which `embed` and `programs` read."
     ] = None
     checkpoint_dir: Annotated[
         Path | None,
-        "Folder for checkpoints, written every 30 seconds. With --resume, training continues from there.",
+        "Folder for a checkpoint of the training, written every 30 seconds. --resume continues from the checkpoint.",
     ] = None
     resume: Annotated[bool, "Continue from the checkpoint in --checkpoint-dir."] = False
     preset: Annotated[
         str | None,
-        "Settings to start from; further options override them. counts: recommended for raw counts. programs: latents that are gene "
-        "programs. hvg and study-2019: the two that study compares.",
+        "Named settings; further options override single settings. counts: recommended for raw counts. programs: latents that are gene "
+        "programs. hvg and study-2019: the two presets that sparcell study compares. No preset selects genes; see n_top_genes.",
     ] = None
     n_top_genes: Annotated[
         int | None,
@@ -51,30 +52,39 @@ class StudyConfig:
     )
     presets: Annotated[
         tuple[str, ...],
-        "Settings to train each model with. study-2019: the 2019 course study, all genes. hvg: highly variable genes, linear latents. "
-        "counts: raw counts of the highly variable genes. programs: latents that are gene programs.",
+        "Named settings to train each model with. study-2019: the course study of 2019 that sparcell repeats, on all genes. hvg: "
+        "study-2019 with wider layers, on highly variable genes. counts: recommended, negative binomial on highly variable genes. "
+        "programs: latents that are gene programs.",
     ] = ("study-2019", "hvg")
-    seeds: Annotated[int, "Number of random seeds (0 to N-1); each model is trained once per seed."] = 1
+    seeds: Annotated[
+        int, "Number of random seeds (0 to N-1). Each model is trained once per preset and seed."
+    ] = 1
     counts_layer: Annotated[
         str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
     ] = None
     labels: Annotated[
         Path | None,
-        "CSV file of cell types: barcodes in the first column, labels in the second (or in the column that --labels-key names).",
+        "CSV file of cell types: barcodes in the first column, labels in the second (or in the column that --labels-key names). Default: "
+        "the study clusters the cells and names the clusters by --markers.",
     ] = None
     labels_key: Annotated[
         str | None, "Column of obs (or of the --labels file) that holds the cell types."
     ] = None
     markers: Annotated[
         Path | None,
-        "CSV file with columns cell_type and gene, used to name clusters. Default: built-in markers of blood cells.",
+        "CSV file of marker genes with columns cell_type and gene, which name Louvain clusters. Default: built-in markers of blood cells.",
     ] = None
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
-    n_top_genes: Annotated[int, "Number of highly variable genes."] = 2000
-    min_genes: Annotated[int, "Keep cells with more genes than this. 0 keeps all but empty cells."] = 200
-    max_genes: Annotated[int, "Keep cells with fewer genes than this. 0: no limit."] = 2500
+    n_top_genes: Annotated[
+        int, "Number of highly variable genes for PCA and for all presets except study-2019."
+    ] = 2000
+    min_genes: Annotated[
+        int, "Keep cells with more detected genes than this. 0 keeps all but empty cells."
+    ] = 200
+    max_genes: Annotated[int, "Keep cells with fewer detected genes than this. 0: no limit."] = 2500
     max_pct_mito: Annotated[
-        float, "Keep cells with a lower percentage of mitochondrial counts than this. 100: no limit."
+        float,
+        "Keep cells with a lower percentage of counts in mitochondrial genes (names with MT- or mt-) than this. 100: no limit.",
     ] = 5.0
 
     def __post_init__(self) -> None:
@@ -104,11 +114,12 @@ class BenchmarkConfig:
     labels_key: Annotated[str | None, "Column of obs that holds the cell types. Required."] = None
     batch_key: Annotated[
         str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run). Without it, batch correction is not scored.",
+        "Column of obs with the batch of each cell (donor, chemistry, run). Without this column, batch correction is not scored.",
     ] = None
-    models: Annotated[tuple[str, ...], "Models of sparcell: autoencoder, beta-vae, beta-vsc; or none."] = (
-        "beta-vsc",
-    )
+    models: Annotated[
+        tuple[str, ...],
+        "Models of sparcell: autoencoder, beta-vae, beta-vsc; or none. Preset: counts, or programs with --disentanglement.",
+    ] = ("beta-vsc",)
     baselines: Annotated[
         tuple[str, ...] | None,
         "Baselines: pca, ica, nmf, harmony; or none. Default: pca ica harmony, and nmf with --disentanglement.",
@@ -119,26 +130,27 @@ class BenchmarkConfig:
     ] = None
     disentanglement: Annotated[
         bool,
-        "Also score whether single latents match cell types, how sparse the latents are, and whether other seeds reproduce them. The "
-        "models of sparcell then use the preset programs.",
+        "Also score single latents: the match with cell types, the sparsity, and the reproducibility over seeds. The models of sparcell "
+        "then use the preset programs.",
     ] = False
     seeds: Annotated[int, "Number of random seeds (0 to N-1); each method runs once per seed."] = 3
     counts_layer: Annotated[
         str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
     ] = None
     n_top_genes: Annotated[
-        int, "Number of highly variable genes, chosen within batches; all methods use the same genes."
+        int,
+        "Number of highly variable genes, ranked within batches if there are any. All methods use the same genes.",
     ] = 2000
     n_components: Annotated[
         int | None,
-        "Components of PCA, ICA, NMF and Harmony, and latents of DRVI; with --disentanglement also latents of sparcell's models. Default: "
-        "30, with --disentanglement 32.",
+        "Number of components of PCA, ICA, NMF and Harmony, and of latents of DRVI. With --disentanglement also of sparcell's models. "
+        "Default: 30, with --disentanglement 32.",
     ] = None
     external_epochs: Annotated[
         int | None,
-        "Epochs of the external models. Default: the package's own rule, or 100 if those would take more than 10 minutes.",
+        "Epochs of the external models. Default: each package's own number, or 100 if that number would take more than 10 minutes.",
     ] = None
-    n_samples: Annotated[int, "Draws of the latents per cell for the held-out log likelihood."] = 100
+    n_samples: Annotated[int, "Posterior samples per cell that estimate the held-out log likelihood."] = 100
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
@@ -175,22 +187,25 @@ class ProgramsConfig:
     """How the programs of a model are read, named and checked."""
 
     labels_key: Annotated[
-        str | None, "Column of obs that holds the cell types, to report in which types a program is on."
+        str | None,
+        "Column of obs that holds the cell types, to report the cell types in which a program is on.",
     ] = None
     gmt: Annotated[
         tuple[Path, ...],
-        "GMT files of gene sets (MSigDB, GO, Reactome) to name programs after. Default: built-in sets for human blood and pancreas.",
+        "GMT files of gene sets (MSigDB, GO, Reactome). The most enriched set names a program. Default: sets for human blood and pancreas.",
     ] = ()
     n_genes_listed: Annotated[int, "Number of genes listed for each program."] = 50
-    n_genes_enrichment: Annotated[int, "Number of top genes per program used for enrichment."] = 25
+    n_genes_enrichment: Annotated[
+        int, "Number of top genes per program that are tested for enrichment of gene sets."
+    ] = 25
     seeds: Annotated[
         int,
-        "Number of random seeds to look for each program in: the model's own, and others trained on INPUT with the model's settings.",
+        "Number of random seeds over which programs are compared. 5: sparcell trains four more models on INPUT with the same settings.",
     ] = 1
-    seed: Annotated[int, "Random seed of the cells that are decoded and shown, and of the map."] = 0
+    seed: Annotated[int, "Random seed of the map, and of the choice of cells for effects and plots."] = 0
     unseen: Annotated[
         Literal["error", "average"],
-        "What to do with cells of a batch that the model has not seen. error: stop. average: encode them as an average batch.",
+        "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
     ] = "error"
 
     def __post_init__(self) -> None:

@@ -17,44 +17,44 @@ from sparcell.config.validation import require_choice, require_number, require_w
 class NetworkConfig:
     """Sizes and layers of the network."""
 
-    n_latent: Annotated[int, "Number of latents."] = 10
+    n_latent: Annotated[int, "Number of latents (dimensions of the latent representation)."] = 10
     encoder_widths: Annotated[
         tuple[int, ...],
-        "Widths of the encoder's hidden layers, each followed by a ReLU. Without normalization the first layer is linear.",
+        "Numbers of hidden units in the encoder's layers. Each layer ends in a ReLU, except the first layer with normalization none.",
     ] = (128,)
     head_width: Annotated[
         int,
-        "Width of a hidden ReLU layer between the encoder and each parameter of the posterior (mean, variance, inclusion). 0: none.",
+        "Hidden units of one more layer before each output of the encoder (mean, variance, inclusion probability). 0: no such layer.",
     ] = 0
     decoder_widths: Annotated[
         tuple[int, ...],
-        "Widths of the decoder's hidden layers, each followed by a ReLU. Only for decoder_type mlp.",
+        "Numbers of hidden units in the decoder's layers, each with a ReLU. Only for decoder_type mlp.",
     ] = (128,)
     decoder_type: Annotated[
         Literal["mlp", "linear", "nonnegative-linear"],
-        "Decoder from latents to genes. mlp: hidden layers. linear: each latent adds its own effect on each gene. nonnegative-linear: "
-        "the same, with no effect below 0.",
+        "Decoder from latents to genes. mlp: hidden layers. linear: one effect of each latent on each gene, like loadings of PCA. "
+        "nonnegative-linear: effects of 0 or above, like NMF.",
     ] = "mlp"
     normalization: Annotated[
         Literal["none", "layer"],
-        "Normalization of each hidden layer before its ReLU. layer: layer normalization.",
+        "Normalization of hidden layers, not of counts. layer: layer normalization before each ReLU.",
     ] = "layer"
     standardize_input: Annotated[
         bool,
-        "Raw counts only: give each gene mean 0 and variance 1 before the encoder, and cut values at ±10. The model stores the mean and "
-        "variance.",
+        "Raw counts only: scale each gene of the encoder's input to mean 0 and variance 1 and clip values at ±10. The likelihood still "
+        "reads the counts.",
     ] = False
     input_dropout: Annotated[
-        float, "Fraction of a cell's genes hidden from the encoder in each training step."
+        float, "Fraction of a cell's genes that are dropped from the encoder's input in each training step."
     ] = 0.0
     dropout: Annotated[float, "Fraction of the encoder's hidden units dropped in each training step."] = 0.1
     batch_augmentation: Annotated[
         bool,
-        "In training, show the encoder each cell as the decoder would expect it in a random batch (counterfactual batch), so that the "
-        "latent representation does not depend on the batch. Needs batch_key.",
+        "Training shows the encoder each cell as the decoder predicts the cell in a random batch (counterfactual batch). The latent "
+        "representation then depends less on the batch. Needs batch_key.",
     ] = True
     encode_covariates: Annotated[
-        bool, "Give batch and covariates to the encoder too, not only to the decoder."
+        bool, "Give batch and covariates to the encoder too. The decoder always reads both."
     ] = False
 
     def __post_init__(self) -> None:
@@ -74,17 +74,17 @@ class LikelihoodConfig:
 
     likelihood: Annotated[
         Literal["auto", "gaussian", "poisson", "nb", "zinb"],
-        "Distribution of the data given the latents. gaussian: log-normalized values. poisson, nb (negative binomial), zinb (zero-inflated "
-        "nb): raw counts. auto: nb for raw counts, gaussian for log-normalized values.",
+        "Distribution of expression given the latents. gaussian: for log-normalized values. poisson, nb (negative binomial), zinb "
+        "(zero-inflated nb): for raw counts. auto: nb for raw counts, gaussian for log-normalized values.",
     ] = "auto"
     gaussian_variance: Annotated[
         float | Literal["analytic"],
-        "Variance of the gaussian likelihood, shared by all genes. analytic: the mean squared error, which puts beta on the scale of count "
-        "likelihoods. 0.5: the loss is the plain sum of squared errors.",
+        "Variance of the gaussian likelihood, shared by all genes. analytic: the mean squared error, so that beta means the same as with "
+        "raw counts. 0.5: the loss is the plain sum of squared errors.",
     ] = "analytic"
     dispersion: Annotated[
         Literal["gene", "gene-batch"],
-        "Dispersion of nb and zinb: one for each gene, or one for each gene and batch.",
+        "Dispersion of nb and zinb. gene: one value for each gene. gene-batch: one value for each gene and batch.",
     ] = "gene"
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class AutoencoderConfig(ModelConfig):
 
     latent_activation: Annotated[
         Literal["relu", "linear"],
-        "Activation of the latents. relu is the 2019 study's; it can leave latents inactive.",
+        "Activation function of the latents. relu (as in study-2019) can leave a latent at 0 in every cell.",
     ] = "linear"
 
     name = "autoencoder"
@@ -135,7 +135,7 @@ class AutoencoderConfig(ModelConfig):
 class BetaVAEConfig(ModelConfig):
     """Settings of the beta-VAE."""
 
-    beta: Annotated[float, "Weight of the KL."] = 1.0
+    beta: Annotated[float, "Weight of the KL divergence in the loss. Higher: fewer active latents."] = 1.0
 
     name = "beta_vae"
     gaussian_posterior = True
@@ -154,29 +154,31 @@ class BetaVAEConfig(ModelConfig):
 class BetaVSCConfig(ModelConfig):
     """Settings of the beta-VSC."""
 
-    beta: Annotated[float, "Weight of the KL."] = 2.0
+    beta: Annotated[float, "Weight of the KL divergence in the loss. Higher: fewer active latents."] = 2.0
     alpha: Annotated[
         float | Literal["learned"],
-        "Prior probability that a latent is included in a cell. learned: one for each latent, estimated from the data.",
+        "Prior probability that a latent is on (not 0) in a cell. learned: one value for each latent, estimated from the data.",
     ] = 0.5
     n_prior_components: Annotated[
         int,
-        "Components of the mixture prior. 1: one spike and one N(0, 1) slab for each latent. More than 1: the components are learned.",
+        "Components of the prior. 1: each latent is 0 (spike) or from N(0, 1) (slab). Above 1: a learned mixture of spikes and slabs.",
     ] = 50
     slab: Annotated[
         Literal["normal", "softplus-normal"],
-        "Distribution of an included latent. normal: either sign. softplus-normal: softplus of a normal, so above 0.",
+        "Distribution of a latent that is on. normal: values of either sign. softplus-normal: values above 0, as for gene programs.",
     ] = "normal"
     gate: Annotated[
         Literal["straight-through", "hard-concrete", "steep-sigmoid"],
-        "Relaxation of the on/off gate in training. straight-through: exactly 0 or 1. hard-concrete: 0 to 1 with exact zeros. "
-        "steep-sigmoid: as in the VSC paper.",
+        "How training draws the gate that turns a latent on or off. straight-through: exactly 0 or 1. hard-concrete: 0 to 1, with exact "
+        "zeros. steep-sigmoid: 0 to 1 without exact zeros, as in the paper on variational sparse coding.",
     ] = "hard-concrete"
     temperature: Annotated[
-        float, "Temperature of the gate's relaxation. Lower: closer to 0 or 1, with noisier gradients."
+        float,
+        "Temperature of the gate, not used by steep-sigmoid. Lower: gates closer to 0 or 1, with noisier gradients.",
     ] = 2 / 3
     spike_warmup: Annotated[
-        bool, "Let only the gates carry information at the start of the warm-up, and add the slabs gradually."
+        bool,
+        "At the start of the KL warm-up a latent that is on has a random value; its learned value comes in gradually.",
     ] = False
 
     name = "beta_vsc"

@@ -14,19 +14,22 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps gives, at least 20 and at most 400. With more "
-        "than 100,000 cells, auto can be fewer than 20.",
+        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps allows, at least 20 and at most 400. Above "
+        "100,000 cells, auto can give fewer than 20.",
     ] = "auto"
-    max_steps: Annotated[int, "Number of training steps if epochs is auto, rounded to whole epochs."] = 1200
+    max_steps: Annotated[
+        int, "Number of training steps (one minibatch each) if epochs is auto, rounded to whole epochs."
+    ] = 1200
     batch_size: Annotated[int, "Cells per minibatch."] = 128
     learning_rate: Annotated[float, "Learning rate of Adam."] = 2e-3
-    weight_decay: Annotated[float, "Decoupled weight decay of AdamW."] = 0.0
+    weight_decay: Annotated[float, "Weight decay of AdamW. 0: plain Adam."] = 0.0
     lr_schedule: Annotated[
         Literal["constant", "cosine"],
-        "Learning rate over the run. cosine: a linear rise over the first 5 % of the steps, then a cosine decay to 1 %.",
+        "Learning rate during training. cosine: linear rise over the first 5 % of the steps, then cosine decay to 1 % of learning_rate.",
     ] = "cosine"
     validation_fraction: Annotated[
-        float, "Fraction of the cells held out of training, on which the validation loss is computed."
+        float,
+        "Fraction of the cells that are validation cells: not trained on, used for the validation loss.",
     ] = 0.1
     early_stopping_tolerance: Annotated[
         float,
@@ -34,25 +37,29 @@ class TrainConfig:
     ] = 0.01
     early_stopping_patience: Annotated[
         int,
-        "Stop after this many epochs without an improvement of the validation loss. 0 disables early stopping.",
+        "Stop after this many epochs without improvement of the validation loss. 0 disables early stopping.",
     ] = 50
     kl_warmup_fraction: Annotated[
-        float, "Fraction of the run over which the weight of the KL goes from kl_warmup_start to beta."
+        float,
+        "KL warm-up: fraction of training in which the weight of the KL goes from kl_warmup_start × beta to beta.",
     ] = 0.3
     kl_warmup_start: Annotated[
         float,
-        "Weight of the KL at the start of the warm-up, as a multiple of beta. 0: the weight rises. Above 1: the weight falls, which "
-        "prunes redundant latents.",
+        "Weight of the KL at the start of the KL warm-up, as a multiple of beta. 0: the weight rises. Above 1: the weight falls, which "
+        "removes redundant latents.",
     ] = 0.0
     max_grad_norm: Annotated[float, "Clip the norm of the gradient to this value. 0 disables clipping."] = 5.0
     seed: Annotated[
         int, "Random seed of the initial weights, the validation split, the order of the cells and the noise."
     ] = 0
-    device: Annotated[str, "Where to compute: auto, cpu, cuda, cuda:1 or mps."] = "auto"
+    device: Annotated[
+        str,
+        "Where to compute: auto, cpu, cuda, cuda:1 or mps. auto: a CUDA GPU if there is one, else the CPU.",
+    ] = "auto"
     precision: Annotated[
         Literal["float32", "bfloat16"],
-        "Precision of the head's matrix products in training. bfloat16 is faster with many genes and less exact. It needs a processor "
-        "with bfloat16 instructions (x86 AVX512-BF16, NVIDIA Ampere or later); elsewhere sparcell warns and uses float32.",
+        "Precision of matrix products in the decoder's last layer in training. bfloat16 is faster with many genes and less exact. bfloat16 "
+        "needs a processor with such instructions (x86 AVX512-BF16, NVIDIA Ampere or later); elsewhere sparcell warns and uses float32.",
     ] = "float32"
 
     def __post_init__(self) -> None:
