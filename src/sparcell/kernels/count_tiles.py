@@ -42,29 +42,29 @@ def gamma_terms(z: tl.tensor) -> tl.tuple:
     i = 1.0 / y
     q = i * i
     beyond = i * (1 / 12 - q * (1 / 360 - q * (1 / 1260 - q * (1 / 1680))))
-    slope = -0.5 * i - q * (1 / 12 - q * (1 / 120 - q * (1 / 252 - q * (1 / 240))))
+    grad = -0.5 * i - q * (1 / 12 - q * (1 / 120 - q * (1 / 252 - q * (1 / 240))))
     far = log1p(4.0 / z)
     between = tl.log((1.0 + 1.0 / z) * (1.0 + 2.0 / z)) + tl.log(1.0 + 3.0 / z)
     steps = 1.0 / z + 1.0 / (z + 1.0) + 1.0 / (z + 2.0) + 1.0 / (z + 3.0)
-    return beyond + ((y - 0.5) * far - 4.0) - between, slope + (far - steps)
+    return beyond + ((y - 0.5) * far - 4.0) - between, grad + (far - steps)
 
 
 @triton.jit
 def _counted(x: tl.tensor, r: tl.tensor) -> tl.tuple:
     """-log of Gamma(x + r) / (Gamma(r) x!), and ψ(x + r) - ψ(r), for x above 0; neither is a difference of large numbers."""
-    beyond_z, slope_z = gamma_terms(x + r)
-    beyond_r, slope_r = gamma_terms(r)
+    beyond_z, grad_z = gamma_terms(x + r)
+    beyond_r, grad_r = gamma_terms(r)
     beyond_x, _ = gamma_terms(x)
     grown = log1p(x / r)
     cost = beyond_x + beyond_r - beyond_z - (r - 0.5) * grown - x * log1p(r / x)
-    return cost + 0.5 * tl.log(6.283185307179586 * x), grown + (slope_z - slope_r)
+    return cost + 0.5 * tl.log(6.283185307179586 * x), grown + (grad_z - grad_r)
 
 
 @triton.jit
 def _terms(
     log_m: tl.tensor, log_r: tl.tensor, x: tl.tensor, drop: tl.tensor, DROPS: tl.constexpr
 ) -> tl.tuple:
-    """-log p of counts, and its slopes in log m, log r and the logit of a drop.
+    """-log p of counts, and its grads in log m, log r and the logit of a drop.
 
     d = log m - log r, s = -r log(1 + m/r) is log P(0) of the negative binomial; a zero came from it with probability sigmoid(s - drop).
     """
@@ -83,7 +83,7 @@ def _terms(
     of_r = tl.where(positive, k * rest - r * grown, 0.0)
     loss = r * above
     kept = 1.0
-    slope_drop = 0.0
+    grad_drop = 0.0
     if DROPS:
         a = -loss - drop
         e = tl.exp(-tl.abs(a))
@@ -91,9 +91,9 @@ def _terms(
         soft_drop = tl.maximum(drop, 0.0) + _log1p(e_drop)
         dropped = tl.where(positive, 0.0, tl.where(a > 0, e, 1.0) / (1.0 + e))
         kept = 1.0 - dropped
-        slope_drop = tl.where(drop > 0, 1.0, e_drop) / (1.0 + e_drop) - dropped
+        grad_drop = tl.where(drop > 0, 1.0, e_drop) / (1.0 + e_drop) - dropped
         loss = soft_drop + tl.where(positive, loss, -tl.maximum(drop, -loss) - _log1p(e))
-    return loss + cost, kept * r * share - of_x, kept * r * (above - share) + of_r, slope_drop
+    return loss + cost, kept * r * share - of_x, kept * r * (above - share) + of_r, grad_drop
 
 
 @triton.jit
@@ -139,29 +139,29 @@ def log_sum_exp(logit_ng: tl.tensor, found_n: tl.tensor, n_genes: tl.tensor) -> 
 
 @triton.jit
 def losses(given: tl.tuple, found: tl.tuple, shape: tl.tuple, step: tl.tensor, DROPS: tl.constexpr) -> None:
-    """-log p of each cell and its slope in the logarithm of the size, summed over the genes of a tile: (n, tiles) each."""
-    loss, slope = found
+    """-log p of each cell and its grad in the logarithm of the size, summed over the genes of a tile: (n, tiles) each."""
+    loss, grad = found
     tile = _tile(shape)
     n, _, _, there = tile
     _, inside, terms = _of_tile(given, tile, step, DROPS)
     at = n * tl.num_programs(1) + tl.program_id(1)
     tl.store(loss + at, tl.sum(tl.where(there, terms[0], 0.0), axis=1), mask=inside)
-    tl.store(slope + at, tl.sum(tl.where(there, terms[1], 0.0), axis=1), mask=inside)
+    tl.store(grad + at, tl.sum(tl.where(there, terms[1], 0.0), axis=1), mask=inside)
 
 
 @triton.jit
-def slopes(
+def grads(
     given: tl.tuple,
     weighing: tl.tuple,
-    slope_r: tl.tensor,
+    grad_r: tl.tensor,
     shape: tl.tuple,
     step: tl.tensor,
     DROPS: tl.constexpr,
 ) -> None:
-    """Overwrite the logits by the slopes of the weighed loss in them; those in log r go to `slope_r`.
+    """Overwrite the logits by the grads of the weighed loss in them; those in log r go to `grad_r`.
 
     There they are summed over the cells of a tile, (tiles, g), where all cells share one log r, else they are (n, g). `weighing` has for
-    each cell the weight of its loss, and its slope in the logarithm of the size over the size.
+    each cell the weight of its loss, and its grad in the logarithm of the size over the size.
     """
     logit_ng, drop_ng, _, _, _ = given
     weight_n, pull_n = weighing
@@ -175,6 +175,6 @@ def slopes(
         tl.store(drop_ng + at, weight * terms[3], mask=there)
     of_r = tl.where(there, weight * terms[2], 0.0)
     if step > 0:
-        tl.store(slope_r + at, of_r, mask=there)
+        tl.store(grad_r + at, of_r, mask=there)
     else:
-        tl.store(slope_r + tl.program_id(0) * shape[1] + g, tl.sum(of_r, axis=0), mask=g < shape[1])
+        tl.store(grad_r + tl.program_id(0) * shape[1] + g, tl.sum(of_r, axis=0), mask=g < shape[1])

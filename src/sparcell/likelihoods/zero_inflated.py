@@ -61,8 +61,8 @@ class ZeroInflated(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
-        self.drop = kernels.by_input(nn.Linear(n_hidden, n_genes))
+        self.head = kernels.input_major(nn.Linear(n_hidden, n_genes))
+        self.drop = kernels.input_major(nn.Linear(n_hidden, n_genes))
         per_batch = config.dispersion == "gene-batch" and n_batches > 0
         self.log_r = nn.Parameter(torch.zeros(n_batches if per_batch else 1, n_genes))
         self.per_batch = per_batch
@@ -84,7 +84,7 @@ class ZeroInflated(nn.Module):
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
-        return kernels.log_expected(h_nh, (self.head, self.drop), target_sum, batch)
+        return kernels.expected_log_expression(h_nh, (self.head, self.drop), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> ZeroInflatedDistribution:
         """The same density as an object."""
