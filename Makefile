@@ -1,12 +1,13 @@
-# Two commands: `make study` runs the whole comparison on PBMC3k, `make test` checks everything. `make bench` times training beside
-# scvi-tools, which gets an environment of its own.
-# Needs python3 (3.11 to 3.13) and make; all else goes into .venv, pinned by constraints.txt.
+# `make study` runs the whole comparison on PBMC3k. `make test` checks everything: lint, types, all tests. `make test-fast` runs the tests
+# that are not marked slow. `make bench` times training beside scvi-tools, which gets an environment of its own.
+# Needs python3 (3.11 to 3.13) and make. All packages go into .venv, pinned by constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= study
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: study test bench clean
+.PHONY: study test test-fast bench clean
 
 study: .venv/installed
 	$(BIN)/sparcell study --out $(STUDY) --resume
@@ -16,7 +17,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
+
+test-fast: .venv/installed-dev
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 bench: .venv/installed .venv-peer/installed
 	$(BIN)/python benchmarks/speed.py --peer .venv-peer/bin/python --out benchmarks/speed-here.md

@@ -1,76 +1,195 @@
-"""What the README tells a user to type is run here: Python to the letter, commands on fewer cells and shorter."""
+"""What README and docs tell a user to type is run here, in the order of each page.
+
+Python of the README runs to the letter; that of docs with few epochs; commands on fewer cells and with few epochs. A block after the
+line `<!-- not run: REASON -->` is not run: its names and options must exist all the same.
+"""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import dataclasses
+import inspect
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import sparcell as sp
 from helpers import small
-from sparcell.cli import main
+from helpers.shell import sparcell
+from sparcell.cli.main import app
+from sparcell.models.estimator import Estimator
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
+)
+PROGRAMS = {"sparcell", "make", "pip", "pytest", "torchrun", "git"}
+"""What a shell block may start a line with; lines of the first two are checked."""
 SHORTER = {
     "study": "--epochs 1 --n-top-genes 300 --models beta-vsc --presets hvg --perplexity 20 --batch-size 64",
     "fit": "--epochs 1 --batch-size 64",
     "embed": "",
     "programs": "",
-    "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --peers none",
+    "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --external-models none",
 }
+COMMANDS = tuple(SHORTER)
+FOREIGN_OPTIONS = {"--nproc-per-node", "--durations", "--peer"}
+"""Options of other programs that a page names."""
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(page, language, *, run=None):
+    """Texts of the blocks of a language; `run` chooses those that are run, or are not."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        block["text"]
+        for block in BLOCK.finditer(text)
+        if block["language"] == language and run in (None, block["reason"] is None)
+    ]
 
 
-def lines(start):
-    found = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
-    return [line for line in found if line.startswith(start)]
+def lines(page, *, run=None):
+    """Lines of the shell blocks, without their comments."""
+    every = [
+        line.split(" #")[0].strip() for block in blocks(page, "bash", run=run) for line in block.splitlines()
+    ]
+    return [line for line in every if line]
+
+
+def commands(page, *, run=None):
+    return [line for line in lines(page, run=run) if line.startswith("sparcell ")]
+
+
+def with_blocks(language, *, run=None):
+    """Pages that have such blocks, as parameters of a test."""
+    pages = [
+        page
+        for page in PAGES
+        if (commands(page, run=run) if language == "bash" else blocks(page, language, run=run))
+    ]
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def resolve(dotted):
+    """Return what `sp.pp.seurat` names; raise AttributeError if there is no such thing."""
+    value = sp
+    for name in dotted.split(".")[1:]:
+        value = getattr(value, name)
+    return value
+
+
+@each_page
+def test_every_line_for_a_shell_starts_with_a_program_that_is_known(page):
+    for line in lines(page):
+        assert shlex.split(line)[0] in PROGRAMS, line
 
 
 def test_the_readme_opens_with_the_two_commands_of_the_makefile():
-    assert lines("make") == ["make study", "make test"]
-    for line in lines("make"):
-        planned = subprocess.run(
-            [*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert planned.returncode == 0, planned.stderr
-        assert planned.stdout.strip()
+    assert [line for line in lines(README) if line.startswith("make")] == ["make study", "make test"]
 
 
-def test_the_commands_run_one_after_the_other(tmp_path, monkeypatch):
+@each_page
+def test_what_make_is_told_to_do_has_a_rule(page):
+    for line in lines(page):
+        if line.startswith("make"):
+            planned = subprocess.run(
+                [*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            assert planned.returncode == 0, planned.stderr
+            assert planned.stdout.strip()
+
+
+@with_blocks("bash")
+def test_every_command_of_a_page_has_options_that_exist(page):
+    for line in commands(page):
+        app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+
+
+@each_page
+def test_every_option_that_a_page_names_exists(page, monkeypatch, capsys):
+    for command in COMMANDS:
+        sparcell(command, "--help", monkeypatch=monkeypatch)
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)) | FOREIGN_OPTIONS | {"--help"}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text(encoding="utf-8")))
+    assert named - known == set()
+
+
+@each_page
+def test_every_public_name_that_a_page_gives_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for dotted in sorted(set(re.findall(r"(?<![\w.])sp(?:\.[A-Za-z]\w*)+", text))):
+        resolve(dotted)
+
+
+@with_blocks("python")
+def test_every_argument_in_a_page_s_python_exists(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if re.fullmatch(r"sp(\.\w+)+", called):
+                known = inspect.signature(resolve(called)).parameters
+                takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+                given = {word.arg for word in node.keywords}
+                assert takes_any or given <= set(known), called
+
+
+@pytest.mark.slow
+@with_blocks("bash", run=True)
+def test_the_commands_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     adata = small.counts(200)
     adata.obs["cell_type"], adata.obs["donor"] = ["b", "t"] * 100, ["x"] * 90 + ["y"] * 110
     adata.write_h5ad(tmp_path / "counts.h5ad")
-    commands = lines("sparcell")
-    assert [shlex.split(line)[1] for line in commands] == ["study", "fit", "embed", "programs", "benchmark"]
-    for line in commands:
+    for line in commands(page, run=True):
         words = shlex.split(f"{line} {SHORTER[shlex.split(line)[1]]} --quiet")
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        assert not stop.value.code, line
-    assert {"results", "coded.h5ad", "my-model", "embedded.h5ad", "programs", "benchmark"} <= {
-        entry.name for entry in tmp_path.iterdir()
-    }
+        assert sparcell(*words[1:], monkeypatch=monkeypatch) == 0, line
+        for option in ("--out", "--model-dir"):
+            if option in words:
+                assert (tmp_path / words[words.index(option) + 1]).exists(), line
 
 
-def test_the_python_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_readme_shows_every_command():
+    assert [shlex.split(line)[1] for line in commands(README, run=True)] == list(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
+    (code,) = blocks(README, "python")
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["codes"].shape == (2638, 32)
-    assert names["new"].shape == (100, 2000)
-    assert "beta_vsc_gamma" in names["adata"].obsm
+    assert names["latents"].shape == (2638, 32)
+    assert names["new_cells"].shape == (100, 2000)
+    assert "beta_vsc_inclusion" in names["adata"].obsm
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page are one program, as a reader types them; each fit has three epochs."""
+    fit = Estimator.fit
+    monkeypatch.setattr(
+        Estimator,
+        "fit",
+        lambda self, *data, **given: fit(dataclasses.replace(self, epochs=3), *data, **given),
+    )
+    monkeypatch.chdir(tmp_path)
+    names = {"__builtins__": builtins}
+    for block in blocks(page, "python", run=True):
+        exec(compile(block, page.name, "exec"), names)
+    assert "sp" in names or not blocks(page, "python", run=True)
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target

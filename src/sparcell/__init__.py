@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from sparcell._utils.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from sparcell import benchmark, datasets, io, metrics, pl, pp, programs, report, study, tl
     from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
     from sparcell.models.fitted import Model
 
-__version__ = "0.1.0"
 
 # Threads of torch (GNU OpenMP) wait awake for their next piece of work, by default so long that two jobs on the same cores slow each
 # other down thirty times. This is read when torch is first imported; the time alone and the results are the same (docs/speed.md).
@@ -32,6 +33,7 @@ __all__ = [
     "SparcellError",
     "StudyConfig",
     "TrainingError",
+    "__version__",
     "benchmark",
     "datasets",
     "io",
@@ -70,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

@@ -1,4 +1,4 @@
-"""The errors that speak to the user: what was found, what was expected, what to type instead."""
+"""Errors for the user: each message says what was found, what was expected, and what to type instead."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Iterable
 
 
 class SparcellError(Exception):
-    """Its message is a complete answer, so the command line prints it without a traceback."""
+    """Base of all errors of this package. The command line prints the message without a traceback."""
 
 
 class InputError(SparcellError, ValueError):
-    """Something the user gave does not fit; raised before any work, with nothing changed."""
+    """Data or a setting does not fit. Raised before anything is changed."""
 
 
 class TrainingError(SparcellError, RuntimeError):
-    """Training cannot go on, because the loss is no longer a number."""
+    """Training cannot continue because the loss is not finite."""
 
 
 def as_typed(**settings: object) -> str:
-    """Write settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
+    """Return settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
     python = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    words = [
+    options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
         for name, value in settings.items()
     ]
-    return f"{python} (in a shell: {' '.join(words)})"
+    return f"{python} (in a shell: {' '.join(options)})"
 
 
 def did_you_mean(word: str, choices: Iterable[str], limit: int = 8) -> str:
-    """Name the choice nearest to `word`, else list the first few: the tail of a message about an unknown key."""
-    known = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    """Return the end of a message about an unknown name: the most similar choice, or the first `limit` choices."""
+    names = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    if not known:
+    if not names:
         return "there are none."
-    more = ", …" if len(known) > limit else ""
-    return f"there are: {', '.join(known[:limit])}{more}."
+    more = ", …" if len(names) > limit else ""
+    return f"there are: {', '.join(names[:limit])}{more}."

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers.kinds import settings_of
-from helpers.planted import planted
+from helpers.simulated import simulated_cells
 from sparcell import kernels
 from sparcell._utils import torch_runtime
 from sparcell.kernels import products
@@ -152,7 +152,7 @@ def test_where_bfloat16_would_be_imitated_training_is_in_float32_and_says_so(cap
     curves = []
     for precision in ("float32", "bfloat16"):
         with caplog.at_level(logging.WARNING, logger="sparcell"):
-            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(planted(), silent=True)
+            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(simulated_cells(), silent=True)
         curves.append(model.history["loss"].tolist())
         assert ("bfloat16" in caplog.text) is (precision == "bfloat16")
     assert curves[0] == curves[1]

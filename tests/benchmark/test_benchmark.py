@@ -19,7 +19,7 @@ from sparcell.benchmark import pipeline, split, worker, write
 from sparcell.benchmark.methods import BATCH, HELD_OUT, MethodInput
 from sparcell.config.experiments import BenchmarkConfig
 from sparcell.errors import InputError, TrainingError
-from sparcell.metrics import clustering, disentanglement
+from sparcell.metrics import clustering, disentanglement, matching, sparsity
 from sparcell.results.benchmark import MEASURES, READABILITY, SPARSITY
 
 N_CELLS = 320
@@ -249,7 +249,7 @@ def test_where_scib_s_library_fails_the_other_scores_stand(data, tmp_path, here,
     def fail(*_):
         raise ValueError("singular")
 
-    monkeypatch.setattr("sparcell.metrics.scib.scib", fail)
+    monkeypatch.setattr("sparcell.metrics.scib.scib_scores", fail)
     for resume in (False, True):
         standings = run(data, tmp_path / "b", replace(BASELINES, baselines=("pca",)), resume=resume)
         assert standings.scores["map_nmi"].notna().all()
@@ -351,13 +351,13 @@ def test_each_measure_of_readability_is_that_of_the_stored_codes(data, tmp_path,
         assert line["live"] == live.sum()
         assert line["on"] == pytest.approx(on[:, live].sum(axis=1).mean())
         assert line["hoyer"] == pytest.approx(
-            disentanglement.hoyer_sparsity(code[:, live] / code[:, live].std(axis=0))
+            sparsity.hoyer_sparsity(code[:, live] / code[:, live].std(axis=0))
         )
         alive = [
             c[:, clustering.active_latents(c) if has_prior else np.ptp(c, axis=0) > 0]
             for c in (found["latent_nk"], other)
         ]
-        again = disentanglement.program_reproducibility(alive).share[0]
+        again = matching.program_reproducibility(alive).fraction[0]
         assert line["reproduced"] == pytest.approx((again == 1).mean())
     assert told.at[(OUR_READABLE, 0), "live"] == 3
     assert told.at[(OUR_READABLE, 0), "reproduced"] == pytest.approx(1 / 3)
@@ -617,7 +617,7 @@ def with_obs(data, tmp_path, **columns):
         ({"batch_key": "program"}, "both 'program'"),
         ({"batch_key": "one"}, "one batch only"),
         ({"batch_key": "each"}, "320 different values for 320 cells"),
-        ({"labels_key": "one"}, "one label only"),
+        ({"labels_key": "one"}, "only one label"),
         ({"models": ("beta-vcs",)}, "did you mean 'beta-vsc'"),
         ({"baselines": ("pcaa",)}, "did you mean 'pca'"),
         ({"peers": ("scvii",)}, "did you mean 'scvi'"),

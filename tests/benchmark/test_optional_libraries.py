@@ -32,7 +32,7 @@ if find_spec("scib_metrics"):
 
     def ours(*given):
         """The library's metrics by the names of the benchmark's columns."""
-        return {SCIB[name]: value for name, value in scib.scib(*given).items() if name in SCIB}
+        return {SCIB[name]: value for name, value in scib.scib_scores(*given).items() if name in SCIB}
 
     def test_scib_praises_a_perfect_code_above_noise():
         generator = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -12,10 +13,20 @@ import pytest
 from helpers import small
 from helpers.shell import sparcell
 from sparcell.cli import commands, main
-from sparcell.cli.commands import StudyModelOptions, StudyOptions
-from sparcell.config.experiments import StudyConfig
+from sparcell.cli.options import (
+    BenchmarkOptions,
+    FitOptions,
+    ModelOptions,
+    PresetModelOptions,
+    ProgramsOptions,
+    StudyOptions,
+    as_options,
+)
+from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config.options import settings_of
 from sparcell.models import MODELS
+
+COMMANDS = ("study", "benchmark", "fit", "embed", "programs")
 
 
 @pytest.fixture(scope="module")
@@ -27,115 +38,157 @@ def data(tmp_path_factory):
 
 def run(*words):
     return subprocess.run(
-        [sys.executable, "-m", "sparcell.cli.main", *map(str, words)],
+        [sys.executable, "-m", "sparcell", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
     )
 
 
+def shown_help(monkeypatch, capsys, *words):
+    monkeypatch.setenv("COLUMNS", "500")  # one line an option
+    assert sparcell(*words, "--help", monkeypatch=monkeypatch) == 0
+    return capsys.readouterr().out
+
+
+def option_line(shown, option):
+    (line,) = [line for line in shown.splitlines() if re.match(rf"│ \*? *{option}\b(?!-)", line)]
+    return line
+
+
 def test_help_names_every_command():
     shown = run("--help")
     assert shown.returncode == 0
-    assert all(name in shown.stdout for name in ("study", "fit", "embed"))
+    assert all(name in shown.stdout for name in COMMANDS)
+    assert shown.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["study", "fit"])
-def test_help_of_a_command_names_every_setting_of_every_model(command):
-    shown = run(command, "--help").stdout
+@pytest.mark.parametrize("command", ["study", "benchmark", "fit"])
+def test_help_of_a_command_names_every_setting_of_every_model(command, monkeypatch, capsys):
+    shown = shown_help(monkeypatch, capsys, command)
     for model in MODELS.values():
         for setting in settings_of(model):
             if command == "fit" or setting.name != "seed":
                 assert f"--{setting.name.replace('_', '-')}" in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("fit", ("--model", "--out", "--model-dir", "--checkpoint-dir", "--resume", "--preset")),
+        ("embed", ("--model-dir", "--out", "--unseen")),
+        ("programs", ("--model-dir", "--out", "--n-genes-listed", "--n-genes-enrichment", "--seeds")),
+        ("study", ("--out", "--resume", "--presets", "--models", "--labels-key")),
+        ("benchmark", ("--external-models", "--external-epochs", "--disentanglement", "--baselines")),
+    ],
+)
+def test_each_command_has_its_options_and_each_has_a_help_text(command, options, monkeypatch, capsys):
+    shown = shown_help(monkeypatch, capsys, command)
+    for option in (*options, "--quiet"):
+        assert re.search(r"  [A-Z].*[a-z]{3}", option_line(shown, option)), option
+
+
+def test_a_switch_that_nothing_else_sets_has_no_negative(monkeypatch, capsys):
+    assert "--no-resume" not in shown_help(monkeypatch, capsys, "fit")
+    assert "--no-disentanglement" not in shown_help(monkeypatch, capsys, "benchmark")
+
+
+def test_a_default_that_differs_between_models_is_shown_for_each(monkeypatch, capsys):
+    beta = option_line(shown_help(monkeypatch, capsys, "fit"), "--beta")
+    assert "[default: 1 (beta-vae), 2 (beta-vsc)] Only: beta-vae, beta-vsc." in beta
+
+
+def test_where_a_preset_gives_the_value_no_default_of_the_model_is_shown(monkeypatch, capsys):
+    shown = shown_help(monkeypatch, capsys, "study")
+    assert "[default" not in option_line(shown, "--n-latent")
+    assert "[default: 1]" in option_line(shown, "--seeds")
+    assert "[default: 10]" in option_line(shown_help(monkeypatch, capsys, "fit"), "--n-latent")
+
+
+def test_help_names_other_settings_as_they_are_typed():
+    assert as_options("from kl_warmup_start to beta") == "from --kl-warmup-start to beta"
+    assert as_options("obsm holds X_model, log_expression") == "obsm holds X_model, log_expression"
+
+
 def test_what_was_typed_is_recorded_so_that_it_can_be_typed_again(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/sparcell", "study", "my counts.h5ad", "--seeds", "2"])
-    assert commands.as_typed() == "sparcell study 'my counts.h5ad' --seeds 2"
+    assert commands.command_line() == "sparcell study 'my counts.h5ad' --seeds 2"
 
 
-def test_options_are_the_settings_themselves():
-    assert set(StudyOptions.__dataclass_fields__) == {s.name for s in settings_of(StudyConfig)}
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        (StudyOptions, StudyConfig),
+        (FitOptions, FitConfig),
+        (BenchmarkOptions, BenchmarkConfig),
+        (ProgramsOptions, ProgramsConfig),
+    ],
+)
+def test_options_are_the_settings_themselves(options, config):
+    assert list(options.__dataclass_fields__) == [setting.name for setting in settings_of(config)]
+
+
+def test_options_of_models_are_the_settings_of_all_models():
     union = {setting.name for model in MODELS.values() for setting in settings_of(model)}
-    assert set(StudyModelOptions.__dataclass_fields__) == union - {"seed"}
+    assert set(ModelOptions.__dataclass_fields__) == union
+    assert set(PresetModelOptions.__dataclass_fields__) == union - {"seed"}
 
 
-def test_fit_and_embed_give_the_same_codes(data, tmp_path, monkeypatch, capfd):
+def test_fit_and_embed_give_the_same_latents(data, tmp_path, monkeypatch, capfd):
     before = data.read_bytes()
     status = sparcell(
-        *("fit", data, "--model", "beta-vsc", "--out", tmp_path / "a.h5ad", "--save", tmp_path / "m"),
+        *("fit", data, "--model", "beta-vsc", "--out", tmp_path / "a.h5ad", "--model-dir", tmp_path / "m"),
         *("--epochs", "2", "--batch-size", "64", "--encoder-widths", "32", "16", "--n-latent", "4"),
         monkeypatch=monkeypatch,
     )
     assert status == 0
     assert "2/2" in capfd.readouterr().err
-    assert (
-        sparcell(
-            "embed", data, "--load", tmp_path / "m", "--out", tmp_path / "b.h5ad", monkeypatch=monkeypatch
-        )
-        == 0
-    )
+    words = ("embed", data, "--model-dir", tmp_path / "m", "--out", tmp_path / "b.h5ad")
+    assert sparcell(*words, monkeypatch=monkeypatch) == 0
     fitted, embedded = anndata.read_h5ad(tmp_path / "a.h5ad"), anndata.read_h5ad(tmp_path / "b.h5ad")
     assert fitted.obsm["X_beta_vsc"].shape == (200, 4)
     assert np.array_equal(fitted.obsm["X_beta_vsc"], embedded.obsm["X_beta_vsc"])
-    assert np.array_equal(fitted.obsm["beta_vsc_gamma"], embedded.obsm["beta_vsc_gamma"])
+    assert np.array_equal(fitted.obsm["beta_vsc_inclusion"], embedded.obsm["beta_vsc_inclusion"])
     assert data.read_bytes() == before
 
 
 def test_quiet_says_nothing(data, tmp_path, monkeypatch, capfd):
-    words = (
-        "fit",
-        data,
-        "--model",
-        "autoencoder",
-        "--save",
-        tmp_path / "m",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "64",
-        "--quiet",
-    )
-    assert sparcell(*words, monkeypatch=monkeypatch) == 0
+    words = ("fit", data, "--model", "autoencoder", "--model-dir", tmp_path / "m", "--quiet")
+    assert sparcell(*words, "--epochs", "1", "--batch-size", "64", monkeypatch=monkeypatch) == 0
     assert capfd.readouterr() == ("", "")
+
+
+FIT = ["fit", "DATA", "--model", "beta-vae"]
+PRESETS_SHOWN = "there are: study-2019, hvg, counts, programs."
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ([*FIT, "--alpha", ".2", "--out", "x.h5ad"], "beta-vae has no setting --alpha"),
+        (FIT, "--out FILE.h5ad, --model-dir FOLDER"),
+        ([*FIT, "--preset", "seed", "--model-dir", "m"], f"no preset 'seed'; {PRESETS_SHOWN}"),
         (
-            ["fit", "DATA", "--model", "beta-vae", "--alpha", ".2", "--out", "x.h5ad"],
-            "beta-vae has no setting --alpha",
+            [*FIT, "--preset", "study2019", "--model-dir", "m"],
+            "no preset 'study2019'; did you mean 'study-2019'?",
         ),
-        (["fit", "DATA", "--model", "beta-vae"], "--out FILE.h5ad, --save FOLDER"),
-        (["fit", "DATA", "--model", "beta-vae", "--preset", "sead", "--save", "m"], "no preset 'sead'"),
-        (["fit", "DATA", "--model", "beta-vae", "--out", "DATA"], "--out is the input"),
-        (["fit", "DATA", "--model", "beta-vae", "--out", "x.csv"], ".h5ad"),
-        (["fit", "DATA", "--model", "beta-vae", "--out", "x.h5ad", "--layer", "X2"], "no layer 'X2'"),
-        (["fit", "DATA", "--model", "beta-vae", "--out", "x.h5ad", "--no-normalise"], "X holds counts"),
+        ([*FIT, "--out", "DATA"], "--out is the input"),
+        ([*FIT, "--out", "x.csv"], ".h5ad"),
+        ([*FIT, "--out", "x.h5ad", "--layer", "X2"], "no layer 'X2'"),
+        ([*FIT, "--out", "x.h5ad", "--no-log-normalize"], "X holds counts"),
+        ([*FIT, "--out", "x.h5ad", "--batch-size", "500"], "fewer than batch_size"),
+        ([*FIT, "--out", "x.h5ad", "--epochs", "0"], "epochs is 0"),
+        ([*FIT, "--out", "x.h5ad", "--device", "abacus", "--batch-size", "64"], "device"),
         (
-            ["fit", "DATA", "--model", "beta-vae", "--out", "x.h5ad", "--batch-size", "500"],
-            "fewer than batch_size",
+            [*FIT, "--out", "x.h5ad", "--n-top-genes", "300", "--genes-key", "g"],
+            "--n-top-genes and --genes-key",
         ),
-        (["fit", "DATA", "--model", "beta-vae", "--out", "x.h5ad", "--epochs", "0"], "epochs is 0"),
-        (
-            [
-                "fit",
-                "DATA",
-                "--model",
-                "beta-vae",
-                "--out",
-                "x.h5ad",
-                "--device",
-                "abacus",
-                "--batch-size",
-                "64",
-            ],
-            "device",
-        ),
+        ([*FIT, "--out", "x.h5ad", "--n-top-genes", "3"], "n_top_genes is 3"),
+        ([*FIT, "--out", "x.h5ad", "--model-dir", "x.h5ad"], "expected two different names"),
         (["fit", "counts.h5", "--model", "beta-vae", "--out", "x.h5ad"], "counts.h5"),
-        (["embed", "DATA", "--load", "nowhere", "--out", "x.h5ad"], "not a sparcell model"),
+        (["embed", "DATA", "--model-dir", "nowhere", "--out", "x.h5ad"], "not a sparcell model"),
         (["study", "DATA", "--out", "x", "--models", "beta-vea"], "did you mean 'beta-vae'"),
+        (["study", "DATA", "--out", "x", "--presets", "seed"], f"no preset 'seed'; {PRESETS_SHOWN}"),
     ],
 )
 def test_a_mistake_gets_one_clear_message_and_writes_nothing(data, tmp_path, monkeypatch, capfd, words, said):

@@ -1,8 +1,9 @@
-"""What users do by mistake, or in an order nobody planned: told before any training, and nothing of theirs is lost."""
+"""What users do by mistake, or in an order nobody planned: refused before any training, and no file of theirs is lost."""
 
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 
 import anndata
@@ -29,7 +30,7 @@ def data(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("target", ["notes.txt/model", "coded.h5ad"])
+@pytest.mark.parametrize("target", ["notes.txt/model", "encoded.h5ad"])
 def test_a_place_for_the_model_is_checked_before_training(data, tmp_path, monkeypatch, capfd, target):
     (tmp_path / "notes.txt").write_text("mine")
     words = (
@@ -38,8 +39,8 @@ def test_a_place_for_the_model_is_checked_before_training(data, tmp_path, monkey
         "--model",
         "beta-vae",
         "--out",
-        tmp_path / "coded.h5ad",
-        "--save",
+        tmp_path / "encoded.h5ad",
+        "--model-dir",
         tmp_path / target,
     )
     assert sparcell(*words, *SHORT, monkeypatch=monkeypatch) == 1
@@ -61,19 +62,23 @@ def test_a_model_of_a_study_encodes_raw_counts_from_the_shell(data, tmp_path, mo
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     model = tmp_path / "s" / "models" / "beta-vsc-hvg"
     assert (
-        sparcell("embed", data, "--load", model, "--out", tmp_path / "e.h5ad", monkeypatch=monkeypatch) == 0
+        sparcell("embed", data, "--model-dir", model, "--out", tmp_path / "e.h5ad", monkeypatch=monkeypatch)
+        == 0
     )
-    studied, coded = anndata.read_h5ad(tmp_path / "s" / "study.h5ad"), anndata.read_h5ad(tmp_path / "e.h5ad")
+    studied, encoded = (
+        anndata.read_h5ad(tmp_path / "s" / "study.h5ad"),
+        anndata.read_h5ad(tmp_path / "e.h5ad"),
+    )
     # totals are over all genes here, and over those seen in three cells there: hardly any count lies between
-    found = coded[studied.obs_names].obsm["X_beta_vsc"]
-    np.testing.assert_allclose(found, studied.obsm["X_beta_vsc_hvg"], rtol=0.05, atol=0.01)
+    latent = encoded[studied.obs_names].obsm["X_beta_vsc"]
+    np.testing.assert_allclose(latent, studied.obsm["X_beta_vsc_hvg"], rtol=0.05, atol=0.01)
 
 
 def test_ctrl_c_while_the_report_is_written_says_what_is_saved(data, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study_module.outputs, "write", stop)
+    monkeypatch.setattr(study_module.write, "write", stop)
     with pytest.raises(KeyboardInterrupt, match=r"3 of 3 runs are saved .* --resume"):
         study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
 
@@ -82,14 +87,14 @@ def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_fig
     caplog.set_level(logging.INFO, logger="sparcell")
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     (tmp_path / "s" / "figures" / "my-own.png").write_bytes(b"mine")
-    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("seed",))
+    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("study-2019",))
     study_module.run(data, tmp_path / "s", other, changes=CHANGES, resume=True, silent=True)
     names = {entry.name for entry in (tmp_path / "s" / "figures").iterdir()}
     assert {"map2d-beta-vsc.png", "my-own.png"} <= names
     assert not {name for name in names if "hvg" in name}
-    assert "made anew" not in caplog.text
+    assert "recomput" not in caplog.text
     study_module.run(data, tmp_path / "s", other, changes=CHANGES | {"epochs": 2}, resume=True, silent=True)
-    assert "beta-vsc-seed0.npz is of other data, settings or versions" in caplog.text
+    assert re.search(r"recomputing .*beta-vsc-seed0\.npz", caplog.text)
 
 
 def test_a_study_of_other_data_is_not_resumed_and_stays_as_it_is(data, tmp_path):
@@ -101,7 +106,7 @@ def test_a_study_of_other_data_is_not_resumed_and_stays_as_it_is(data, tmp_path)
     assert before == {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
 
 
-def test_the_folder_of_a_benchmark_is_not_taken_up_by_a_study(data, tmp_path):
+def test_the_folder_of_a_benchmark_is_refused_by_a_study(data, tmp_path):
     folder = tmp_path / "b"
     (folder / "runs").mkdir(parents=True)
     (folder / "runs" / "pca-seed0.npz").write_bytes(b"a run")
@@ -144,7 +149,7 @@ def test_quiet_hides_warnings_too(data, tmp_path, monkeypatch, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adata.write_h5ad(tmp_path / "twice.h5ad")
-    words = ("fit", tmp_path / "twice.h5ad", "--model", "autoencoder", "--save", tmp_path / "m", *SHORT)
+    words = ("fit", tmp_path / "twice.h5ad", "--model", "autoencoder", "--model-dir", tmp_path / "m", *SHORT)
     with warnings.catch_warnings():
         assert sparcell(*words, "--quiet", monkeypatch=monkeypatch) == 0
     assert capfd.readouterr() == ("", "")
@@ -174,10 +179,10 @@ def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_p
     assert prepare.use_counts_layer(adata, "counts").X.max() == adata.layers["counts"].max()
 
 
-def test_no_counts_anywhere_is_told_with_the_study_s_own_option(data):
+def test_without_counts_anywhere_the_message_names_the_study_s_own_option(data):
     adata = anndata.read_h5ad(data)
     adata.X = adata.X.log1p()
-    with pytest.raises(InputError, match=r"X holds log-normalised .* \(in a shell: --counts-layer counts\)"):
+    with pytest.raises(InputError, match=r"X holds log-normalized .* \(in a shell: --counts-layer counts\)"):
         prepare.use_counts_layer(adata, None)
 
 
@@ -189,16 +194,16 @@ def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypa
     with pytest.raises(InputError, match=r"X is empty, but umis holds some.*--counts-layer umis\)"):
         study_module.run(tmp_path / "layer.h5ad", tmp_path / "s", CONFIG)
     words = ("fit", tmp_path / "layer.h5ad", "--model", "autoencoder", *SHORT[:4])
-    assert sparcell(*words, "--save", tmp_path / "m", monkeypatch=monkeypatch) == 1
+    assert sparcell(*words, "--model-dir", tmp_path / "m", monkeypatch=monkeypatch) == 1
     assert "X is empty" in capfd.readouterr().err
-    saved = ("--save", tmp_path / "m", "--out", tmp_path / "c.h5ad")
+    saved = ("--model-dir", tmp_path / "m", "--out", tmp_path / "c.h5ad")
     assert sparcell(*words, "--layer", "umis", *saved, monkeypatch=monkeypatch) == 0
-    coded = anndata.read_h5ad(tmp_path / "c.h5ad")
-    assert coded.X is None
-    assert coded.obsm["X_autoencoder"].shape[0] == 200
+    encoded = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert encoded.X is None
+    assert encoded.obsm["X_autoencoder"].shape[0] == 200
 
 
-def test_one_cluster_is_told_in_words_of_the_shell(data, tmp_path):
+def test_one_cluster_is_an_error_in_words_of_the_shell(data, tmp_path):
     anndata.read_h5ad(data)[:6].copy().write_h5ad(tmp_path / "few.h5ad")
     with (
         pytest.warns(UserWarning, match="all are used"),

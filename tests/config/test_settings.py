@@ -10,15 +10,21 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 import pytest
 
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import StudyConfig
-from sparcell.config.model import LikelihoodConfig, NetworkConfig
+from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
+from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
 from sparcell.config.options import settings_of
+from sparcell.config.presets import PRESETS, TITLES
 from sparcell.config.training import TrainConfig
-from sparcell.config.validation import ByKind, by_kind
 from sparcell.errors import InputError
+from sparcell.experiments.presets import preset_settings
 from sparcell.models import MODELS
 
-CONFIGS = [NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig, StudyConfig, *MODELS.values()]
+CONFIGS = [
+    *(NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig),
+    *(FitConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
+    *MODEL_SETTINGS.values(),
+    *MODELS.values(),
+]
 NAN, INF = float("nan"), float("inf")
 OUT_OF_RANGE = {
     NetworkConfig: {
@@ -26,7 +32,7 @@ OUT_OF_RANGE = {
         "head_width": [-1, 1.5],
         "encoder_widths": [(), (0,), (128, -1), 128, "128", None],
         "decoder_widths": [(), (16, 0), 16],
-        "decoder_type": ["linear", None],
+        "decoder_type": ["nonnegative", None],
         "normalization": ["batch", None],
         "dropout": [-0.1, 1.0, NAN, "0.1"],
         "input_dropout": [-0.1, 1.0, NAN],
@@ -38,7 +44,7 @@ OUT_OF_RANGE = {
     },
     TrainConfig: {
         "epochs": [0, -5, 2.5, "many"],
-        "steps": [0, -1, 2.5, "many"],
+        "max_steps": [0, -1, 2.5, "many"],
         "batch_size": [0],
         "learning_rate": [0.0, -1e-3, 1.0, NAN, INF],
         "weight_decay": [-0.1, NAN, INF],
@@ -62,9 +68,25 @@ OUT_OF_RANGE = {
         "max_genes": [-1],
         "max_pct_mito": [0.0, 101.0, NAN],
     },
-    MODELS["autoencoder"]: {"code": ["sigmoid", None]},
-    MODELS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
-    MODELS["beta-vsc"]: {
+    FitConfig: {"n_top_genes": [49, -1, 2.5]},
+    BenchmarkConfig: {
+        "seeds": [0],
+        "n_top_genes": [49, -1],
+        "n_components": [1, 2.5],
+        "external_epochs": [0],
+        "n_samples": [0],
+        "perplexity": [0.0, NAN],
+    },
+    ProgramsConfig: {
+        "n_genes_listed": [0],
+        "n_genes_enrichment": [1, 51],
+        "seeds": [0],
+        "seed": [-1],
+        "unseen": ["mean", None],
+    },
+    MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
+    MODEL_SETTINGS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
+    MODEL_SETTINGS["beta-vsc"]: {
         "beta": [-0.1, NAN, INF, "2"],
         "alpha": [0.0, 1.0, -0.5, NAN, "learnt"],
         "n_prior_components": [0, 1.5],
@@ -74,21 +96,11 @@ OUT_OF_RANGE = {
     },
 }
 UNBOUNDED = {
-    "translate",
-    "device",
-    "layer",
-    "genes",
-    "batch_key",
-    "covariates",
-    "standardise",
-    "encode_covariates",
-    "spike_warmup",
-    "normalise",
-    "scale",
-    "counts_layer",
-    "labels",
-    "labels_key",
-    "markers",
+    *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup"),
+    *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
+    *("counts_layer", "labels", "labels_key", "markers", "gmt"),
+    *("out", "model_dir", "checkpoint_dir", "resume", "preset"),
+    *("baselines", "external_models", "disentanglement"),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
 BAD = [
@@ -98,9 +110,9 @@ BAD = [
 
 @pytest.mark.parametrize(("config", "name", "value"), BAD)
 def test_a_setting_out_of_range_is_named_with_its_value_and_what_was_expected(config, name, value):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         config(**{name: value})
-    message = str(told.value)
+    message = str(error.value)
     assert message.startswith(f"{name} is {value!r}; expected ")
     assert message.endswith(".")
 
@@ -116,7 +128,8 @@ def test_every_model_checks_the_settings_it_shares(kind, config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_setting_has_a_range_here_or_is_known_to_have_none(config):
     ranged = {name for kind, cases in OUT_OF_RANGE.items() if issubclass(config, kind) for name in cases}
-    assert {field.name for field in fields(config)} - ranged - UNBOUNDED == set()
+    unbounded = UNBOUNDED | ({"models"} if config is BenchmarkConfig else set())
+    assert {field.name for field in fields(config)} - ranged - unbounded == set()
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -140,7 +153,7 @@ def test_settings_agree_with_the_signature(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("epochs", "auto"), ("variance", "analytic"), ("alpha", "learned")]
+    ("name", "word"), [("epochs", "auto"), ("gaussian_variance", "analytic"), ("alpha", "learned")]
 )
 def test_a_number_or_a_word_says_so(name, word):
     with pytest.raises(InputError, match=rf"^{name} is 'x'; expected a .*number .*, or '{word}'\.$"):
@@ -162,65 +175,54 @@ def is_of(value, kind):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_default_is_accepted_and_of_its_own_type(config):
-    """Both of them where it depends on what a model explains."""
-    made = config()
+    defaults = config()
     for setting in settings_of(config):
-        value = getattr(made, setting.name)
-        for one in (value.expression, value.counts) if isinstance(value, ByKind) else (value,):
-            assert is_of(one, setting.type), setting.name
-            config(**{setting.name: one})
+        assert (
+            getattr(defaults, setting.name) == setting.default
+        )  # no setting is settled behind the user's back
+        assert is_of(setting.default, setting.type), setting.name
+        config(**{setting.name: setting.default})
 
 
-def test_a_default_for_each_kind_is_told_as_such():
-    assert repr(by_kind(6, 10)) == "<6; on counts 10>"
-    defaults = {setting.name: setting.default for setting in settings_of(TrainConfig)}
-    assert isinstance(defaults["epochs"], ByKind)
-    assert (defaults["epochs"].expression, defaults["epochs"].counts) == (200, "auto")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_exactly_the_settings_that_the_command_line_shows(name):
+    assert list(MODELS) == list(MODEL_SETTINGS) == list(TITLES)
+    kind, settings = MODELS[name], MODEL_SETTINGS[name]
+    assert issubclass(kind, settings)
+    assert settings_of(kind) == settings_of(settings)
+    assert kind().name == settings.name
 
 
-DEPENDENT = {
-    kind: [field.name for field in fields(kind) if isinstance(field.default, ByKind)]
-    for kind in MODELS.values()
-}
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_gives_settings_that_every_model_accepts(preset, name):
+    values = preset_settings(PRESETS[preset], name)
+    model = MODELS[name](**values)
+    assert {setting: getattr(model, setting) for setting in values} == values
+    DataConfig(**PRESETS[preset].data)
 
 
-@pytest.mark.parametrize("kind", MODELS.values())
-@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "nb", "zinb"])
-def test_a_likelihood_settles_every_default_at_construction(kind, likelihood):
-    settled, counts = kind(likelihood=likelihood), likelihood != "gaussian"
-    assert {"n_latent", "epochs", "held_out", "encoder"} <= set(DEPENDENT[kind])
-    for field in fields(kind):
-        value = getattr(settled, field.name)
-        assert not isinstance(value, ByKind)
-        if field.name != "likelihood" and isinstance(field.default, ByKind):
-            assert value == (field.default.counts if counts else field.default.expression)
-    assert settled == kind(likelihood=likelihood).settled(counts=not counts)  # the data have no say any more
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_preset_sets_nothing_that_no_model_has(preset):
+    known = {setting.name for model in MODELS.values() for setting in settings_of(model)}
+    assert set(preset.settings) <= known
+    for name, values in preset.by_model.items():
+        assert set(values) <= {setting.name for setting in settings_of(MODELS[name])}
 
 
-@pytest.mark.parametrize("kind", MODELS.values())
-def test_without_a_likelihood_the_data_settle_the_defaults_and_nothing_that_was_given(kind):
-    open_ = kind(n_latent=3, kl_warmup_fraction=0.5)
-    assert isinstance(open_.likelihood, ByKind)
-    assert isinstance(open_.epochs, ByKind)
-    for counts, likelihood in ((True, "nb"), (False, "gaussian")):
-        settled = open_.settled(counts=counts)
-        assert settled == kind(likelihood=likelihood, n_latent=3, kl_warmup_fraction=0.5)
-        assert (settled.n_latent, settled.warmup) == (3, 0.5)
-    assert isinstance(open_.epochs, ByKind)
+def test_the_preset_study_2019_is_the_study_to_the_letter():
+    """Nothing that came later is on."""
+    for name, kind in MODELS.items():
+        model = kind(**preset_settings(PRESETS["study-2019"], name))
+        assert {setting: getattr(model, setting) for setting in SETTINGS_2019} == SETTINGS_2019
+    model = MODELS["beta-vsc"](**preset_settings(PRESETS["study-2019"], "beta-vsc"))
+    assert (model.gate, model.n_prior_components, model.slab) == ("straight-through", 1, "normal")
+    assert (model.alpha, model.beta, model.temperature, model.spike_warmup) == (0.5, 2.0, 0.2, False)
+    assert MODELS["beta-vae"](**preset_settings(PRESETS["study-2019"], "beta-vae")).beta == 2.0
 
 
-def test_the_defaults_for_expression_are_the_seed_s():
-    """To the letter: nothing that came later is on."""
-    for kind in MODELS.values():
-        settled = kind(likelihood="gaussian")
-        found = {name: getattr(settled, name) for name in SEED}
-        assert found == SEED
-    assert MODELS["beta-vsc"](likelihood="gaussian").gate == "straight-through"
-    assert MODELS["beta-vsc"](likelihood="gaussian").components == 1
-    assert MODELS["beta-vsc"](likelihood="gaussian").slab == "normal"
-
-
-SEED = {
+SETTINGS_2019 = {
+    "likelihood": "gaussian",
     "n_latent": 6,
     "encoder_widths": (128, 32),
     "head_width": 16,
@@ -245,14 +247,20 @@ SEED = {
 }
 
 
+def test_for_programs_is_the_preset_programs():
+    values = preset_settings(PRESETS["programs"], "beta-vsc")
+    assert MODELS["beta-vsc"].for_programs() == MODELS["beta-vsc"](**values)
+    assert MODELS["beta-vsc"].for_programs(seed=3) == MODELS["beta-vsc"](**values, seed=3)
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_settings_are_frozen_and_compared_by_value(config):
-    made = config()
-    assert made == config()
+    settings = config()
+    assert settings == config()
     first = fields(config)[0]
     assert first.default is not MISSING
     with pytest.raises(FrozenInstanceError):
-        setattr(made, first.name, first.default)
+        setattr(settings, first.name, first.default)
 
 
 def test_a_setting_that_does_not_exist_is_refused():

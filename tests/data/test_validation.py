@@ -1,4 +1,4 @@
-"""The kind of a matrix is told from every value; what is wrong with it is told by name."""
+"""The kind of a matrix is inferred from every value; messages name what is wrong, where, and what to type."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparcell.errors import InputError
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(0.7, size=(40, 30)).astype(np.float32) + np.eye(40, 30, dtype=np.float32)
 COUNTS[:, 0] += 1
-NORMALISED = COUNTS / COUNTS.sum(axis=1, keepdims=True) * 1e4
+NORMALIZED = COUNTS / COUNTS.sum(axis=1, keepdims=True) * 1e4
 KINDS = {
     "counts": COUNTS,
-    "log-normalised": np.log1p(NORMALISED),
+    "log-normalized": np.log1p(NORMALIZED),
     "scaled": (COUNTS - COUNTS.mean(axis=0)) / (COUNTS.std(axis=0) + 1),
-    "other": NORMALISED,
+    "other": NORMALIZED,
 }
 FORMS = {
     "dense": np.asarray,
@@ -48,16 +48,16 @@ def test_kinds_in_every_form(kind, form):
         (np.ones((2, 2), dtype=bool), "counts"),
         (np.full((3, 2), 7, dtype=np.uint16), "counts"),
         (np.full((3, 2), -7, dtype=np.int16), "scaled"),
-        (np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]), "other"),  # shares of a cell: one total
-        (np.array([[0.5, 0.0], [0.25, 3.1], [1.2, 0.0]]), "log-normalised"),
+        (np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]), "other"),  # fractions of a cell: one total
+        (np.array([[0.5, 0.0], [0.25, 3.1], [1.2, 0.0]]), "log-normalized"),
         (np.array([[0.5, 0.0], [2.0, 3.0], [1.0, 0.0]]), "other"),  # logged values are hardly ever whole
         (np.array([[1.0, np.nan]]), "other"),
-        (np.log2(1 + NORMALISED * 100), "log-normalised"),  # log2 counts per million
-        (np.log2(1 + COUNTS), "log-normalised"),  # but for these, of which many are
+        (np.log2(1 + NORMALIZED * 100), "log-normalized"),  # log2 counts per million
+        (np.log2(1 + COUNTS), "log-normalized"),  # but for these, of which many are
         (
             np.expm1(np.log1p(COUNTS * 7)).astype(np.float32),
             "counts",
-        ),  # rounded on the way through a logarithm
+        ),  # rounded by a logarithm and back
         (np.array([[2.9999, 20_000.05]]), "counts"),
         (np.array([[2.999, 3.0]]), "other"),
         (np.array([[1e-7, 3.0]]), "other"),  # nothing but 0 is no count
@@ -76,9 +76,9 @@ def test_borderline_kinds(x_ng, kind):
 def test_one_value_among_many_decides(row, column, value):
     x_ng = np.tile(COUNTS, (10, 1)).astype(np.float64)
     x_ng[row, column] = value
-    want = "scaled" if value == -1.0 else "other"
-    assert infer_matrix_kind(x_ng) == want
-    assert infer_matrix_kind(sparse.csr_matrix(x_ng)) == want
+    expected = "scaled" if value == -1.0 else "other"
+    assert infer_matrix_kind(x_ng) == expected
+    assert infer_matrix_kind(sparse.csr_matrix(x_ng)) == expected
 
 
 def test_blocks_see_the_last_row(monkeypatch):
@@ -101,25 +101,25 @@ def test_repeated_positions_of_a_sparse_matrix_add_up():
 
 
 GIVE = r"give the raw counts: put them into X or name their layer, as in layer='counts' \(in a shell: --layer counts\)"
-ROUND = r"if these are counts with decimals .* round them, adata.X = numpy.rint\(adata.X\)"
+ROUND = r"if these are counts with decimals .* round them: adata.X = numpy.rint\(adata.X\)"
 DECIMALS = COUNTS + 0.31 * RNG.random(COUNTS.shape) * (COUNTS > 0)
 PLAIN = {
-    "log": (np.log1p(NORMALISED), "log-normalised values", GIVE),
-    "z-scored": (KINDS["scaled"], r"values below 0, as scaled \(z-scored\) data have", GIVE),
+    "log": (np.log1p(NORMALIZED), "log-normalized values", GIVE),
+    "z-scored": (KINDS["scaled"], r"values below 0, as in scaled \(z-scored\) data", GIVE),
     "a code for missing": (
         np.where(np.eye(40, 30) > 0, -1, COUNTS),
-        r"whole numbers of which 30 lie below 0 \(from -1 to",
-        f"counts cannot be below 0, so something was subtracted from them or marks missing values: {GIVE}",
+        r"whole numbers, of which 30 are below 0 \(from -1 to",
+        f"counts cannot be below 0, so something was subtracted, or negative values mark missing ones: {GIVE}",
     ),
     "counts per million": (
-        NORMALISED * 100,
-        r"values normalised to a total of 1e\+06 in each cell, counts per million, not logged \(from 0 to",
+        NORMALIZED * 100,
+        r"values normalized to a total of 1e\+06 in each cell, counts per million, not logged \(from 0 to",
         GIVE,
     ),
-    "counts per 10,000": (NORMALISED, "values normalised to a total of 10000 in each cell, not logged", GIVE),
+    "counts per 10,000": (NORMALIZED, "values normalized to a total of 10000 in each cell, not logged", GIVE),
     "counts per million of some genes": (
-        (NORMALISED * 100)[:, :20],
-        r"normalised values, not logged \(in each cell multiples of one number\)",
+        (NORMALIZED * 100)[:, :20],
+        r"normalized values, not logged \(in each cell multiples of one number\)",
         GIVE,
     ),
     "ambient RNA removed": (DECIMALS * 8, "values with decimals, not logged", f"{GIVE}; {ROUND}"),
@@ -142,23 +142,23 @@ def test_what_is_not_counts_is_called_by_its_name(name, form):
 
 
 @pytest.mark.parametrize(
-    ("found", "remedy"),
+    ("kind", "remedy"),
     [
-        ("counts", r"have them normalised with log_normalize=True \(in a shell: --normalise\)"),
+        ("counts", r"log-normalize the counts with log_normalize=True \(in a shell: --log-normalize\)"),
         (
             "scaled",
-            f"name the layer that holds the values before scaling, or {GIVE}, which are then normalised",
+            f"name the layer that holds the values before scaling, or {GIVE}, which are then log-normalized",
         ),
         ("other", f"take the logarithm, in Python scanpy.pp.log1p\\(adata\\), or {GIVE}, which are"),
     ],
 )
-def test_what_is_not_logged_gets_its_remedy(found, remedy):
-    with pytest.raises(InputError, match=f"expected log-normalised values: {remedy}") as caught:
-        require_kind(KINDS[found], "log-normalised", "X")
-    assert f"{KINDS[found].max():g}" in str(caught.value)
+def test_what_is_not_logged_gets_its_remedy(kind, remedy):
+    with pytest.raises(InputError, match=f"expected log-normalized values: {remedy}") as caught:
+        require_kind(KINDS[kind], "log-normalized", "X")
+    assert f"{KINDS[kind].max():g}" in str(caught.value)
 
 
-def test_remedies_name_the_setting_they_are_told_and_work():
+def test_remedies_name_the_setting_and_work():
     with pytest.raises(InputError, match=r"counts_layer='counts' \(in a shell: --counts-layer counts\)"):
         require_kind(KINDS["scaled"], "counts", "X", setting="counts_layer")
     with pytest.raises(InputError, match="give another layer"):
@@ -168,7 +168,7 @@ def test_remedies_name_the_setting_they_are_told_and_work():
 
 
 def test_logged_values_that_were_rounded_are_a_warning():
-    """They are whole numbers, so one cannot be sure; real counts, mostly 0, have more ones than twos."""
+    """Whole numbers may be counts, so this is no error. Real counts are mostly 0 and have more ones than twos."""
     counts_ng = np.random.default_rng(1).poisson(0.3, size=(200, 60))
     counts_ng[:, 0] += 1
     logged_ng = np.log1p(counts_ng / counts_ng.sum(axis=1, keepdims=True) * 1e4)
@@ -178,7 +178,8 @@ def test_logged_values_that_were_rounded_are_a_warning():
         sparse.csr_matrix(np.rint(logged_ng)),
     ):
         with pytest.warns(
-            UserWarning, match=r"most of them 0, and after that \d is commoner than 1.*logged.*rounded"
+            UserWarning,
+            match=r"mostly 0, and more often \d than 1, as rounded logged values do\. If the values are logged, give",
         ):
             require_kind(rounded, "counts", "X")
     require_kind(counts_ng, "counts", "X")
@@ -251,7 +252,7 @@ ANY = hnp.arrays(
 
 @settings(max_examples=200, deadline=None)
 @given(x=ANY)
-def test_any_array_is_judged_or_one_input_error(x):
+def test_any_array_has_a_kind_or_is_one_input_error(x):
     before = x.copy()
     sound = x.ndim == 2 and x.size > 0 and bool(np.isfinite(x).all())
     if not sound:

@@ -1,4 +1,4 @@
-"""Models that never trained, with weights large enough to matter."""
+"""Untrained models with random weights, large enough for effects to differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NET = {
     "normalization": "none",
     "seed": 3,
 }
-BUILT = {
+ARCHITECTURES = {
     "layers": {"likelihood": "nb"},
     "additive": {"likelihood": "poisson", "decoder_type": "linear"},
     "nonnegative-linear": {
@@ -33,12 +33,12 @@ BUILT = {
 }
 
 
-def made(adata, name="layers", kind="beta-vsc"):
-    """A model that never trained, with weights large enough to matter, and what its schema knows of the batches."""
-    settings = MODELS[kind](**{**NET, **BUILT[name]})
-    counts = BUILT[name]["likelihood"] != "gaussian"
+def untrained_model(adata, name="layers", kind="beta-vsc"):
+    """Return an untrained model of one of `ARCHITECTURES` whose schema fits the data, batches included."""
+    settings = MODELS[kind](**{**NET, **ARCHITECTURES[name]})
+    counts = ARCHITECTURES[name]["likelihood"] != "gaussian"
     data = DataConfig(layer=None if counts else "lognorm", batch_key="batch", scale=name == "scaled")
-    schema = Schema.learn(adata, data, counts=counts)
+    schema = Schema.fit(adata, data, counts=counts)
     network = settings.network(len(schema.genes), schema.covariates.n_batches, 0)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():

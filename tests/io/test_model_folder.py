@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import sparcell as sp
-from helpers.planted import COUNTS, QUICK, planted, two_batches
+from helpers.simulated import COUNTS, QUICK, simulated_cells, two_batches
 from sparcell.errors import InputError
 from sparcell.io import model_folder
 from sparcell.models import MODELS
@@ -23,7 +23,7 @@ from sparcell.models import MODELS
 
 @pytest.fixture(scope="module")
 def model():
-    return MODELS["beta-vsc"](**{**QUICK, "epochs": 1}).fit(planted(), layer="lognorm", silent=True)
+    return MODELS["beta-vsc"](**{**QUICK, "epochs": 1}).fit(simulated_cells(), layer="lognorm", silent=True)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_an_empty_folder_is_used(model, tmp_path):
 
 
 def test_an_earlier_model_is_replaced_as_a_whole(model, saved):
-    other = MODELS["autoencoder"](**{**QUICK, "epochs": 1}).fit(planted(), layer="lognorm", silent=True)
+    other = MODELS["autoencoder"](**{**QUICK, "epochs": 1}).fit(simulated_cells(), layer="lognorm", silent=True)
     other.save(saved)
     assert sp.load(saved).settings == other.settings
     assert [path.name for path in saved.parent.iterdir()] == ["model"]

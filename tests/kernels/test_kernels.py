@@ -18,7 +18,7 @@ from scipy import sparse, special
 
 from helpers.cells import cells, generator, sparse_rows
 from helpers.kinds import KINDS, layer_of, settings_of
-from helpers.planted import planted
+from helpers.simulated import simulated_cells
 from sparcell import kernels
 from sparcell.config.model import LikelihoodConfig
 from sparcell.data import loader
@@ -329,7 +329,7 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
     for share in (1.0, -1.0):
         monkeypatch.setattr(loader, "SPARSE_SHARE", share)
         settings = settings_of(kind, epochs=20, patience=0)
-        model = settings.fit(planted(), layer=layer_of(kind), silent=True)
+        model = settings.fit(simulated_cells(), layer=layer_of(kind), silent=True)
         curves.append(model.history["loss"].to_numpy())
     # an effect |v| that lies at 0 jumps from side to side with Adam's momentum, and a rounding decides which: by and by the curves part
     jumps = settings.effects == "nonnegative"
@@ -340,7 +340,7 @@ def test_twenty_epochs_lose_the_same_on_sparse_and_on_dense_cells(kind, monkeypa
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_twenty_epochs_of_cells_shown_in_other_batches_lose_the_same_too(likelihood, monkeypatch):
-    adata, curves, kind = planted(), [], ("beta-vae", likelihood)
+    adata, curves, kind = simulated_cells(), [], ("beta-vae", likelihood)
     adata.obs["donor"] = pd.Categorical(np.array(["a", "b", "c"])[np.arange(adata.n_obs) % 3])
     for share in (1.0, -1.0):
         monkeypatch.setattr(loader, "SPARSE_SHARE", share)
@@ -435,7 +435,7 @@ def test_bfloat16_changes_the_loss_a_little(likelihood, monkeypatch):
     monkeypatch.setattr(kernels, "knows_bfloat16", lambda device: True)  # slow where it is not, but the same
     curves = [
         settings_of(("beta-vae", likelihood), epochs=5, precision=precision)
-        .fit(planted(), layer=layer_of(("beta-vae", likelihood)), silent=True)
+        .fit(simulated_cells(), layer=layer_of(("beta-vae", likelihood)), silent=True)
         .history["loss"]
         .to_numpy()
         for precision in ("float32", "bfloat16")

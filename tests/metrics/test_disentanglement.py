@@ -24,11 +24,11 @@ from sparcell.metrics.disentanglement import (
     most_similar_averaging_score,
     most_similar_gap_score,
     program_reproducibility,
-    same_process_neighbours,
+    same_process_neighbors,
     scaled_mutual_information,
 )
 
-BOTH = pytest.mark.parametrize("measure", [scaled_mutual_information, same_process_neighbours])
+BOTH = pytest.mark.parametrize("measure", [scaled_mutual_information, same_process_neighbors])
 AGGREGATIONS = {
     "lms": latent_matching_score,
     "msas": most_similar_averaging_score,
@@ -108,7 +108,7 @@ def test_smi_sees_little_where_one_cell_lies_far_out_and_spn_does_not_care():
     assert scaled_mutual_information(latent_nk, labels).max(axis=0).min() > 0.95
     assert scaled_mutual_information(far_nk, labels).max() < 0.1
     np.testing.assert_array_equal(
-        same_process_neighbours(far_nk, labels), same_process_neighbours(latent_nk, labels)
+        same_process_neighbors(far_nk, labels), same_process_neighbors(latent_nk, labels)
     )
 
 
@@ -128,7 +128,7 @@ def scaled_pairs(pairs, labels, name):
 def test_spn_without_ties_counts_pairs_along_the_sorted_cells(seed):
     latent_nk, labels = some_cells(seed)
     latent_nk = latent_nk[:, :3]
-    found = same_process_neighbours(latent_nk, labels)
+    found = same_process_neighbors(latent_nk, labels)
     for score_c, code_n in zip(found, latent_nk.T, strict=True):
         along = labels[np.argsort(code_n)]
         expected = [scaled_pairs(adjacent(along, name), labels, name) for name in "abcd"]
@@ -139,7 +139,7 @@ def test_spn_with_ties_is_the_mean_over_all_orders_of_the_tied_cells():
     code_n = np.array([0.0, 0.0, -0.0, 0.0, 0.5, 1.0, 1.0, 1.0])
     labels = "aababaab"
     orders = list(itertools.product(itertools.permutations(range(4)), itertools.permutations(range(5, 8))))
-    found = same_process_neighbours(code_n[:, None], list(labels))
+    found = same_process_neighbors(code_n[:, None], list(labels))
     for column, name in enumerate("ab"):
         pairs = [adjacent([labels[i] for i in (*low, 4, *high)], name) for low, high in orders]
         assert found[0, column] == pytest.approx(scaled_pairs(np.mean(pairs), labels, name), abs=1e-12)
@@ -149,20 +149,20 @@ def test_spn_in_plain_numbers():
     """Sorted: a a b a b b. Of a's two possible pairs 1 is there, half the cells are a: (1/2 - 1/2) / (1/2) = 0."""
     labels = np.array(list("aababb"))
     code_n = np.arange(6.0)[:, None]
-    np.testing.assert_allclose(same_process_neighbours(code_n, labels), [[0, 0]], atol=1e-12)
+    np.testing.assert_allclose(same_process_neighbors(code_n, labels), [[0, 0]], atol=1e-12)
     # a a a b b b: 2 of 2 pairs
-    np.testing.assert_allclose(same_process_neighbours(code_n, np.sort(labels)), [[1, 1]])
+    np.testing.assert_allclose(same_process_neighbors(code_n, np.sort(labels)), [[1, 1]])
     # a a a b a b b b: 2 of 3 pairs: (2/3 - 1/2) / (1/2) = 1/3
     np.testing.assert_allclose(
-        same_process_neighbours(np.arange(8.0)[:, None], list("aaababbb")), [[1 / 3] * 2]
+        same_process_neighbors(np.arange(8.0)[:, None], list("aaababbb")), [[1 / 3] * 2]
     )
 
 
 def test_spn_depends_on_the_order_only():
     latent_nk, labels = some_cells()
-    before = same_process_neighbours(latent_nk, labels)
+    before = same_process_neighbors(latent_nk, labels)
     for changed in (np.exp(latent_nk), latent_nk**3, -latent_nk, stats.rankdata(latent_nk, axis=0)):
-        np.testing.assert_allclose(same_process_neighbours(changed, labels), before, atol=1e-12)
+        np.testing.assert_allclose(same_process_neighbors(changed, labels), before, atol=1e-12)
 
 
 # both
@@ -279,7 +279,7 @@ def test_disentanglement_gathers_the_six_scores():
     assert list(found) == [f"{name}_{score}" for score in ("smi", "spn") for name in AGGREGATIONS]
     tables = {
         "smi": scaled_mutual_information(latent_nk, labels),
-        "spn": same_process_neighbours(latent_nk, labels),
+        "spn": same_process_neighbors(latent_nk, labels),
     }
     for (score, table), (name, aggregate) in itertools.product(tables.items(), AGGREGATIONS.items()):
         assert found[f"{name}_{score}"] == aggregate(table)
@@ -445,7 +445,7 @@ MISTAKES = {
         r"code_nk has shape \(6,\)",
     ),
     "no latents": (
-        lambda: same_process_neighbours(CODE_NK[:, :0], LABELS),
+        lambda: same_process_neighbors(CODE_NK[:, :0], LABELS),
         r"shape \(6, 0\); expected cells",
     ),
     "words as code": (lambda: hoyer_sparsity([["x", "y"]]), "code_nk is not a matrix of numbers"),
@@ -455,7 +455,7 @@ MISTAKES = {
         r"\(5,\); expected one value .* 6 cells",
     ),
     "a missing label": (
-        lambda: same_process_neighbours(CODE_NK, [*LABELS[:5], None]),
+        lambda: same_process_neighbors(CODE_NK, [*LABELS[:5], None]),
         "1 cells have no label",
     ),
     "one label": (
@@ -463,7 +463,7 @@ MISTAKES = {
         "'a' has 6 cells; expected 1 or more, and",
     ),
     "a lone cell": (
-        lambda: same_process_neighbours(CODE_NK, list("aabbbc")),
+        lambda: same_process_neighbors(CODE_NK, list("aabbbc")),
         "'c' has 1 cells; expected 2 or more",
     ),
     "no membership": (lambda: scaled_mutual_information(CODE_NK, CODE_NK), "other values than 0 and 1"),

@@ -27,7 +27,7 @@ from helpers.kinds import (
     weights,
     with_matrix,
 )
-from helpers.planted import planted
+from helpers.simulated import simulated_cells
 from sparcell.errors import InputError, TrainingError
 from sparcell.models import MODELS
 from sparcell.protocols import EpochRecord, Loss
@@ -71,7 +71,7 @@ def assert_unchanged(adata, before):
 
 @pytest.fixture(scope="module")
 def adata():
-    made = planted()
+    made = simulated_cells()
     made.raw = made
     return made
 
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind, adata, 
 
 
 def test_nothing_of_the_user_s_is_changed(kind):
-    adata = planted()
+    adata = simulated_cells()
     adata.raw = adata
     before = adata.copy()
     np.random.seed(3)  # noqa: NPY002 - the global generator is what must be left alone
@@ -174,7 +174,7 @@ def test_the_order_of_genes_does_not_matter(model, adata):
 
 
 def test_genes_the_model_does_not_know_do_not_matter(model, adata):
-    more = planted(seed=8)
+    more = simulated_cells(seed=8)
     known = adata.copy()
     del known.raw
     more.var_names = [f"other{number}" for number in range(more.n_vars)]
@@ -443,7 +443,7 @@ def test_the_bound_with_many_draws_is_seeded_one_number_a_cell_and_above_the_sco
 
 
 def test_a_last_batch_of_one_cell_is_trained_on(kind):
-    adata = planted(n_cells=65)
+    adata = simulated_cells(n_cells=65)
     model = fit(kind, adata, settings={"epochs": 2, "batch_size": 64})
     assert np.isfinite(model.history["loss"]).all()
     assert model.transform(adata).shape == (65, 6)
@@ -493,7 +493,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_layer_is_refused(kind, name):
     make, message = BROKEN[name]
-    adata = planted()
+    adata = simulated_cells()
     adata.layers["given"] = make(matrix_of(kind, adata))
     without_training(kind, adata, message, layer="given")
 
@@ -510,11 +510,11 @@ def test_a_fitted_model_refuses_a_broken_layer(kind, model, adata, name):
 
 @counts_only
 def test_a_model_of_counts_refuses_expression_and_says_what_it_needs(kind, adata):
-    message = r"layers\['lognorm'\] holds log-normalised values .*expected counts.*give the raw counts"
+    message = r"layers\['lognorm'\] holds log-normalized values .*expected counts.*give the raw counts"
     without_training(kind, adata, message, layer="lognorm")
     model, other = fitted(kind, adata), with_matrix(kind, adata, adata.layers["lognorm"])
     for use in (model.transform, model.reconstruct, model.score):
-        with pytest.raises(InputError, match=r"X holds log-normalised values .*expected counts"):
+        with pytest.raises(InputError, match=r"X holds log-normalized values .*expected counts"):
             use(other)
 
 
@@ -527,10 +527,10 @@ def test_a_model_of_counts_refuses_to_normalise_or_scale_them(kind, adata, wish)
 
 @expression_only
 def test_a_model_of_expression_refuses_what_it_is_told_to_take_for_the_other_kind(kind, adata):
-    without_training(kind, adata, "holds counts.*expected log-normalised", layer=None, log_normalize=False)
-    without_training(kind, adata, "holds log-normalised.*expected counts", log_normalize=True)
+    without_training(kind, adata, "holds counts.*expected log-normalized", layer=None, log_normalize=False)
+    without_training(kind, adata, "holds log-normalized.*expected counts", log_normalize=True)
     model, other = fitted(kind, adata), with_matrix(kind, adata, adata.X)
-    with pytest.raises(InputError, match=r"layers\['lognorm'\] holds counts.*expected log-normalised"):
+    with pytest.raises(InputError, match=r"layers\['lognorm'\] holds counts.*expected log-normalized"):
         model.transform(other)
 
 
@@ -540,7 +540,7 @@ def test_an_unknown_layer_or_column_names_the_nearest(kind, adata):
 
 
 def test_a_column_that_does_not_choose_is_refused(kind):
-    adata = planted()
+    adata = simulated_cells()
     adata.var["none"], adata.var["name"] = False, "a"
     without_training(kind, adata, "chooses no gene", genes_key="none")
     without_training(kind, adata, "expected true/false", genes_key="name")
@@ -553,14 +553,14 @@ def repeated_gene(adata):
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_repeated_gene_names_are_refused(kind):
-    adata = repeated_gene(planted())
-    without_training(kind, adata, "gene name 'gene0' stands more than once.*var_names_make_unique")
+    adata = repeated_gene(simulated_cells())
+    without_training(kind, adata, "gene name 'gene0' occurs more than once.*var_names_make_unique")
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_repeated_gene_names_are_refused_by_a_fitted_model(model, adata):
     other = repeated_gene(adata)
-    with pytest.raises(InputError, match="gene name 'gene0' stands more than once"):
+    with pytest.raises(InputError, match="gene name 'gene0' occurs more than once"):
         model.transform(other)
 
 

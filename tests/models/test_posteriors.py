@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from helpers.planted import COUNTS, planted
+from helpers.simulated import COUNTS, simulated_cells
 from sparcell.models import MODELS
 from sparcell.models.beta_vae import GaussianPosterior
 from sparcell.models.beta_vsc import GATES, SHRINK, STRETCH, Prior, SpikeSlab
@@ -513,7 +513,7 @@ def test_a_learned_alpha_follows_the_latents():
 
 
 def test_on_planted_cells_a_learned_alpha_ends_near_the_mean_gamma():
-    adata = planted()
+    adata = simulated_cells()
     settings = {**COUNTS, "likelihood": "poisson", "alpha": "learned", "n_prior_components": 1, "epochs": 80}
     model = MODELS["beta-vsc"](**settings).fit(adata, silent=True)
     alpha_k = model.network.latent.prior_logit.sigmoid().detach().numpy().ravel()

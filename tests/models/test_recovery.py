@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.planted import N_TYPES, QUICK, planted
+from helpers.simulated import N_TYPES, QUICK, simulated_cells
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.models import MODELS
 from sparcell.tl import embedding
@@ -13,7 +13,7 @@ from sparcell.tl import embedding
 
 @pytest.fixture(scope="module")
 def adata():
-    return planted(seed=5)
+    return simulated_cells(seed=5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -33,7 +33,7 @@ def test_cells_never_seen_are_placed_with_their_type(name):
 
     The median of three seeds: in one of ten the β-VSC gives two of the types one code, whatever the rounding of its arithmetic.
     """
-    adata = planted(n_cells=600, seed=5)
+    adata = simulated_cells(n_cells=600, seed=5)
     types = adata.obs["type"].cat.codes.to_numpy()
     placed = []
     for seed in range(3):
@@ -47,7 +47,7 @@ def test_cells_never_seen_are_placed_with_their_type(name):
 
 def test_noise_without_types_switches_latents_off():
     """Nothing to tell: the KL of both generative models goes to zero, and no latent is live."""
-    adata = planted(seed=6)
+    adata = simulated_cells(seed=6)
     shuffle = np.random.default_rng(0)
     x_ng = adata.layers["lognorm"].toarray()
     adata.layers["noise"] = np.stack([shuffle.permutation(column) for column in x_ng.T], axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sparcell as sp
-from helpers.planted import N_TYPES, planted
+from helpers.simulated import N_TYPES, simulated_cells
 from sparcell.config.validation import ByKind
 from sparcell.errors import InputError
 from sparcell.metrics.clustering import clustering_scores
@@ -20,7 +20,7 @@ SHORT = {"epochs": 1, "seed": 3}
 
 @pytest.fixture(scope="module")
 def adata():
-    made = planted()
+    made = simulated_cells()
     made.layers["umis"] = made.X.copy()
     return made
 
@@ -60,7 +60,7 @@ def test_to_normalise_or_scale_counts_means_expression(name, adata, wish):
 
 def test_not_to_normalise_means_expression_too_and_counts_are_refused(adata):
     assert fit("beta-vae", adata, layer="lognorm", log_normalize=False).settings.likelihood == "gaussian"
-    with pytest.raises(InputError, match=r"X holds counts.*expected log-normalised"):
+    with pytest.raises(InputError, match=r"X holds counts.*expected log-normalized"):
         fit("beta-vae", adata, log_normalize=False)
 
 
@@ -69,7 +69,7 @@ def test_not_to_normalise_means_expression_too_and_counts_are_refused(adata):
 def test_a_likelihood_for_counts_that_is_asked_for_is_taken(name, adata, likelihood):
     model = fit(name, adata, settings={"likelihood": likelihood})
     assert model.settings.likelihood == likelihood
-    with pytest.raises(InputError, match=r"layers\['lognorm'\] holds log-normalised.*expected counts"):
+    with pytest.raises(InputError, match=r"layers\['lognorm'\] holds log-normalized.*expected counts"):
         fit(name, adata, layer="lognorm", settings={"likelihood": likelihood})
 
 
@@ -149,7 +149,7 @@ def test_a_cell_without_a_count_in_the_chosen_genes_is_encoded_all_the_same(adat
 @each_model
 def test_with_nothing_but_defaults_the_types_in_the_counts_are_found(name):
     """Fewer steps than by default are enough here."""
-    adata = planted(seed=5)
+    adata = simulated_cells(seed=5)
     model = MODELS[name](max_steps=400).fit(adata, silent=True)
     partition, _ = embedding.kmeans(model.transform(adata), N_TYPES, seed=0)
     assert clustering_scores(adata.obs["type"], partition)["ari"] > 0.9
@@ -161,7 +161,7 @@ def test_with_nothing_but_defaults_the_types_in_the_counts_are_found(name):
 
 def test_the_page_of_the_user_works(tmp_path):
     """As it stands in the documentation, on a file."""
-    planted(400).write_h5ad(tmp_path / "atlas.h5ad")
+    simulated_cells(400).write_h5ad(tmp_path / "atlas.h5ad")
     adata = ad.read_h5ad(tmp_path / "atlas.h5ad")
     model = sp.BetaVSC(n_latent=4, likelihood="nb", epochs=2).fit(
         tmp_path / "atlas.h5ad", batch_key="type", silent=True

@@ -1,4 +1,4 @@
-"""Neighbours, shared neighbours and communities against slow plain code."""
+"""Neighbors, shared neighbors and communities against slow plain code."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_graph_against_sets(seed, n_cells, k, prune):
     assert near.shape == (n_cells, k)
     np.testing.assert_array_equal(near[:, 0], np.arange(n_cells))
     distance = np.linalg.norm(x_nd[:, None] - x_nd[None], axis=2)
-    own = np.take_along_axis(distance, near, axis=1)
-    np.testing.assert_allclose(np.sort(own, axis=1), np.sort(distance, axis=1)[:, :k], atol=1e-7)
+    near_distance = np.take_along_axis(distance, near, axis=1)
+    np.testing.assert_allclose(np.sort(near_distance, axis=1), np.sort(distance, axis=1)[:, :k], atol=1e-7)
     sets = [set(row) for row in near.tolist()]
     assert all(len(members) == k for members in sets)
     graph = shared_neighbors(near, prune).toarray()
     for i in range(n_cells):
         for j in range(n_cells):
             jaccard = len(sets[i] & sets[j]) / len(sets[i] | sets[j])
-            want = jaccard if i != j and jaccard > 0 and jaccard >= prune else 0
+            expected = jaccard if i != j and jaccard > 0 and jaccard >= prune else 0
             if abs(jaccard - prune) > 1e-6:
-                assert graph[i, j] == pytest.approx(want, abs=1e-6)
+                assert graph[i, j] == pytest.approx(expected, abs=1e-6)
 
 
 def test_louvain_is_the_best_partition_of_small_graphs():

@@ -1,4 +1,4 @@
-"""Variable genes: the planted ones are found, batches vote as scanpy lets them, and batches too small are told."""
+"""Variable genes: simulated ones are chosen, batches vote as in scanpy, and small batches are named in a warning."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sparcell import pp
 from sparcell.errors import InputError
 
 
-def planted(n_cells=600, n_genes=200, n_varying=30, seed=0):
+def simulated(n_cells=600, n_genes=200, n_varying=30, seed=0):
     """Genes of any mean; the first `n_varying` differ between halves of the cells."""
     rng = np.random.default_rng(seed)
     rate_ng = np.tile(np.exp(rng.uniform(-2, 2, size=n_genes)), (n_cells, 1))
     rate_ng[: n_cells // 2, :n_varying] *= 4
-    return use_counts_layer(rng.poisson(rate_ng))
+    return from_counts(rng.poisson(rate_ng))
 
 
-def use_counts_layer(counts_ng):
+def from_counts(counts_ng):
     adata = ad.AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32))
     adata.var_names = [f"g{i}" for i in range(adata.n_vars)]
     adata.layers["counts"] = adata.X.copy()
@@ -33,7 +33,7 @@ def use_counts_layer(counts_ng):
 
 
 def in_batches(*sizes, differing=range(30, 60)):
-    """Planted data in which other genes differ between batches only, sixfold."""
+    """Simulated data in which other genes differ between batches only, sixfold."""
     rng = np.random.default_rng(1)
     n_cells = sum(sizes)
     batch_n = np.repeat([f"b{i}" for i in range(len(sizes))], sizes)
@@ -41,7 +41,7 @@ def in_batches(*sizes, differing=range(30, 60)):
     rate_ng[rng.random(n_cells) < 0.5, :30] *= 4
     for i in range(len(sizes)):
         rate_ng[np.ix_(batch_n == f"b{i}", differing)] *= 6.0 ** (i % 2)
-    adata = use_counts_layer(rng.poisson(rate_ng))
+    adata = from_counts(rng.poisson(rate_ng))
     adata.obs["batch"] = pd.Categorical(batch_n)
     return adata
 
@@ -50,8 +50,8 @@ def chosen(adata):
     return adata.var["highly_variable"].to_numpy()
 
 
-def test_the_planted_ones_are_found():
-    adata = planted()
+def test_simulated_variable_genes_are_chosen():
+    adata = simulated()
     pp.variable_genes(adata, n_top_genes=30)
     assert chosen(adata)[:30].mean() >= 0.8  # by chance: 0.15
     assert chosen(adata).sum() == 30
@@ -62,9 +62,9 @@ def test_the_planted_ones_are_found():
 
 
 def test_all_are_used_where_there_are_no_more():
-    adata = planted()
+    adata = simulated()
     adata.obs["batch"] = np.where(np.arange(600) % 2, "one", "two")
-    with pytest.warns(UserWarning, match="asked for and there are 200"):
+    with pytest.warns(UserWarning, match="n_top_genes is 500, but the data have 200 genes: all are marked"):
         pp.variable_genes(adata, n_top_genes=500, batch_key="batch")
     assert chosen(adata).all()
     assert (adata.var["highly_variable_nbatches"] == 2).all()
@@ -125,7 +125,7 @@ def test_the_order_of_cells_and_the_kind_of_column_do_not_matter():
 
 
 def test_one_batch_is_as_none(caplog):
-    adata = planted()
+    adata = simulated()
     adata.obs["batch"] = pd.Categorical(["all"] * 600, categories=["all", "gone"])
     pp.variable_genes(adata, n_top_genes=30)
     before = adata.var.copy()
@@ -140,7 +140,9 @@ def test_one_batch_is_as_none(caplog):
 
 def test_small_batches_have_no_vote_and_are_named():
     adata = in_batches(300, 200, 12, 29)
-    with pytest.warns(UserWarning, match=r"2 of 4 batches.*'b2' \(12 cells\), 'b3' \(29 cells\)\. The genes"):
+    with pytest.warns(
+        UserWarning, match=r"2 of 4 batches.*'b2' \(12 cells\), 'b3' \(29 cells\)\. The other batches choose"
+    ):
         pp.variable_genes(adata, n_top_genes=30, batch_key="batch")
     large = adata[:500].copy()
     pp.variable_genes(large, n_top_genes=30, batch_key="batch")
@@ -175,6 +177,34 @@ def test_a_column_that_is_not_there_or_has_gaps():
     adata.obs["batch"] = adata.obs["batch"].where(np.arange(200) >= 3)
     with pytest.raises(InputError, match=r"obs\['batch'\] is empty for 3 of 200 cells.*notna"):
         pp.variable_genes(adata, n_top_genes=30, batch_key="batch")
+
+
+def test_counts_are_read_from_the_layer_if_it_exists_and_from_x_otherwise():
+    adata = simulated()
+    pp.variable_genes(adata, n_top_genes=30)
+    in_x = simulated()
+    del in_x.layers["counts"]
+    pp.variable_genes(in_x, n_top_genes=30)
+    pd.testing.assert_frame_equal(in_x.var, adata.var)
+    in_layer = simulated()
+    pp.lognormalize(in_layer, layer="counts")
+    in_layer.X = in_layer.layers["lognorm"].copy()  # X holds log values, layers["counts"] the counts
+    pp.variable_genes(in_layer, n_top_genes=30)
+    pd.testing.assert_frame_equal(in_layer.var, adata.var)
+
+
+def test_log_values_in_x_without_a_layer_of_counts_are_refused():
+    adata = simulated()
+    del adata.layers["counts"]
+    pp.lognormalize(adata)
+    adata.X = adata.layers["lognorm"].copy()
+    message = (
+        r"^X holds log-normalized values \(from 0 to .*\); expected counts \(whole numbers ≥ 0\): give the raw counts: put them "
+        r"into X or name their layer, as in layer='counts' \(in a shell: --layer counts\)\.$"
+    )
+    with pytest.raises(InputError, match=message):
+        pp.variable_genes(adata, n_top_genes=30)
+    assert "highly_variable" not in adata.var
 
 
 def test_x_and_layers_stay():

@@ -16,7 +16,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from helpers.planted import COUNTS, planted
+from helpers.simulated import COUNTS, simulated_cells
 from helpers.shell import sparcell
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.metrics.active_latents import predict_active_latents
@@ -38,7 +38,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope="module")
 def cells():
-    return planted(N_CELLS)
+    return simulated_cells(N_CELLS)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from helpers.catalogue_fixture import bare_catalogue, empty_catalogue, full_catalogue
+from helpers.program_results_fixture import bare_results, empty_results, full_results
 from helpers.results_fixture import bare_results, full_results
 from helpers.standings_fixture import bare_standings, full_standings
 from sparcell import report
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     report.write(bare_results(), made / "bare.html")
     report.write_standings(full_standings(n=300), made / "benchmark.html")
     report.write_standings(bare_standings(), made / "benchmark-bare.html")
-    for name, found in (("", full_catalogue()), ("-bare", bare_catalogue()), ("-empty", empty_catalogue())):
+    for name, found in (("", full_results()), ("-bare", bare_results()), ("-empty", empty_results())):
         report.write_programs(found, made / f"programs{name}.html")
     return made
 

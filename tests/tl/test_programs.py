@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from helpers.planted import planted, two_batches
+from helpers.simulated import simulated_cells, two_batches
 from helpers.untrained import BUILT, N_CELLS, N_GENES, N_LATENT, made
 from sparcell.data.loader import Loader
 from sparcell.errors import InputError
@@ -347,7 +347,7 @@ def test_missing_genes_are_named(adata):
 
 def test_planted_types_are_programs_with_their_own_markers():
     """Trained: a type's marker genes lead the list of a program that is on in that type."""
-    adata = planted()
+    adata = simulated_cells()
     settings = {
         "likelihood": "nb",
         "decoder_type": "nonnegative-linear",

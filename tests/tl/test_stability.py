@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.planted import COUNTS, planted, two_batches
+from helpers.simulated import COUNTS, simulated_cells, two_batches
 from helpers.untrained import N_CELLS, N_GENES, made
 from sparcell.errors import InputError
 from sparcell.models import MODELS
@@ -91,7 +91,7 @@ def test_stable_is_four_fifths_of_the_seeds(adata, monkeypatch, n_found, n_seeds
 
 
 def test_other_seeds_are_what_fit_gives_with_them():
-    cells = planted(200)
+    cells = simulated_cells(200)
     settings = MODELS["beta-vsc"](**SHORT)
     models = {seed: replace(settings, seed=seed).fit(cells, silent=True) for seed in (0, 1, 2)}
     by_hand = stability.compare([models[1], models[0], models[2]], cells)

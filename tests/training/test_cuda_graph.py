@@ -11,7 +11,7 @@ import torch
 
 from helpers.cells import cells, generator
 from helpers.kinds import KINDS, assert_same_weights, curve, fit, settings_of
-from helpers.planted import planted
+from helpers.simulated import simulated_cells
 from sparcell.data import loader
 from sparcell.training import cuda_graph, loop
 from sparcell.training.cuda_graph import CudaGraphStep
@@ -50,7 +50,7 @@ def trained(kind, monkeypatch, recorder=None, **settings):
     """A model whose dense cells train with a recorder."""
     monkeypatch.setattr(loader, "SPARSE_SHARE", -1.0)
     monkeypatch.setattr(loop, "wanted", lambda device: recorder)
-    return fit(kind, planted(), settings={**QUICK, **settings})
+    return fit(kind, simulated_cells(), settings={**QUICK, **settings})
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)

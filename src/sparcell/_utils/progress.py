@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log, nothing when silent."""
+"""Progress of long work: a bar on a terminal, lines in a log, nothing if silent."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-LOG_PARTS = 10
-"""Lines a log gets for one piece of work."""
+N_LOG_LINES = 10
+"""Lines that are printed for one piece of work where stderr is not a terminal."""
 
 
 @contextmanager
 def bar(title: str, total: int, *, silent: bool = False, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Show the progress of `total` steps on stderr; the body calls what it is given once a step, with a short text (the current loss)."""
+    """Show the progress of `total` steps on stderr, of which `done` are done.
+
+    Yields a function that the body calls once after each step, with a short text such as the current loss.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
     if silent:
         yield lambda text: None
     elif console.is_terminal:
-        with _columns(console) as shown:
-            task = shown.add_task(title, total=total, completed=done, text="")
-            yield lambda text: shown.update(task, advance=1, text=text)
+        with _columns(console) as progress:
+            task = progress.add_task(title, total=total, completed=done, text="")
+            yield lambda text: progress.update(task, advance=1, text=text)
     else:
         yield _lines(title, total, console, done)
 
@@ -53,19 +56,19 @@ def _columns(console: Console) -> Progress:
     )
 
 
-def _lines(title: str, total: int, console: Console, before: int) -> Callable[[str], None]:
-    """Print every tenth of the work as a plain line."""
-    started, done, every = time.monotonic(), before, max(1, total // LOG_PARTS)
+def _lines(title: str, total: int, console: Console, n_before: int) -> Callable[[str], None]:
+    """Return a function that counts steps and prints a line after each tenth of the work."""
+    start, done, every = time.monotonic(), n_before, max(1, total // N_LOG_LINES)
 
     def advance(text: str) -> None:
         nonlocal done
         done += 1
         if done % every == 0 or done == total:
-            spent = time.monotonic() - started
-            left = spent / (done - before) * (total - done)
-            line = (
-                f"{title}: {done}/{total}, {spent:.0f} s spent, {left:.0f} s left{', ' if text else ''}{text}"
+            elapsed = time.monotonic() - start
+            remaining = elapsed / (done - n_before) * (total - done)
+            line = f"{title}: {done}/{total}, {elapsed:.0f} s elapsed, {remaining:.0f} s left"
+            console.print(
+                f"{line}{', ' if text else ''}{text}", soft_wrap=True, highlight=False, markup=False
             )
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     return advance

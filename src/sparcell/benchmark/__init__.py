@@ -1,4 +1,4 @@
-"""sparcell's models, baselines and external models on the same cells: `run` makes it, `show` prints its tables."""
+"""Comparison of sparcell's models with baselines and external models on the same cells: `run` makes it, `show` prints its tables."""
 
 from __future__ import annotations
 

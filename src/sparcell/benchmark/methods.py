@@ -1,7 +1,7 @@
-"""The methods that models are compared with: PCA, ICA, NMF and Harmony from their libraries, scVI and DRVI where they are installed.
+"""The methods that sparcell's models are compared with: PCA, ICA, NMF and Harmony from their libraries, scVI and DRVI where installed.
 
-Nothing here knows our own models, and a stored run of a peer depends on nothing but data, settings and the peer's own versions.
-Suffixes: n cells, t held-out cells, g genes, k components or latents.
+Nothing in this file depends on sparcell's models, so a stored run of another method depends only on data, settings and that method's
+package versions. Suffixes: n cells, t held-out cells, g genes, k components or latents.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from sparcell._utils import progress
+from sparcell.data.normalize import log_normalized
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,214 +26,210 @@ if TYPE_CHECKING:
 log = logging.getLogger("sparcell")
 
 BATCH, HELD_OUT = "batch", "held_out"
-"""Columns of obs that every method is given: the batch (absent where there is none) and which cells are held out."""
+"""Columns of obs that every method gets: the batch (absent if there are no batches), and whether a cell is held out."""
 
-SCALE = 10_000.0
-"""Counts a cell is brought to before the logarithm: the usual choice."""
-
-SHORT_EPOCHS, LONGEST = 100, 600.0
-"""Epochs of a peer whose own number of epochs would take longer than so many seconds."""
+SHORT_EPOCHS, MAX_SECONDS = 100, 600.0
+"""Number of epochs of an external model whose usual number of epochs would take longer than MAX_SECONDS."""
 
 DRVI_EPOCHS = 400
-"""Epochs, and epochs of the KL's warm-up, in its authors' tutorials."""
+"""Epochs, and epochs of KL warm-up, in the tutorials of DRVI's authors."""
 
 LIKELIHOOD_SEED, LIKELIHOOD_BATCH = 0, 512
 
 
 @dataclass(frozen=True)
 class MethodInput:
-    """What a method is given."""
+    """Data and settings of one run of a method."""
 
     cells: AnnData
-    """Raw counts of the chosen genes in X; obs has HELD_OUT and, where there are batches, BATCH."""
+    """Raw counts of the chosen genes in X; obs has HELD_OUT and, if there are batches, BATCH."""
     settings: dict[str, Any]
     seed: int
     n_samples: int
-    """Draws for the likelihood of a held-out cell."""
+    """Number of draws for the likelihood of a held-out cell."""
     title: str = ""
-    """What a progress bar calls it."""
-    decided: int | None = None
-    """Epochs that an earlier seed settled on; None where this run may decide."""
+    """Title of the progress bar."""
+    n_epochs: int | None = None
+    """Number of epochs of an earlier seed, to be used again; None if this run is the first."""
     silent: bool = False
 
     @property
     def batch_key(self) -> str | None:
-        """The column of the batches, where there are any."""
+        """Column of the batches; None if there are no batches."""
         return BATCH if BATCH in self.cells.obs else None
 
     @property
     def test_t(self) -> NDArray[np.int64]:
-        """Rows of the cells held out."""
+        """Rows of the held-out cells."""
         return np.flatnonzero(self.cells.obs[HELD_OUT].to_numpy())
 
     @property
     def train_n(self) -> NDArray[np.int64]:
-        """Rows of the other cells."""
+        """Rows of the cells to train on."""
         return np.flatnonzero(~self.cells.obs[HELD_OUT].to_numpy())
 
 
 @dataclass(frozen=True)
 class MethodOutput:
-    """A method after its training; what follows is not timed."""
+    """A trained method. Its functions run after training and are not timed."""
 
-    codes: Callable[[], Floats]
-    """Encode all cells, (n, k)."""
+    encode: Callable[[], Floats]
+    """Return the latent representation of all cells, (n, k)."""
     log_likelihood: Callable[[], Floats] | None = None
-    """Importance-weighted bound of the held-out cells in nats, (t,); None where the method explains no counts."""
+    """Return an importance-weighted bound for the held-out cells in nats, (t,); None if the method is no model of counts."""
     n_epochs: int = 0
     note: str = ""
-    """What was decided on the way, for the page."""
+    """What was decided during training, for the page."""
     losses: tuple[float, ...] = ()
-    """Training loss of each epoch, as the method's own library tells it."""
-    gamma: Callable[[], Floats | None] | None = None
-    """Probability that a latent is on, (n, k), where there are spikes."""
+    """Training loss of each epoch, as the method's library reports it."""
+    inclusion: Callable[[], Floats | None] | None = None
+    """Return posterior inclusion probabilities, (n, k), for models with spikes."""
 
 
 TrainFn = Callable[[], MethodOutput]
-"""A method with its libraries loaded, about to train: only the call of it is timed."""
+"""Train a method whose libraries are already loaded. Only the call of this function is timed."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the benchmark that is not ours."""
+    """A method with its settings: one row of the benchmark."""
 
     name: str
     """Unique, as in the tables: "scvi-10x1"."""
     title: str
-    """For people."""
-    runner: str
-    """Key in RUNNERS."""
+    """Name for people."""
+    function: str
+    """Key in FUNCTIONS (or "model" for sparcell's models)."""
     settings: dict[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     """Distributions that the result depends on."""
     needs: tuple[str, ...] = ()
-    """Those of them that come with an extra only."""
+    """Those of the packages that only an extra installs."""
     extra: str = ""
+    """Name of that extra."""
     needs_batch: bool = False
     unit_prior: bool = False
-    """Whether its codes have the prior N(0, 1), so that a latent's variance tells whether it vanished."""
+    """Whether the prior of the latents is N(0, 1), so that a small variance marks an inactive latent."""
     format: int = 1
-    """Of its stored runs; raise it whenever the code here begins to give other results."""
+    """Format of stored runs. Raise it whenever the code in this file begins to give other results."""
 
 
-def lognormalized(counts_ng: Any) -> Any:
-    """Bring each cell to SCALE counts over the chosen genes and take log(1 + x)."""
-    x_ng = sparse.csr_matrix(counts_ng, dtype=np.float32)
-    totals_n = np.asarray(x_ng.sum(axis=1)).ravel()
-    x_ng = sparse.diags(SCALE / np.maximum(totals_n, 1)).astype(np.float32) @ x_ng
-    return x_ng.log1p()
+def pca(inputs: MethodInput) -> TrainFn:
+    """Return a function that computes principal components of log-normalized counts of all cells."""
+    components = _components(inputs)
+    return lambda: _computed(components())
 
 
-def pca(job: MethodInput) -> TrainFn:
-    """Principal components of log-normalised counts, of all cells."""
-    components = _components(job)
-    return lambda: _known(components())
-
-
-def ica(job: MethodInput) -> TrainFn:
-    """Independent components of log-normalised counts, of all cells."""
+def ica(inputs: MethodInput) -> TrainFn:
+    """Return a function that computes independent components of log-normalized counts of all cells."""
     from sklearn.decomposition import FastICA
 
-    def run() -> MethodOutput:
+    def train() -> MethodOutput:
         method = FastICA(
-            job.settings["n_components"], whiten="unit-variance", max_iter=1000, random_state=job.seed
+            inputs.settings["n_components"], whiten="unit-variance", max_iter=1000, random_state=inputs.seed
         )
-        x_ng = lognormalized(job.cells.X).toarray()
-        return _known(method.fit_transform(x_ng))
+        x_ng = log_normalized(inputs.cells.X).toarray()
+        return _computed(method.fit_transform(x_ng))
 
-    return run
+    return train
 
 
-def nmf(job: MethodInput) -> TrainFn:
-    """Amounts of nonnegative factors of log-normalised counts, of all cells, by least squares (Lee & Seung 1999)."""
+def nmf(inputs: MethodInput) -> TrainFn:
+    """Return a function that factorizes log-normalized counts of all cells into nonnegative factors (least squares, Lee & Seung 1999)."""
     from sklearn.decomposition import NMF
 
-    def run() -> MethodOutput:
-        method = NMF(job.settings["n_components"], init="nndsvda", max_iter=1000, random_state=job.seed)
-        return _known(method.fit_transform(lognormalized(job.cells.X)))
+    def train() -> MethodOutput:
+        method = NMF(inputs.settings["n_components"], init="nndsvda", max_iter=1000, random_state=inputs.seed)
+        return _computed(method.fit_transform(log_normalized(inputs.cells.X)))
 
-    return run
+    return train
 
 
-def harmony(job: MethodInput) -> TrainFn:
-    """Principal components moved together by Harmony, of all cells."""
+def harmony(inputs: MethodInput) -> TrainFn:
+    """Return a function that computes principal components of all cells and corrects them for batches with Harmony."""
     import harmonypy
 
-    components = _components(job)
+    components = _components(inputs)
 
-    def run() -> MethodOutput:
-        codes_nk = components()
-        moved = harmonypy.run_harmony(codes_nk, job.cells.obs, BATCH, random_state=job.seed, verbose=False)
-        corrected = np.asarray(moved.Z_corr)
-        return _known(corrected if corrected.shape == codes_nk.shape else corrected.T)
+    def train() -> MethodOutput:
+        latent_nk = components()
+        result = harmonypy.run_harmony(
+            latent_nk, inputs.cells.obs, BATCH, random_state=inputs.seed, verbose=False
+        )
+        corrected = np.asarray(result.Z_corr)  # (n, k) or (k, n), by version
+        return _computed(corrected if corrected.shape == latent_nk.shape else corrected.T)
 
-    return run
+    return train
 
 
-def _components(job: MethodInput) -> Callable[[], Floats]:
+def _components(inputs: MethodInput) -> Callable[[], Floats]:
     from sklearn.decomposition import PCA
 
-    method = PCA(job.settings["n_components"], svd_solver="arpack", random_state=job.seed)
-    return lambda: np.asarray(method.fit_transform(lognormalized(job.cells.X)), dtype=np.float32)
+    method = PCA(inputs.settings["n_components"], svd_solver="arpack", random_state=inputs.seed)
+    return lambda: np.asarray(method.fit_transform(log_normalized(inputs.cells.X)), dtype=np.float32)
 
 
-def _known(codes_nk: Floats) -> MethodOutput:
-    return MethodOutput(codes=lambda: codes_nk)
+def _computed(latent_nk: Floats) -> MethodOutput:
+    return MethodOutput(encode=lambda: latent_nk)
 
 
-def scvi(job: MethodInput) -> TrainFn:
-    """scVI with a negative binomial, its defaults else; trained on the cells that are not held out."""
+def scvi(inputs: MethodInput) -> TrainFn:
+    """Return a function that trains scVI (negative binomial, other settings at their defaults) on the cells that are not held out."""
     import scvi as library
 
-    _hush()
-    cells, settings = job.cells, job.settings
-    library.settings.seed = job.seed
-    library.model.SCVI.setup_anndata(cells, batch_key=job.batch_key)
+    _silence_libraries()
+    cells, settings = inputs.cells, inputs.settings
+    library.settings.seed = inputs.seed
+    library.model.SCVI.setup_anndata(cells, batch_key=inputs.batch_key)
     model = library.model.SCVI(
         cells, n_latent=settings["n_latent"], n_layers=settings["n_layers"], gene_likelihood="nb"
     )
 
-    def codes() -> Floats:
+    def encode() -> Floats:
         return np.asarray(model.get_latent_representation(), dtype=np.float32)
 
     def log_likelihood() -> Floats:
         library.settings.seed = LIKELIHOOD_SEED
-        found = model.get_marginal_ll(
-            indices=job.test_t, n_mc_samples=job.n_samples, batch_size=LIKELIHOOD_BATCH, return_mean=False
+        bound_t = model.get_marginal_ll(
+            indices=inputs.test_t,
+            n_mc_samples=inputs.n_samples,
+            batch_size=LIKELIHOOD_BATCH,
+            return_mean=False,
         )
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(bound_t, dtype=np.float64)
 
-    def run() -> MethodOutput:
-        n_epochs, note = _train(model, job, scvi_epochs(job.cells.n_obs))
-        return MethodOutput(codes, log_likelihood, n_epochs, note, _losses(model))
+    def train() -> MethodOutput:
+        n_epochs, note = _train(model, inputs, scvi_epochs(inputs.cells.n_obs))
+        return MethodOutput(encode, log_likelihood, n_epochs, note, _losses(model))
 
-    return run
+    return train
 
 
-def drvi(job: MethodInput) -> TrainFn:
-    """DRVI with its defaults but for the number of latents, and its authors' epochs and warm-up; trained as scVI is.
+def drvi(inputs: MethodInput) -> TrainFn:
+    """Return a function that trains DRVI on the cells that are not held out.
 
-    No likelihood is taken from it: whether its library's is the same quantity as ours has not been shown.
+    Settings are the defaults, except for the number of latents and for the authors' number of epochs and warm-up. DRVI gets no likelihood
+    here, because nobody has shown that its library computes the same quantity as sparcell.
     """
     import scvi as library
     from drvi.model import DRVI
 
-    _hush()
-    library.settings.seed = job.seed
-    DRVI.setup_anndata(job.cells, batch_key=job.batch_key)
-    model = DRVI(job.cells, n_latent=job.settings["n_latent"])
+    _silence_libraries()
+    library.settings.seed = inputs.seed
+    DRVI.setup_anndata(inputs.cells, batch_key=inputs.batch_key)
+    model = DRVI(inputs.cells, n_latent=inputs.settings["n_latent"])
 
-    def codes() -> Floats:
+    def encode() -> Floats:
         return np.asarray(model.get_latent_representation(), dtype=np.float32)
 
-    def run() -> MethodOutput:
-        n_epochs, note = _train(model, job, DRVI_EPOCHS, "its authors' tutorials say")
-        return MethodOutput(codes, None, n_epochs, note, _losses(model))
+    def train() -> MethodOutput:
+        n_epochs, note = _train(model, inputs, DRVI_EPOCHS, "the tutorials of its authors use")
+        return MethodOutput(encode, None, n_epochs, note, _losses(model))
 
-    return run
+    return train
 
 
-def _hush() -> None:
+def _silence_libraries() -> None:
     for name in ("scvi", "drvi", "lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -243,18 +239,21 @@ def _losses(model: Any) -> tuple[float, ...]:
 
 
 def _train(
-    model: Any, job: MethodInput, usual: int, rule: str = "the library's own rule says"
+    model: Any, inputs: MethodInput, usual: int, rule: str = "the default of the library is"
 ) -> tuple[int, str]:
-    """Train a model of scvi-tools; where its usual epochs would take too long, make fewer. Returns the epochs made and why."""
+    """Train a model of scvi-tools, with fewer epochs if its usual number would take too long.
+
+    Returns the number of epochs trained, and a sentence that explains the number.
+    """
     from lightning.pytorch.callbacks import Callback
 
-    fixed = job.settings["epochs"] or job.decided
+    fixed = inputs.settings["epochs"] or inputs.n_epochs
     planned = fixed or usual
-    told = [""]
-    with progress.bar(job.title, planned, silent=job.silent) as advance:
+    notes: list[str] = []
+    with progress.bar(inputs.title, planned, silent=inputs.silent) as advance:
 
         class Watch(Callback):  # type: ignore[misc]
-            """Shows the progress; after the second epoch decides whether all of them are affordable."""
+            """Shows the progress; decides after the second epoch whether there is time for all of them."""
 
             started = time.perf_counter()
 
@@ -263,40 +262,40 @@ def _train(
 
             def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
                 seconds = time.perf_counter() - self.started
-                second = trainer.current_epoch == 1  # the first one is slower
-                if second and not fixed and usual > SHORT_EPOCHS and seconds * usual > LONGEST:
+                second = trainer.current_epoch == 1  # the first epoch is slower than the others
+                if second and not fixed and usual > SHORT_EPOCHS and seconds * usual > MAX_SECONDS:
                     trainer.fit_loop.max_epochs = SHORT_EPOCHS
                     module.n_epochs_kl_warmup = warmup(module.n_epochs_kl_warmup, SHORT_EPOCHS, usual)
-                    told[0] = (
-                        f"An epoch takes {seconds:.1f} s, so the usual {usual} epochs would take "
-                        f"{seconds * usual / 60:.0f} min: {SHORT_EPOCHS} are made."
+                    notes.append(
+                        f"Trained for {SHORT_EPOCHS} epochs: the usual {usual} epochs would take "
+                        f"{seconds * usual / 60:.0f} min ({seconds:.1f} s per epoch)."
                     )
-                    log.info("%s: %s Set --peer-epochs for another number.", job.title, told[0])
+                    log.info("%s: %s Set --external-epochs for another number.", inputs.title, notes[0])
                 advance("")
 
         shortened = {} if planned >= usual else {"n_epochs_kl_warmup": warmup(400, planned, usual)}
         model.train(
             max_epochs=planned,
-            datasplitter_kwargs={"external_indexing": [job.train_n, job.test_t]},
+            datasplitter_kwargs={"external_indexing": [inputs.train_n, inputs.test_t]},
             plan_kwargs=shortened,
             callbacks=[Watch()],
             enable_progress_bar=False,
         )
-    made = len(model.history["elbo_train"])
-    return made, told[0] or f"{made} epochs; {rule} {usual}."
+    n_epochs = len(model.history["elbo_train"])
+    return n_epochs, notes[0] if notes else f"Trained for {n_epochs} epochs; {rule} {usual}."
 
 
 def scvi_epochs(n_cells: int) -> int:
-    """Epochs that scVI makes by default: 400, and from 20,000 cells on fewer."""
+    """Return scVI's default number of epochs: 400, and fewer from 20,000 cells on."""
     return max(1, min(400, round(400 * 20_000 / n_cells)))
 
 
 def warmup(n_warmup: int, n_epochs: int, usual: int) -> int:
-    """Shorten a KL warm-up as much as the training, so that its weight ends where it does by default."""
+    """Return a KL warm-up shortened like the training, so that the KL weight ends at its usual value."""
     return max(1, round(n_warmup * min(1.0, n_epochs / usual)))
 
 
-RUNNERS: dict[str, Callable[[MethodInput], TrainFn]] = {
+FUNCTIONS: dict[str, Callable[[MethodInput], TrainFn]] = {
     "pca": pca,
     "ica": ica,
     "nmf": nmf,
@@ -307,11 +306,12 @@ RUNNERS: dict[str, Callable[[MethodInput], TrainFn]] = {
 
 _SKLEARN = ("scikit-learn", "numpy", "scipy")
 _SCVI = ("scvi-tools", "torch", "lightning", "numpy")
+_BASELINE_FORMAT = 2
 
 BASELINES: dict[str, tuple[Method, ...]] = {
-    "pca": (Method("pca", "PCA", "pca", packages=_SKLEARN),),
-    "ica": (Method("ica", "ICA", "ica", packages=_SKLEARN),),
-    "nmf": (Method("nmf", "NMF", "nmf", packages=_SKLEARN),),
+    "pca": (Method("pca", "PCA", "pca", packages=_SKLEARN, format=_BASELINE_FORMAT),),
+    "ica": (Method("ica", "ICA", "ica", packages=_SKLEARN, format=_BASELINE_FORMAT),),
+    "nmf": (Method("nmf", "NMF", "nmf", packages=_SKLEARN, format=_BASELINE_FORMAT),),
     "harmony": (
         Method(
             "harmony",
@@ -321,10 +321,11 @@ BASELINES: dict[str, tuple[Method, ...]] = {
             needs=("harmonypy",),
             extra="benchmark",
             needs_batch=True,
+            format=_BASELINE_FORMAT,
         ),
     ),
 }
-"""Name on the command line → rows."""
+"""Name on the command line → methods."""
 
 EXTERNAL_MODELS: dict[str, tuple[Method, ...]] = {
     "scvi": tuple(
@@ -352,4 +353,4 @@ EXTERNAL_MODELS: dict[str, tuple[Method, ...]] = {
         ),
     ),
 }
-"""Name on the command line → rows: scVI as it comes, and in the size that its authors take for atlases; DRVI."""
+"""Name on the command line → methods: scVI with its default size and with the size its authors use for atlases; DRVI."""

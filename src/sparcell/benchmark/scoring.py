@@ -1,4 +1,4 @@
-"""Scores of the runs of a benchmark: maps, partitions and scIB's measures, kept on disk beside the run; readability, made when asked for.
+"""Scores of the runs of a benchmark. Maps, partitions and scIB's scores are stored beside the run; the others are computed when needed.
 
 Suffixes: n cells, k latents, d principal components, c cell types.
 """
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparcell.benchmark.methods import lognormalized
-from sparcell.experiments.provenance import digest_of
-from sparcell.experiments.runs import EmbeddingContext, Run, embed_and_cluster
+from sparcell.data.normalize import log_normalized
+from sparcell.experiments.embedding import EmbeddingContext, embed_and_cluster
+from sparcell.experiments.runs import Fingerprint, Run, fingerprint_of
 from sparcell.metrics import disentanglement
 from sparcell.metrics import scib as scib_metrics
 from sparcell.metrics.active_latents import active_latents
-from sparcell.results.benchmark import SCIB
+from sparcell.metrics.matching import program_reproducibility
+from sparcell.metrics.sparsity import hoyer_sparsity, mean_included
+from sparcell.results.benchmark import SCIB_COLUMNS
 from sparcell.results.latents import MIN_INCLUSION
 from sparcell.results.study import PRIMARY_SPACE
 
@@ -35,87 +37,94 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-FORMAT = 1
-"""Of stored scores; raise it whenever the same codes begin to get other ones."""
+FORMAT = 2
+"""Format of stored scores. Raise it whenever the same latent representation begins to get other scores."""
 
-N_BEFORE = 50
-"""Principal components of the counts that scIB compares a code with."""
+N_COMPONENTS = 50
+"""Principal components of the counts that scIB compares a latent representation with."""
 
 MIB = 2.0**20
 
-REPRODUCED_R = 0.8
-"""A latent is found again in another seed from this |r| on, and is reproducible if found in this share of the other seeds."""
+MIN_REPRODUCED = 0.8
+"""A latent matches one of another seed from this |r| on, and is reproduced if it has a match in this fraction of the other seeds."""
+
+SPACES = {"map": PRIMARY_SPACE, "latent": "latent"}
+"""Prefix of columns of the tables → space, as a study names it."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What all scores of a benchmark share."""
+    """Scores runs; holds what all scores of a benchmark share."""
 
-    ground: BenchmarkData
-    scene: EmbeddingContext
-    before_nd: Floats
+    data: BenchmarkData
+    context: EmbeddingContext
+    pca_nd: Floats
+    """Principal components of the counts: the unintegrated data."""
     scib: bool
-    """Whether scib-metrics is there."""
+    """Whether scib-metrics is installed."""
 
     @classmethod
-    def of(cls, ground: BenchmarkData, perplexity: float, *, scib: bool, silent: bool) -> Scorer:
-        """Prepare what every score needs."""
+    def from_data(cls, data: BenchmarkData, perplexity: float, *, scib: bool, silent: bool) -> Scorer:
+        """Return a scorer; computes the principal components."""
         from sklearn.decomposition import PCA
 
-        x_ng = lognormalized(ground.cells.X)
-        n_before = min(N_BEFORE, min(x_ng.shape) - 1)
-        before_nd = PCA(n_before, svd_solver="arpack", random_state=0).fit_transform(x_ng)
-        return cls(ground, EmbeddingContext(ground.cells, ground.labels, perplexity, silent), before_nd, scib)
+        x_ng = log_normalized(data.cells.X)
+        n_components = min(N_COMPONENTS, min(x_ng.shape) - 1)
+        pca_nd = PCA(n_components, svd_solver="arpack", random_state=0).fit_transform(x_ng)
+        return cls(data, EmbeddingContext(data.cells, data.labels, perplexity, silent), pca_nd, scib)
 
-    def fingerprint(self, run: Run, seed: int) -> str:
-        """Digest of all that the scores depend on."""
-        codes = hashlib.sha256(np.ascontiguousarray(run.arrays["latent_nk"]).tobytes()).hexdigest()
+    def fingerprint(self, run: Run, seed: int) -> Fingerprint:
+        """Return the digests of all inputs that the scores depend on."""
         names = ("openTSNE", "scikit-learn", *((scib_metrics.PACKAGE,) if self.scib else ()))
-        versions = {name: metadata.version(name) for name in names}
-        labels = [str(label) for label in self.ground.labels]
-        batches = None if self.ground.batches is None else self.ground.batches.tolist()
-        return digest_of([FORMAT, codes, labels, batches, self.scene.perplexity, versions, seed])
+        batches = self.data.batches
+        return fingerprint_of(
+            format=FORMAT,
+            latents=hashlib.sha256(np.ascontiguousarray(run.arrays["latent_nk"]).tobytes()).hexdigest(),
+            labels=[str(label) for label in self.data.labels],
+            batches=None if batches is None else batches.tolist(),
+            perplexity=self.context.perplexity,
+            versions={name: metadata.version(name) for name in names},
+            seed=seed,
+        )
 
     def score(self, run: Run, seed: int) -> Run:
-        """Map, cluster and score the codes of a run."""
-        log.info("its map and scores")
+        """Embed, cluster and score the latent representation of a run; the scores are a run of their own."""
+        log.info("embedding and scoring")
         latent_nk = run.arrays["latent_nk"]
-        arrays = embed_and_cluster(self.scene, latent_nk, seed)[0]
+        arrays = embed_and_cluster(self.context, latent_nk, seed)[0]
         del arrays["latent_nk"]
-        found, trouble = self._scib(latent_nk) if self.scib else ({}, "")
+        scores, error = self._scib(latent_nk) if self.scib else ({}, "")
         arrays |= {
-            "scib_trouble": np.array(trouble),
-            "scib_names": np.array(list(found), dtype=np.str_),
-            "scib_values": np.array([*found.values()]),
+            "scib_error": np.array(error),
+            "scib_names": np.array(list(scores), dtype=np.str_),
+            "scib_values": np.array([*scores.values()]),
         }
         return Run(arrays)
 
     def _scib(self, latent_nk: Floats) -> tuple[dict[str, float], str]:
-        """Give scIB's measures; where its library fails on these codes none of them, and why: the other scores stand."""
-        known_n = ~pd.isna(self.ground.labels)
-        labels_n = np.asarray(self.ground.labels[known_n], dtype=np.str_)
-        batches = self.ground.batches
-        batches_n = None if batches is None else np.asarray(batches[known_n], dtype=np.str_)
+        """Return scIB's scores by column, and an empty string; if the library fails, no scores and its error."""
+        labeled_n = ~pd.isna(self.data.labels)
+        labels_n = np.asarray(self.data.labels[labeled_n], dtype=np.str_)
+        batches = self.data.batches
+        batches_n = None if batches is None else np.asarray(batches[labeled_n], dtype=np.str_)
         try:
-            found = scib_metrics.scib(latent_nk[known_n], labels_n, batches_n, self.before_nd[known_n])
-        except Exception as error:  # whatever the library raises
+            scores = scib_metrics.scib_scores(
+                latent_nk[labeled_n], labels_n, batches_n, self.pca_nd[labeled_n]
+            )
+        except Exception as error:  # any error of the library; the other scores are kept
             return {}, f"{type(error).__name__}: {error}"
-        return {SCIB[name]: value for name, value in found.items() if name in SCIB}, ""
+        return {SCIB_COLUMNS[name]: value for name, value in scores.items() if name in SCIB_COLUMNS}, ""
 
 
-SPACES = {"map": PRIMARY_SPACE, "code": "latent"}
-"""How columns of the tables begin → the space, as a study calls it."""
-
-
-def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
-    """Put the numbers of one run side by side, by the keys of `standings.MEASURES`."""
-    names, values = scored.arrays["scib_names"], scored.arrays["scib_values"]
-    found: dict[str, Any] = {str(name): float(value) for name, value in zip(names, values, strict=True)}
-    clusters = scored.scores(labels)
+def score_line(run: Run, scores: Run, labels: pd.Categorical) -> dict[str, Any]:
+    """Return the numbers of one run by the keys of METRICS, and epochs."""
+    names, values = scores.arrays["scib_names"], scores.arrays["scib_values"]
+    line: dict[str, Any] = {str(name): float(value) for name, value in zip(names, values, strict=True)}
+    clusters = scores.scores(labels)
     for prefix, space in SPACES.items():
-        found |= {f"{prefix}_{measure}": value for measure, value in clusters[space].items()}
+        line |= {f"{prefix}_{metric}": value for metric, value in clusters[space].items()}
     likelihood_t = run.get("log_likelihood_t")
-    return found | {
+    return line | {
         "log_likelihood": float("nan") if likelihood_t is None else float(likelihood_t.mean()),
         "epochs": int(run.arrays["n_epochs"]),
         "train_seconds": float(run.arrays["train_seconds"]),
@@ -124,50 +133,54 @@ def line(run: Run, scored: Run, labels: pd.Categorical) -> dict[str, Any]:
     }
 
 
-def live(run: Run, *, unit_prior: bool) -> NDArray[np.bool_]:
-    """Tell which latents say anything, (k,): as `metrics.live_latents` where the prior is N(0, 1), elsewhere those that vary at all."""
+def active_latents_of(run: Run, *, unit_prior: bool) -> NDArray[np.bool_]:
+    """Return the mask of the active latents, (k,): `metrics.active_latents` with the prior N(0, 1), otherwise latents that vary."""
     latent_nk, inclusion_nk = run.arrays["latent_nk"], run.get("inclusion_nk")
     if not unit_prior:
         return np.asarray(np.ptp(latent_nk, axis=0) > 0)
     return active_latents(latent_nk, None if inclusion_nk is None else inclusion_nk >= MIN_INCLUSION)
 
 
-def readable(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str, float]:
-    """How well types are read off single latents and how sparse the codes are, by the keys of `standings.MEASURES`.
+def single_latent_metrics(run: Run, labels: pd.Categorical, *, unit_prior: bool) -> dict[str, float]:
+    """Return how well single latents match types, and how sparse the latents are, by the keys of METRICS.
 
-    Types over all cells with a label; a type with a single one is left out, as two are needed to be neighbours. Sparsity over all cells.
+    Types are scored over all cells with a label; a type of a single cell is left out, because neighbors need two cells. Sparsity is
+    computed over all cells.
     """
-    latent_nk, active_k = run.arrays["latent_nk"], live(run, unit_prior=unit_prior)
-    known_n = ~pd.isna(labels)
-    type_n = np.asarray(labels.codes)[known_n]
+    latent_nk, active_k = run.arrays["latent_nk"], active_latents_of(run, unit_prior=unit_prior)
+    labeled_n = ~pd.isna(labels)
+    type_n = np.asarray(labels.codes)[labeled_n]
     types_c = np.flatnonzero(np.bincount(type_n, minlength=len(labels.categories)) > 1)
     member_nc = type_n[:, None] == types_c
-    scores = disentanglement.single_latent_scores(latent_nk[known_n], member_nc)
-    found = disentanglement.averaged(scores, active_k)
-    every = disentanglement.averaged(scores, np.ones_like(active_k))
+    scores = disentanglement.per_latent_scores(latent_nk[labeled_n], member_nc)
+    of_active = disentanglement.aggregate_scores(scores, active_k)
+    of_all = disentanglement.aggregate_scores(scores, np.ones_like(active_k))
     inclusion_nk = run.get("inclusion_nk")
     value_nk, threshold = (latent_nk, 0.0) if inclusion_nk is None else (inclusion_nk, MIN_INCLUSION)
     scaled_nk = latent_nk[:, active_k] / latent_nk[:, active_k].std(axis=0)
-    return found | {
-        "all_lms_smi": every["lms_smi"],
-        "all_lms_spn": every["lms_spn"],
-        "live": float(active_k.sum()),
-        "on": disentanglement.latents_on(np.where(active_k, value_nk, 0), threshold),
-        "hoyer": disentanglement.hoyer_sparsity(scaled_nk) if active_k.sum() > 1 else float("nan"),
+    return of_active | {
+        "all_lms_smi": of_all["lms_smi"],
+        "all_lms_spn": of_all["lms_spn"],
+        "n_active": float(active_k.sum()),
+        "mean_included": mean_included(np.where(active_k, value_nk, 0), threshold),
+        "hoyer": hoyer_sparsity(scaled_nk) if active_k.sum() > 1 else float("nan"),
     }
 
 
 def reproduced_fractions(runs: Sequence[Run], *, unit_prior: bool) -> list[float]:
-    """Of each run of a method, one a seed, the share of its live latents that are found in most of the others; NaN where there is none."""
+    """Return for each run of a method (one a seed) the fraction of its active latents that are reproduced in most other runs.
+
+    NaN where there is a single run, or no active latent.
+    """
     if len(runs) < 2:
         return [float("nan")] * len(runs)
-    alive = [live(run, unit_prior=unit_prior) for run in runs]
-    # A latent that vanished becomes constant: it correlates with nothing, and takes no partner from another.
-    codes = [
-        np.where(active_k, run.arrays["latent_nk"], 0) for run, active_k in zip(runs, alive, strict=True)
+    active = [active_latents_of(run, unit_prior=unit_prior) for run in runs]
+    # An inactive latent becomes constant, so it correlates with no other and cannot take a partner.
+    latents = [
+        np.where(active_k, run.arrays["latent_nk"], 0) for run, active_k in zip(runs, active, strict=True)
     ]
-    shares = disentanglement.program_reproducibility(codes, REPRODUCED_R).share
+    fractions = program_reproducibility(latents, MIN_REPRODUCED).fraction
     return [
-        float((share_k[active_k] >= REPRODUCED_R).mean()) if active_k.any() else float("nan")
-        for share_k, active_k in zip(shares, alive, strict=True)
+        float((fraction_k[active_k] >= MIN_REPRODUCED).mean()) if active_k.any() else float("nan")
+        for fraction_k, active_k in zip(fractions, active, strict=True)
     ]

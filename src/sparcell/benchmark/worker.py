@@ -1,6 +1,6 @@
-"""One run of a benchmark in a process of its own: clean time and memory, and nothing that one method sets touches another.
+"""One run of a benchmark in a separate process: clean time and memory, and no settings of one method reach another.
 
-`run_apart` starts it; `main` is what then runs, and hands the result back in a file.
+`SubprocessRunner` starts the process. `main` runs in the process, and writes the result to a file.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-CELLS, ORDER, RESULT, TROUBLE = "cells.h5ad", "job.json", "result.npz", "trouble.txt"
+CELLS, REQUEST, RESULT, ERROR = "cells.h5ad", "request.json", "result.npz", "error.txt"
 
 
 class SubprocessRunner:
-    """A folder for the time of a benchmark: the cells are written once and read by every run."""
+    """A temporary folder for a benchmark: the cells are written once and read by every run."""
 
     def __init__(self, cells: AnnData, *, silent: bool = False) -> None:
         self.silent = silent
@@ -47,121 +47,131 @@ class SubprocessRunner:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def run_in_subprocess(self, order: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        """Run a method in a new process and return what it found.
+    def run_in_subprocess(self, request: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        """Run a method in a new process, and return the arrays of its run.
 
-        `order` has the runner's name, and settings, title, seed, n_samples and decided as in `peers.Job`.
-        Raises TrainingError with the run's own last words where it failed.
+        Parameters
+        ----------
+        request
+            "function", the key in FUNCTIONS, and the fields of MethodInput except cells and silent.
+
+        Raises
+        ------
+        TrainingError
+            If the run failed, with the message of the run.
         """
-        for name in (RESULT, TROUBLE):
+        for name in (RESULT, ERROR):
             (self.folder / name).unlink(missing_ok=True)
-        (self.folder / ORDER).write_text(json.dumps({**order, "silent": self.silent}), encoding="utf-8")
-        call = [sys.executable, "-m", "sparcell.benchmark.worker", str(self.folder)]
-        status = subprocess.run(call, cwd=self.folder, check=False, env=_environment()).returncode
+        text = json.dumps({**request, "silent": self.silent})
+        (self.folder / REQUEST).write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "sparcell.benchmark.worker", str(self.folder)]
+        status = subprocess.run(command, cwd=self.folder, check=False, env=_environment()).returncode
         if (self.folder / RESULT).exists() and status == 0:
             with np.load(self.folder / RESULT, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        trouble = self.folder / TROUBLE
-        if trouble.exists():
-            raise TrainingError(trouble.read_text(encoding="utf-8"))
-        raise TrainingError(
-            f"its process was ended from outside (status {status}), for want of memory perhaps"
-        )
+        error = self.folder / ERROR
+        if error.exists():
+            raise TrainingError(error.read_text(encoding="utf-8"))
+        raise TrainingError(f"the process was killed (status {status}), possibly for lack of memory")
 
 
 def _environment() -> dict[str, str]:
-    """The same environment, and this very package even where it is not installed."""
-    ours = str(Path(__file__).parents[2])
-    paths = [ours, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """Return the environment, with the folder of this package first in PYTHONPATH, so that it need not be installed."""
+    package = str(Path(__file__).parents[2])
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def model(job: MethodInput) -> TrainFn:
-    """Train a model of sparcell on the cells that are not held out."""
+def model(inputs: MethodInput) -> TrainFn:
+    """Return a function that trains a model of sparcell on the cells that are not held out."""
     from sparcell.likelihoods import LIKELIHOODS
     from sparcell.models import MODELS
 
-    given: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in job.settings["settings"].items()
+    settings: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in inputs.settings["settings"].items()
     }
-    estimator = MODELS[job.settings["model"]](**given, seed=job.seed)
-    explains = estimator.generative and LIKELIHOODS[estimator.likelihood].counts
-    training, held_out = job.cells[job.train_n].copy(), job.cells[job.test_t].copy()
+    estimator = MODELS[inputs.settings["model"]](**settings, seed=inputs.seed)
+    has_likelihood = estimator.generative and LIKELIHOODS[estimator.likelihood].counts
+    training, held_out = inputs.cells[inputs.train_n].copy(), inputs.cells[inputs.test_t].copy()
 
-    def run() -> MethodOutput:
-        fitted = estimator.fit(training, batch_key=job.batch_key, silent=job.silent)
+    def train() -> MethodOutput:
+        fitted = estimator.fit(training, batch_key=inputs.batch_key, silent=inputs.silent)
 
         def log_likelihood() -> NDArray[np.float64]:
             return fitted.marginal_log_likelihood(
-                held_out, n_samples=job.n_samples, seed=methods.LIKELIHOOD_SEED
+                held_out, n_samples=inputs.n_samples, seed=methods.LIKELIHOOD_SEED
             )
 
         losses = tuple(float(loss) for loss in fitted.history["loss"])
-        codes = cache(lambda: fitted.latent_representation(job.cells))
+        latents = cache(lambda: fitted.latent_representation(inputs.cells))
         return MethodOutput(
-            codes=lambda: codes().mean_nk,
-            gamma=lambda: codes().inclusion_nk,
-            log_likelihood=log_likelihood if explains else None,
+            encode=lambda: latents().mean_nk,
+            inclusion=lambda: latents().inclusion_nk,
+            log_likelihood=log_likelihood if has_likelihood else None,
             n_epochs=len(losses),
             losses=losses,
         )
 
-    return run
+    return train
 
 
-RUNNERS: dict[str, Callable[[MethodInput], TrainFn]] = {**methods.RUNNERS, "model": model}
+FUNCTIONS: dict[str, Callable[[MethodInput], TrainFn]] = {**methods.FUNCTIONS, "model": model}
 
 
-def measured(job: MethodInput, runner: str) -> dict[str, NDArray[Any]]:
-    """Train, timed and with its memory watched; then encode and score, which is neither."""
-    ready = RUNNERS[runner](job)
+def run_and_measure(inputs: MethodInput, function: str) -> dict[str, NDArray[Any]]:
+    """Train a method and measure time and memory; then encode and compute the likelihood, which are not measured.
+
+    Returns the arrays of a run: latent_nk, inclusion_nk and log_likelihood_t where available, losses, n_epochs, note, train_seconds,
+    cpu_seconds, peak_bytes (of training alone) and process_bytes (of the whole process).
+    """
+    train = FUNCTIONS[function](inputs)
     before = memory()
-    forget_peak()
+    reset_peak_memory()
     started, started_cpu = time.perf_counter(), time.process_time()
-    fitted = ready()
-    seconds, seconds_cpu = time.perf_counter() - started, time.process_time() - started_cpu
-    found: dict[str, Any] = {
+    output = train()
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
+    arrays: dict[str, Any] = {
         "train_seconds": seconds,
-        "cpu_seconds": seconds_cpu,
+        "cpu_seconds": cpu_seconds,
         "peak_bytes": max(0.0, peak_memory() - before),
         "process_bytes": peak_memory(),
-        "n_epochs": fitted.n_epochs,
-        "note": fitted.note,
-        "losses": np.asarray(fitted.losses, dtype=np.float64),
-        "latent_nk": np.asarray(fitted.codes(), dtype=np.float32),
+        "n_epochs": output.n_epochs,
+        "note": output.note,
+        "losses": np.asarray(output.losses, dtype=np.float64),
+        "latent_nk": np.asarray(output.encode(), dtype=np.float32),
     }
-    if fitted.gamma is not None and (inclusion_nk := fitted.gamma()) is not None:
-        found["inclusion_nk"] = np.asarray(inclusion_nk, dtype=np.float32)
-    if fitted.log_likelihood is not None:
-        found["log_likelihood_t"] = fitted.log_likelihood()
-    return {name: np.asarray(value) for name, value in found.items()}
+    if output.inclusion is not None and (inclusion_nk := output.inclusion()) is not None:
+        arrays["inclusion_nk"] = np.asarray(inclusion_nk, dtype=np.float32)
+    if output.log_likelihood is not None:
+        arrays["log_likelihood_t"] = output.log_likelihood()
+    return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def memory() -> float:
-    """Bytes of memory that this process holds; not a number where the system does not tell."""
+    """Return the memory that this process holds, in bytes; NaN where the system does not report it."""
     return _status("VmRSS")
 
 
 def peak_memory() -> float:
-    """The most that it held since `forget_peak`, or since its start."""
-    found = _status("VmHWM")
-    if np.isnan(found):
+    """Return the peak memory of this process since `reset_peak_memory` (or since its start), in bytes."""
+    peak = _status("VmHWM")
+    if np.isnan(peak):
         with suppress(ImportError):
             import resource
 
             unit = 1 if sys.platform == "darwin" else 1024
-            found = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    return found
+            peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return peak
 
 
-def forget_peak() -> None:
-    """Let the system's record of the peak begin anew; where that cannot be, loading of libraries counts too."""
+def reset_peak_memory() -> None:
+    """Reset the peak memory of this process; where the system cannot, the peak includes loading of libraries."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _status(key: str) -> float:
-    # Not getrusage: on Linux a new process inherits there the peak of the one that started it.
+    # Not getrusage: on Linux a new process starts with the peak of its parent there.
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{key}:"):
@@ -170,30 +180,28 @@ def _status(key: str) -> float:
 
 
 def main(folder: Path) -> int:
-    """Do the job that lies in the folder."""
+    """Run the request in the folder; return the exit status."""
     import anndata
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("sparcell").setLevel(logging.INFO)
     warnings.simplefilter("ignore")
-    order = json.loads((folder / ORDER).read_text(encoding="utf-8"))
-    runner = order.pop("runner")
+    request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+    function = request.pop("function")
     try:
-        found = measured(MethodInput(cells=anndata.read_h5ad(folder / CELLS), **order), runner)
+        arrays = run_and_measure(MethodInput(cells=anndata.read_h5ad(folder / CELLS), **request), function)
     except KeyboardInterrupt:
         return 130
-    except SystemExit:  # how lightning takes a request to end: status 0, as if all were done
+    except SystemExit:  # lightning exits with status 0 when it is asked to stop
         return 143
     except SparcellError as error:
-        (folder / TROUBLE).write_text(str(error), encoding="utf-8")
+        (folder / ERROR).write_text(str(error), encoding="utf-8")
         return 1
-    except (
-        Exception
-    ) as error:  # whatever a library raises: it is told on the page, and the other methods go on
-        (folder / TROUBLE).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+    except Exception as error:  # any error of a library: the page reports it, and the other methods run
+        (folder / ERROR).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         logging.getLogger("sparcell").debug("the run failed", exc_info=True)
         return 1
-    np.savez(folder / RESULT, **found)  # type: ignore[arg-type]
+    np.savez(folder / RESULT, **arrays)  # type: ignore[arg-type]
     return 0
 
 

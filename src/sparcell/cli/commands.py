@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from sparcell.cli.options import (
     BenchmarkOptions,
@@ -17,9 +17,9 @@ from sparcell.cli.options import (
     FitOptions,
     ModelName,
     ModelOptions,
+    PresetDataOptions,
+    PresetModelOptions,
     ProgramsOptions,
-    StudyDataOptions,
-    StudyModelOptions,
     StudyOptions,
     given,
 )
@@ -33,24 +33,41 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-Quiet = Annotated[bool, Parameter(help="Show errors only.", negative="")]
-Resume = Annotated[bool, Parameter(negative="")]
+OUTPUT = Group("Output", sort_key=1)
+DATA = Group("Data", sort_key=2)
+SETTINGS = Group("Settings", help="A preset replaces these defaults.", sort_key=3)
+STUDY = Group("Study", sort_key=1)
+BENCHMARK = Group("Benchmark", sort_key=1)
+PROGRAMS = Group("Programs", sort_key=1)
+OVERRIDE_DATA = Group(
+    "Override the preset: data",
+    help="Default: what the preset sets, else as in sparcell fit --help.",
+    sort_key=2,
+)
+OVERRIDE_MODELS = Group(
+    "Override the preset: models",
+    help="Default: what the preset sets, else as in sparcell fit --help.",
+    sort_key=3,
+)
+
+Quiet = Annotated[bool, Parameter(help="Show errors only.", negative="", show_default=False)]
+Resume = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def study(
     input: Path | None = None,
     *,
     out: Path,
-    study: Annotated[StudyOptions, Parameter(name="*", group="Study")] = None,
-    data: Annotated[StudyDataOptions, Parameter(name="*", group="Override the preset: data")] = None,
-    model: Annotated[StudyModelOptions, Parameter(name="*", group="Override the preset: models")] = None,
+    study: Annotated[StudyOptions, Parameter(name="*", group=STUDY)] = None,
+    data: Annotated[PresetDataOptions, Parameter(name="*", group=OVERRIDE_DATA)] = None,
+    model: Annotated[PresetModelOptions, Parameter(name="*", group=OVERRIDE_MODELS)] = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare the models on raw counts: latent representations, maps, scores, figures and a report.
 
     Without INPUT the study runs on the PBMC3k counts that ship with sparcell. It writes report.html, a page of gene programs for each
-    model with spikes, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output
+    β-VSC, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output
     folder.
 
     Parameters
@@ -60,11 +77,11 @@ def study(
     out
         Folder for the results; must be new or empty, unless --resume is given.
     resume
-        Continue an interrupted study, or add seeds or models to a finished one. Runs in the folder are kept.
+        Continue an interrupted study, or add seeds or models to a finished one. Finished runs are read from the folder.
     """
     from sparcell.study import run, show
 
-    hush(quiet)
+    show_only_errors(quiet)
     config = StudyConfig(**given(study))
     changes = given(data) | given(model)
     results = run(input, out, config, changes=changes, resume=resume, silent=quiet, command=command_line())
@@ -77,8 +94,8 @@ def benchmark(
     input: Path,
     *,
     out: Path,
-    benchmark: Annotated[BenchmarkOptions, Parameter(name="*", group="Benchmark")] = None,
-    model: Annotated[StudyModelOptions, Parameter(name="*", group="Settings of sparcell's models")] = None,
+    benchmark: Annotated[BenchmarkOptions, Parameter(name="*", group=BENCHMARK)] = None,
+    model: Annotated[PresetModelOptions, Parameter(name="*", group=OVERRIDE_MODELS)] = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,11 +111,11 @@ def benchmark(
     out
         Folder for the results; must be new or empty, unless --resume is given.
     resume
-        Continue an interrupted benchmark, or add seeds or methods to a finished one. Runs in the folder are kept.
+        Continue an interrupted benchmark, or add seeds or methods to a finished one. Finished runs are read from the folder.
     """
     from sparcell.benchmark import run, show
 
-    hush(quiet)
+    show_only_errors(quiet)
     config = BenchmarkConfig(**given(benchmark))
     results = run(
         input, out, config, changes=given(model), resume=resume, silent=quiet, command=command_line()
@@ -112,9 +129,9 @@ def fit(
     input: Path,
     *,
     model: ModelName,
-    run: Annotated[FitOptions, Parameter(name="*", group="Output")] = None,
-    data: Annotated[DataOptions, Parameter(name="*", group="Data")] = None,
-    settings: Annotated[ModelOptions, Parameter(name="*", group="Settings")] = None,
+    run: Annotated[FitOptions, Parameter(name="*", group=OUTPUT)] = None,
+    data: Annotated[DataOptions, Parameter(name="*", group=DATA)] = None,
+    settings: Annotated[ModelOptions, Parameter(name="*", group=SETTINGS)] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one model; write its latent representation into a copy of the data, and save the model.
@@ -126,18 +143,18 @@ def fit(
     model
         The model to train.
     """
-    hush(quiet)
+    show_only_errors(quiet)
     config = FitConfig(**given(run))
-    chosen = fit_settings(config, model, given(settings))
+    model_settings = fit_settings(config, model, given(settings))
     check_fit_targets(config, input)
     from sparcell import io
     from sparcell.models import MODELS
 
-    adata, read = io.read(input), given(data)
+    adata, data_settings = io.read(input), given(data)
     if config.n_top_genes is not None:
-        read["genes_key"] = choose_genes(adata, config.n_top_genes, read)
-    estimator = MODELS[model](**chosen)
-    fitted = estimator.fit(adata, **read, checkpoint_dir=config.checkpoint_dir, silent=quiet)
+        data_settings["genes_key"] = choose_genes(adata, config.n_top_genes, data_settings)
+    estimator = MODELS[model](**model_settings)
+    fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=quiet)
     if config.model_dir is not None:
         fitted.save(config.model_dir)
         log.info("model saved in %s", config.model_dir)
@@ -167,12 +184,12 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
 
 
 def check_fit_targets(config: FitConfig, input: Path) -> None:
-    """Raise InputError, before any work, if nothing would be kept or a target cannot be written."""
+    """Raise InputError, before any work, if nothing would be saved or a target cannot be written."""
     from sparcell.io import files, model_folder
 
     out, model_dir, checkpoint_dir = config.out, config.model_dir, config.checkpoint_dir
     if out is None and model_dir is None:
-        raise InputError("nothing would be kept; expected --out FILE.h5ad, --model-dir FOLDER or both.")
+        raise InputError("nothing would be saved; expected --out FILE.h5ad, --model-dir FOLDER or both.")
     if out is not None:
         check_output_file(out, input)
     if model_dir is not None:
@@ -188,18 +205,18 @@ def check_fit_targets(config: FitConfig, input: Path) -> None:
         )
 
 
-def choose_genes(adata: AnnData, n_top_genes: int, read: dict[str, Any]) -> str:
-    """Mark the highly variable genes of the raw counts that a model is to read; return the column of var that marks them."""
+def choose_genes(adata: AnnData, n_top_genes: int, data_settings: dict[str, Any]) -> str:
+    """Mark the highly variable genes of the raw counts in `adata.var`; return the name of that column."""
     from anndata import AnnData
 
     from sparcell import pp
     from sparcell.data.schema import read_layer
 
-    if "genes_key" in read:
+    if "genes_key" in data_settings:
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
     work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
-    work.layers["counts"] = read_layer(adata, read.get("layer"))[0]
-    pp.variable_genes(work, n_top_genes=n_top_genes, batch_key=read.get("batch_key"))
+    work.layers["counts"] = read_layer(adata, data_settings.get("layer"))[0]
+    pp.variable_genes(work, n_top_genes=n_top_genes, batch_key=data_settings.get("batch_key"))
     adata.var["highly_variable"] = work.var["highly_variable"]
     return "highly_variable"
 
@@ -225,7 +242,7 @@ def embed(
     unseen
         What to do with cells of a batch that the model has not seen. error: stop. average: encode them as an average batch.
     """
-    hush(quiet)
+    show_only_errors(quiet)
     check_output_file(out, input)
     from sparcell import io
     from sparcell.models import load
@@ -244,7 +261,7 @@ def programs(
     *,
     model_dir: Path,
     out: Path,
-    programs: Annotated[ProgramsOptions, Parameter(name="*", group="Programs")] = None,
+    programs: Annotated[ProgramsOptions, Parameter(name="*", group=PROGRAMS)] = None,
     quiet: Quiet = False,
 ) -> None:
     """Read the latents of a saved model as gene programs: named, compared over seeds, on one page.
@@ -263,7 +280,7 @@ def programs(
     """
     from sparcell.programs import run
 
-    hush(quiet)
+    show_only_errors(quiet)
     config = ProgramsConfig(**given(programs))
     results = run(input, model_dir, out, config, silent=quiet, command=command_line())
     if not quiet:
@@ -292,8 +309,8 @@ def command_line() -> str:
     return shlex.join(["sparcell", *sys.argv[1:]])
 
 
-def hush(quiet: bool) -> None:
-    """Show errors only."""
+def show_only_errors(quiet: bool) -> None:
+    """Silence progress and warnings if `quiet` is set."""
     if quiet:
         log.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The command line: its commands by name; each is imported when it is used, so that help comes at once."""
+"""The command line: its commands by name. Each command is imported when it is used, so that help is printed at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from cyclopts import App
 
-from sparcell import __version__
+from sparcell._utils.version import VERSION
 from sparcell.errors import SparcellError
 
 app = App(
     name="sparcell",
-    help="Short, readable latent representations of single cells.",
-    version=__version__,
+    help="Sparse latent representations of single cells: train models, compare them, read their latents as gene programs.",
+    version=VERSION,
     suppress_keyboard_interrupt=False,
 )
 app.command(
@@ -42,10 +42,10 @@ app.command(
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 the user's error, told in one message, 2 wrong options, 130 stopped by Ctrl-C."""
+    """Run the command line and exit: 0 success, 1 an error explained in one message, 2 wrong options, 130 stopped by Ctrl-C."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("sparcell").setLevel(logging.INFO)
-    warnings.showwarning = _tell  # type: ignore[assignment]
+    warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         app(sys.argv[1:])
     except SparcellError as error:
@@ -56,7 +56,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _tell(message: Warning | str, category: type[Warning], *place: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
     if issubclass(category, UserWarning):
         print(f"Warning: {message}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from dataclasses import fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,35 +12,94 @@ from cyclopts import Parameter
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config.model import MODEL_SETTINGS
-from sparcell.config.options import settings_of
+from sparcell.config.options import Setting, settings_of
+
+SETTING_NAMES = {
+    setting.name
+    for config in (
+        DataConfig,
+        FitConfig,
+        StudyConfig,
+        BenchmarkConfig,
+        ProgramsConfig,
+        *MODEL_SETTINGS.values(),
+    )
+    for setting in settings_of(config)
+}
 
 
-def options(name: str, configs: dict[str, type], *, without: tuple[str, ...] = ()) -> Any:
-    """Make a dataclass of options: the union of the settings of several configs, with None where the user sets nothing."""
-    found: dict[str, tuple[str, Any, Any]] = {}
-    owners: dict[str, list[str]] = {}
+def options(
+    name: str,
+    configs: dict[str, type],
+    *,
+    without: tuple[str, ...] = (),
+    show_default: bool = True,
+    negatives: bool = False,
+) -> Any:
+    """Make a dataclass of options: the union of the settings of several configs, with None where the user sets nothing.
+
+    Parameters
+    ----------
+    name
+        Name of the dataclass.
+    configs
+        Name of the owner, as the help calls it → config class. A setting that some owners lack is marked with those that have it.
+    without
+        Settings that are left out.
+    show_default
+        Add the defaults to the help.
+    negatives
+        Add ``--no-NAME`` to each switch. Without it, a switch is off until it is given.
+    """
+    owners: dict[str, dict[str, Setting]] = {}
     for owner, config in configs.items():
         for setting in settings_of(config):
-            if setting.name in without:
-                continue
-            owners.setdefault(setting.name, []).append(owner)
-            kinds = (setting.type, *typing.get_args(setting.type))  # also for "tuple or None"
-            many = any(typing.get_origin(kind) is tuple for kind in kinds)
-            default = default_text(setting.default)
-            text = f"{setting.help} [default: {default}]" if default else setting.help
-            if len(owners[setting.name]) < len(configs):
-                text = f"{text} Only: {', '.join(owners[setting.name])}."
-            parameter = Parameter(
-                help=text, consume_multiple=many, negative="" if many else None, show_default=False
-            )
-            found[setting.name] = (setting.name, Annotated[setting.type | None, parameter], None)
-    made = make_dataclass(name, found.values(), frozen=True, kw_only=True)
+            if setting.name not in without:
+                owners.setdefault(setting.name, {})[owner] = setting
+    options_of = []
+    for setting_name, settings in owners.items():
+        kind = next(iter(settings.values())).type
+        members = (kind, *typing.get_args(kind))  # also for "tuple or None"
+        is_list = any(typing.get_origin(member) is tuple for member in members)
+        parameter = Parameter(
+            help=help_text(settings, len(configs), show_default and (negatives or kind is not bool)),
+            consume_multiple=is_list,
+            negative=None if negatives and not is_list else "",
+            show_default=False,
+            show_choices=not any(member in (int, float) for member in members),  # a number or a word
+        )
+        options_of.append((setting_name, Annotated[kind | None, parameter], None))
+    made = make_dataclass(name, options_of, frozen=True, kw_only=True)
     made.__module__ = __name__  # where cyclopts looks up the types of its fields
     return made
 
 
+def help_text(settings: dict[str, Setting], n_configs: int, show_default: bool) -> str:
+    """Return the help of an option: the setting's help, its default and, unless all configs have it, those that do."""
+    text = as_options(next(iter(settings.values())).help)
+    defaults = {owner: default_text(setting.default) for owner, setting in settings.items()}
+    if show_default and len(set(defaults.values())) > 1:
+        text += f" [default: {', '.join(f'{default} ({owner})' for owner, default in defaults.items())}]"
+    elif show_default and any(defaults.values()):
+        text += f" [default: {next(iter(defaults.values()))}]"
+    if len(settings) < n_configs:
+        text += f" Only: {', '.join(settings)}."
+    return text
+
+
+def as_options(text: str) -> str:
+    """Write settings that a help text names as they are typed in a shell: max_steps becomes --max-steps."""
+    return re.sub(
+        r"\b[a-z]+(?:_[a-z]+)+\b",
+        lambda word: f"--{word[0].replace('_', '-')}" if word[0] in SETTING_NAMES else word[0],
+        text,
+    )
+
+
 def default_text(default: Any) -> str:
-    """Write a default as one would type it; an empty text for None."""
+    """Write a default as one would type it: yes or no for a switch, an empty text for None or an empty list."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     if isinstance(default, tuple):
         return " ".join(map(str, default))
     return "" if default is None else f"{default:.3g}" if isinstance(default, float) else str(default)
@@ -60,17 +120,25 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     FitOptions = Any
     DataOptions = Any
     StudyOptions = Any
-    StudyModelOptions = Any
+    PresetModelOptions = Any
     BenchmarkOptions = Any
-    StudyDataOptions = Any
+    PresetDataOptions = Any
     ProgramsOptions = Any
 else:
     ModelName = Literal[tuple(MODEL_SETTINGS)]
-    ModelOptions = options("ModelOptions", MODEL_SETTINGS)
+    ModelOptions = options("ModelOptions", MODEL_SETTINGS, negatives=True)
     FitOptions = options("FitOptions", {"fit": FitConfig})
-    DataOptions = options("DataOptions", {"data": DataConfig})
+    DataOptions = options("DataOptions", {"data": DataConfig}, negatives=True)
     StudyOptions = options("StudyOptions", {"study": StudyConfig})
-    StudyModelOptions = options("StudyModelOptions", MODEL_SETTINGS, without=("seed",))
     BenchmarkOptions = options("BenchmarkOptions", {"benchmark": BenchmarkConfig})
     ProgramsOptions = options("ProgramsOptions", {"programs": ProgramsConfig})
-    StudyDataOptions = options("StudyDataOptions", {"data": DataConfig}, without=("layer", "log_normalize"))
+    PresetModelOptions = options(
+        "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True
+    )
+    PresetDataOptions = options(
+        "PresetDataOptions",
+        {"data": DataConfig},
+        without=("layer", "log_normalize"),
+        show_default=False,
+        negatives=True,
+    )

@@ -27,7 +27,7 @@ class FitConfig:
     preset: Annotated[
         str | None,
         "Settings to start from; further options override them. counts: recommended for raw counts. programs: latents that are gene "
-        "programs. hvg, study-2019: those of the study.",
+        "programs. hvg and study-2019: the two that study compares.",
     ] = None
     n_top_genes: Annotated[
         int | None,

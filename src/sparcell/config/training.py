@@ -14,8 +14,8 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps allows, but 20 to 400, and fewer than 20 "
-        "for more than 100,000 cells.",
+        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps gives, at least 20 and at most 400. With more "
+        "than 100,000 cells, auto can be fewer than 20.",
     ] = "auto"
     max_steps: Annotated[int, "Number of training steps if epochs is auto, rounded to whole epochs."] = 1200
     batch_size: Annotated[int, "Cells per minibatch."] = 128

@@ -9,32 +9,32 @@ from numbers import Integral, Real
 from sparcell.errors import InputError
 
 
-def require(holds: bool, name: str, found: object, expected: str) -> None:
-    """Raise InputError unless `holds`."""
-    if not holds:
-        raise InputError(f"{name} is {found!r}; expected {expected}.")
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise InputError unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name} is {value!r}; expected {expected}.")
 
 
-def require_choice(config: type, name: str, found: object) -> None:
+def require_choice(config: type, name: str, value: object) -> None:
     """Raise InputError unless a setting is one of the words that its type lists."""
     choices = typing.get_args(typing.get_type_hints(config)[name])
-    require(found in choices, name, found, f"one of {', '.join(map(str, choices))}")
+    require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
 
 
-def is_whole(found: object, least: int) -> bool:
-    """Return whether a value is a whole number of at least `least` that 63 bits can hold."""
-    return isinstance(found, Integral) and least <= int(found) < 2**63
+def is_whole(value: object, minimum: int) -> bool:
+    """Return whether a value is a whole number of at least `minimum` that fits into 63 bits."""
+    return isinstance(value, Integral) and minimum <= int(value) < 2**63
 
 
-def require_whole(name: str, found: object, least: int, *, or_word: str | None = None) -> None:
-    """Raise InputError unless a setting is a whole number of at least `least`, or the word."""
-    holds = is_whole(found, least) or (or_word is not None and found == or_word)
-    require(holds, name, found, f"a whole number of at least {least}" + _or(or_word))
+def require_whole(name: str, value: object, minimum: int, *, or_word: str | None = None) -> None:
+    """Raise InputError unless a setting is a whole number of at least `minimum`, or the word."""
+    in_range = is_whole(value, minimum) or (or_word is not None and value == or_word)
+    require(in_range, name, value, f"a whole number of at least {minimum}" + _or(or_word))
 
 
 def require_number(
     name: str,
-    found: object,
+    value: object,
     *,
     above: float,
     below: float = math.inf,
@@ -42,12 +42,12 @@ def require_number(
     or_word: str | None = None,
 ) -> None:
     """Raise InputError unless a setting is a finite number above `above` (or equal to it) and below `below`, or the word."""
-    if or_word is not None and found == or_word:
+    if or_word is not None and value == or_word:
         return
-    holds = isinstance(found, Real) and (above < float(found) < below or (or_equal and found == above))
+    in_range = isinstance(value, Real) and (above < float(value) < below or (or_equal and value == above))
     limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
     limit += f" and below {below:g}" if below < math.inf else ""
-    require(holds, name, found, f"a number {limit}" + _or(or_word))
+    require(in_range, name, value, f"a number {limit}" + _or(or_word))
 
 
 def require_widths(name: str, widths: object) -> tuple[int, ...]:

@@ -32,11 +32,11 @@ MAX_ZSCORE = 10.0
 
 
 def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return a layer (X for None) and its name for messages."""
+    """Return a layer (X for None) and its name for messages; raise InputError if there is none."""
     if layer is None:
         if adata.X is None:
             raise InputError(
-                f"X is empty; expected a matrix, or name a layer: {did_you_mean('', adata.layers.keys())}"
+                f"X is empty; expected a matrix, or the name of a layer: {did_you_mean('', adata.layers.keys())}"
             )
         return adata.X, "X"
     if layer not in adata.layers:
@@ -44,30 +44,30 @@ def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
     return adata.layers[layer], f"layers[{layer!r}]"
 
 
-def chosen_genes(adata: AnnData, column: str | None) -> NDArray[np.bool_]:
-    """Return the mask of the genes to use, (g,)."""
-    if column is None:
+def chosen_genes(adata: AnnData, genes_key: str | None) -> NDArray[np.bool_]:
+    """Return the mask of the genes to use, (g,): a boolean column of var, or all genes for None."""
+    if genes_key is None:
         return np.ones(adata.n_vars, dtype=bool)
-    if column not in adata.var:
+    if genes_key not in adata.var:
         raise InputError(
-            f"no column {column!r} in var to choose genes by; {did_you_mean(column, adata.var.columns)}"
+            f"no column {genes_key!r} in var to choose genes by; {did_you_mean(genes_key, adata.var.columns)}"
         )
-    if adata.var[column].dtype != bool:
+    if adata.var[genes_key].dtype != bool:
         raise InputError(
-            f"var[{column!r}] holds {adata.var[column].dtype}; expected true/false for each gene."
+            f"var[{genes_key!r}] holds {adata.var[genes_key].dtype}; expected true or false for each gene."
         )
-    mask = np.asarray(adata.var[column], dtype=bool)
+    mask = np.asarray(adata.var[genes_key], dtype=bool)
     if not mask.any():
-        raise InputError(f"var[{column!r}] chooses no gene; expected at least one true.")
+        raise InputError(f"var[{genes_key!r}] chooses no gene; expected at least one true.")
     return mask
 
 
 def require_unique_genes(adata: AnnData) -> None:
-    """Raise where two genes share a name: the model finds its genes by name."""
+    """Raise InputError if two genes share a name, because a model finds its genes by name."""
     if not adata.var_names.is_unique:
         repeated = adata.var_names[adata.var_names.duplicated()][0]
         raise InputError(
-            f"the gene name {repeated!r} stands more than once in var_names; expected each once: "
+            f"the gene name {repeated!r} occurs more than once in var_names; expected unique names: "
             "run adata.var_names_make_unique() first."
         )
 

@@ -1,4 +1,4 @@
-"""Is this matrix what a step needs? Arrays in, verdicts out; every value is looked at, never a sample.
+"""Checks of expression matrices: kind of values, shape, finite numbers. Every value is read, never a sample.
 
 Suffixes: n cells, g genes.
 """
@@ -22,35 +22,35 @@ Matrix: TypeAlias = Any
 
 MatrixKind = Literal["counts", "log-normalized", "scaled", "other"]
 
-LOG_CEILING = 20.0
-"""No logged expression lies above: log2(1 + 1e6), the largest value of log2 counts per million, is 19.9."""
+MAX_LOGGED = 20.0
+"""Largest value of log-normalized expression: log2(1 + 1e6), from log2 counts per million, is 19.9."""
 
 SUM_TOLERANCE = 1e-3
-"""Relative spread of the cell totals under which the cells were plainly scaled to one total."""
+"""Cells whose totals differ by a smaller fraction were scaled to one total."""
 
 BLOCK_VALUES = 1 << 22
-"""Dense matrices are read this many values at a time: the checks need no second copy of the matrix."""
+"""Number of values of a dense matrix that are read at a time, so that the checks need no second copy."""
 
-ROUNDING, MOST_OFF = 1e-4, 0.1
-"""How far a count may lie from its whole number, relative and at most: float32 counts that went through a logarithm and back do."""
+ROUNDING, MAX_ROUNDING = 1e-4, 0.1
+"""Largest distance of a count from a whole number: relative, and absolute. Float32 counts are off after a logarithm and back."""
 
-MANY_WHOLE = 0.25
-"""Logged values are whole by chance only: with a larger share of whole ones among those above 0, they are counts, some with decimals."""
+MAX_WHOLE_FRACTION = 0.25
+"""Logged values are rarely whole. With a larger fraction of whole values above 0, the matrix holds counts, some with decimals."""
 
-ENOUGH_VALUES = 1000
-"""From so many values above 0 on, a commonest one that is not 1 is no chance."""
+MIN_VALUES = 1000
+"""Number of values above 0 from which on the most frequent value is not a matter of chance."""
 
 _DESCRIPTION: dict[MatrixKind, str] = {
     "counts": "counts (whole numbers ≥ 0)",
-    "log-normalized": "log-normalised values",
-    "scaled": "values below 0, as scaled (z-scored) data have",
+    "log-normalized": "log-normalized values",
+    "scaled": "values below 0, as in scaled (z-scored) data",
     "other": "values with decimals, not logged",
 }
-_ROUND = "if these are counts with decimals (ambient RNA removed, expected counts), round them, adata.X = numpy.rint(adata.X)"
+_ROUND = "if these are counts with decimals (ambient RNA removed, expected counts), round them: adata.X = numpy.rint(adata.X)"
 
 
 def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
-    """Tell what kind of expression values a matrix holds.
+    """Return the kind of expression values that a matrix holds.
 
     Parameters
     ----------
@@ -60,107 +60,112 @@ def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
     Returns
     -------
     "counts"
-        All values are whole numbers ≥ 0 (so also a matrix of zeros), but for the rounding that a logarithm and
-        back leaves in float32.
+        All values are whole numbers ≥ 0. Float32 rounding after a logarithm and back is allowed for. A matrix of
+        zeros holds counts.
     "log-normalized"
-        ≥ 0, with decimals, none above `LOG_CEILING`, cell totals that differ, few whole numbers.
+        All values are ≥ 0 and at most `MAX_LOGGED`, few are whole, and cell totals differ.
     "scaled"
         Some value is below 0.
     "other"
-        The rest: normalised but not logged (large values, or all cells with one total), counts of which some
-        have decimals. A matrix with NaN or infinite values is also "other".
+        All else: normalized values that are not logged (large values, or one total for all cells), and counts of
+        which some have decimals. A matrix with NaN or infinite values is also "other".
     """
     n_values, n_whole, low, high = 0, 0, 0.0, 0.0
     for block in _blocks(x_ng):
         if block.size == 0:
             continue
-        least, most = float(block.min()), float(block.max())
-        if not (np.isfinite(least) and np.isfinite(most)):
+        block_min, block_max = float(block.min()), float(block.max())
+        if not (np.isfinite(block_min) and np.isfinite(block_max)):
             return "other"
-        low, high = min(low, least), max(high, most)
+        low, high = min(low, block_min), max(high, block_max)
         n_values += int(np.count_nonzero(block))
         n_whole += int(np.count_nonzero(block[_whole(block)]))
     if low < 0:
         return "scaled"
     if n_whole == n_values:
         return "counts"
-    if high > LOG_CEILING or _one_total(x_ng) is not None:
+    if high > MAX_LOGGED or _one_total(x_ng) is not None:
         return "other"
-    return "log-normalized" if n_whole <= MANY_WHOLE * n_values or _log2_of_counts(x_ng) else "other"
+    return "log-normalized" if n_whole <= MAX_WHOLE_FRACTION * n_values or _log2_of_counts(x_ng) else "other"
 
 
 def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str = "layer") -> None:
     """Raise unless the matrix holds the expected kind of values.
 
-    Warns where counts are expected and found, but look like logged values that were rounded.
+    Warns if counts are expected and the matrix holds whole numbers that look like rounded logged values.
 
     Parameters
     ----------
     x_ng
         Cells × genes, dense or sparse.
     expected
-        The kind a step needs, as `matrix_kind` names it.
+        The kind that a step needs, as `infer_matrix_kind` names it.
     where
-        How the user calls the matrix: "X" or "layers['counts']".
+        Name of the matrix in messages: "X" or "layers['counts']".
     setting
-        The setting by which the user can name another layer.
+        Name of the setting that chooses another layer, for the message.
 
     Raises
     ------
     InputError
-        With the kind found, the kind expected and the remedy.
+        The message names the kind that the matrix holds, the expected kind, and what to type.
     """
-    found = infer_matrix_kind(x_ng)
-    if found == expected:
-        common = _commonest_of_few(x_ng) if found == "counts" else 1
-        if common != 1:
+    kind = infer_matrix_kind(x_ng)
+    if kind == expected:
+        most_frequent = _most_frequent_count(x_ng) if kind == "counts" else 1
+        if most_frequent != 1:
             message = (
-                f"{where} holds few different whole numbers, most of them 0, and after that {common} is commoner than 1: they look "
-                f"like logged values that were rounded. If they are, {_give_counts(setting)}."
+                f"{where} holds few different whole numbers, mostly 0, and more often {most_frequent} than 1, as rounded logged "
+                f"values do. If the values are logged, {_give_counts(setting)}."
             )
             warnings.warn(message, UserWarning, stacklevel=2)
         return
-    if found == "other" and any(block.size and not np.isfinite(block).all() for block in _blocks(x_ng)):
+    if kind == "other" and any(block.size and not np.isfinite(block).all() for block in _blocks(x_ng)):
         raise InputError(f"{where} holds NaN or infinite values; expected {_DESCRIPTION[expected]}.")
-    description, cause = _described(x_ng, found)
+    description, cause = _describe(x_ng, kind)
     raise InputError(
         f"{where} holds {description} (from {_extreme(x_ng, low=True):g} to {_extreme(x_ng, low=False):g}); "
         f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, setting)}."
     )
 
 
-def _described(x_ng: Matrix, found: MatrixKind) -> tuple[str, str]:
-    """Say what a matrix of the wrong kind holds, and in one word what is wrong with it."""
-    if found == "scaled":
+def _describe(x_ng: Matrix, kind: MatrixKind) -> tuple[str, str]:
+    """Return a description of a matrix of the wrong kind, and one word for the cause, which chooses the remedy."""
+    if kind == "scaled":
         negative = [(int((block < 0).sum()), bool(_whole(block).all())) for block in _blocks(x_ng)]
         if all(whole for _, whole in negative):
-            n_below = sum(number for number, _ in negative)
-            return f"whole numbers of which {n_below} lie below 0", "negative"
-    if found == "other":
+            n_negative = sum(number for number, _ in negative)
+            return f"whole numbers, of which {n_negative} are below 0", "negative"
+    if kind == "other":
         total = _one_total(x_ng)
         if total is not None:
-            known = ", counts per million" if abs(total / 1e6 - 1) < 0.01 else ""
-            return f"values normalised to a total of {total:g} in each cell{known}, not logged", "normalised"
+            per_million = ", counts per million" if abs(total / 1e6 - 1) < 0.01 else ""
+            return (
+                f"values normalized to a total of {total:g} in each cell{per_million}, not logged",
+                "normalized",
+            )
         if _multiples(x_ng):
-            return "normalised values, not logged (in each cell multiples of one number)", "normalised"
-    return _DESCRIPTION[found], found
+            return "normalized values, not logged (in each cell multiples of one number)", "normalized"
+    return _DESCRIPTION[kind], kind
 
 
 def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
-    """Say what to type, in Python and in a shell."""
+    """Return what to type, in Python and in a shell."""
     give = _give_counts(setting)
     if expected == "counts":
-        below = "counts cannot be below 0, so something was subtracted from them or marks missing values"
-        return {"other": f"{give}; {_ROUND}", "negative": f"{below}: {give}"}.get(cause, give)
+        negative = (
+            "counts cannot be below 0, so something was subtracted, or negative values mark missing ones"
+        )
+        return {"other": f"{give}; {_ROUND}", "negative": f"{negative}: {give}"}.get(cause, give)
     if expected == "log-normalized":
-        from_counts = f"or {give}, which are then normalised"
+        or_counts = f"or {give}, which are then log-normalized"
         return {
-            "counts": f"have them normalised with {as_typed(log_normalize=True)}",
-            "scaled": f"name the layer that holds the values before scaling, {from_counts}",
-            "negative": f"name the layer that holds the values before something was subtracted, {from_counts}",
-            "normalised": f"take the logarithm, in Python scanpy.pp.log1p(adata), {from_counts}",
-        }.get(cause, f"{give}, which are then normalised; {_ROUND}")
-    return "give another layer, or make it with scanpy.pp"
+            "counts": f"log-normalize the counts with {as_typed(log_normalize=True)}",
+            "scaled": f"name the layer that holds the values before scaling, {or_counts}",
+            "negative": f"name the layer that holds the values before the subtraction, {or_counts}",
+            "normalized": f"take the logarithm, in Python scanpy.pp.log1p(adata), {or_counts}",
+        }.get(cause, f"{give}, which are then log-normalized; {_ROUND}")
+    return "give another layer, or compute this one with scanpy.pp"
 
 
 def _give_counts(setting: str) -> str:
@@ -177,32 +182,32 @@ def check_matrix(
     cell_names: Sequence[str] | None = None,
     allow_empty_cells: bool = True,
 ) -> None:
-    """Raise unless the matrix is two-dimensional, has cells and genes, and holds finite numbers only.
+    """Raise unless the matrix is two-dimensional, has cells and genes, and holds only finite numbers.
 
-    Genes without a count are always allowed: a model's gene list may be wider than the data at hand.
-    Cells without a count are allowed before quality control and are an error for a model: they have no
-    library size.
+    Genes without a count are always allowed, because a model may know more genes than these cells express.
+    Cells without a count are allowed before quality control. For a model they are an error, because a library
+    size of 0 cannot be divided by.
 
     Parameters
     ----------
     x_ng
         Cells × genes, dense or any scipy sparse format.
     where
-        How the user calls the matrix: "X", "layers['counts']" or a file name.
+        Name of the matrix in messages: "X", "layers['counts']" or a file name.
     gene_names, cell_names
-        Lengths g and n: used to name the first offender; without them its number is given.
+        Lengths g and n. Messages then name the first bad gene and cell, otherwise their numbers.
     allow_empty_cells
-        False for a matrix that goes to a model.
+        False for the matrix of a model.
 
     Raises
     ------
     InputError
-        Naming what is wrong, the first gene and cell where it is, and how many values are.
+        The message names the fault, the first cell and gene that have the fault, and the number of bad values.
     """
     shape = getattr(x_ng, "shape", None)
     if shape is None or len(shape) != 2:
-        found = f"has {len(shape)} dimensions" if shape is not None else f"is a {type(x_ng).__name__}"
-        raise InputError(f"{where} {found}; expected a matrix of cells × genes.")
+        fault = f"has {len(shape)} dimensions" if shape is not None else f"is a {type(x_ng).__name__}"
+        raise InputError(f"{where} {fault}; expected a matrix of cells × genes.")
     n_cells, n_genes = int(shape[0]), int(shape[1])
     if n_cells == 0 or n_genes == 0:
         raise InputError(
@@ -217,14 +222,14 @@ def check_matrix(
 
 
 def _check_structure(x_ng: Matrix, where: str) -> None:
-    """Damaged index arrays make scipy's compiled code read outside of them: never compute on such a matrix."""
+    """Raise for damaged index arrays, which would make scipy's compiled code read outside of its arrays."""
     if sparse.issparse(x_ng) and x_ng.format in ("csr", "csc"):
         try:
             x_ng.check_format(full_check=True)
         except ValueError as error:
             raise InputError(
                 f"{where} is a damaged sparse matrix ({error}); expected indices within {x_ng.shape[0]} cells × "
-                f"{x_ng.shape[1]} genes: read or make it again."
+                f"{x_ng.shape[1]} genes: read or compute the matrix again."
             ) from error
 
 
@@ -249,7 +254,7 @@ def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: 
     raise InputError(
         f"{where} holds {n_bad} missing or infinite value(s), the first {value} in cell "
         f"{_name(cells, row)}, gene {_name(genes, column)}; expected finite numbers: "
-        "put 0 where nothing was counted, or leave those cells or genes out."
+        "put 0 where nothing was counted, or remove those cells or genes."
     )
 
 
@@ -260,8 +265,8 @@ def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None)
         first = _name(cells, int(empty_n.argmax()))
         raise InputError(
             f"{where} has {n_empty} cell(s) without a single count, the first {first}; expected at least one "
-            "count in each: leave such cells out, in Python with sp.pp.quality_control(adata) or "
-            "scanpy.pp.filter_cells(adata, min_counts=1); in a shell, sparcell study does and writes study.h5ad."
+            "count in each: remove such cells. In Python: sp.pp.quality_control(adata) or "
+            "scanpy.pp.filter_cells(adata, min_counts=1). In a shell: sparcell study removes them and writes study.h5ad."
         )
 
 
@@ -274,27 +279,27 @@ def _nonzero_per_cell(x_ng: Matrix) -> NDArray[np.int64]:
 
 
 def _whole(block: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which values are whole numbers, up to rounding; nothing but 0 counts as 0."""
+    """Return which values are whole numbers, up to rounding. Only 0 itself rounds to 0."""
     if block.dtype.kind in "biu":
         return np.ones(block.shape, dtype=bool)
-    near = np.rint(block)
-    whole: NDArray[np.bool_] = block == near
+    rounded = np.rint(block)
+    whole: NDArray[np.bool_] = block == rounded
     if not whole.all():
-        whole = np.abs(block - near) <= np.minimum(ROUNDING * np.abs(near), MOST_OFF)
+        whole = np.abs(block - rounded) <= np.minimum(ROUNDING * np.abs(rounded), MAX_ROUNDING)
     return whole
 
 
 def _one_total(x_ng: Matrix) -> float | None:
-    """Give the total that all cells with any value have, as after normalisation without logarithm; None where they differ."""
+    """Return the total that all cells with any value have, as after normalization without logarithm; None if totals differ."""
     totals_n = np.asarray(_tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
     totals_n = totals_n[totals_n > 0]
-    # Two cells may agree by chance; three with the same decimals do not.
-    alike = len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
-    return float(np.median(totals_n)) if alike else None
+    # Totals of two cells may agree by chance, those of three do not.
+    equal = len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
+    return float(np.median(totals_n)) if equal else None
 
 
 def _multiples(x_ng: Matrix) -> bool:
-    """Whether in nine of ten cells all values are whole multiples of the smallest: counts divided by a size of the cell."""
+    """Return whether in 90 % of the cells all values are multiples of the smallest one, as in counts divided by a size factor."""
     rows = sparse.csr_matrix(_tabular(x_ng))
     rows.eliminate_zeros()
     several = [row for row in np.split(rows.data, rows.indptr[1:-1]) if len(row) > 1]
@@ -303,21 +308,24 @@ def _multiples(x_ng: Matrix) -> bool:
 
 
 def _log2_of_counts(x_ng: Matrix) -> bool:
-    """Whether the values are log2(1 + count): many of those are whole."""
+    """Return whether all values are log2(1 + count), of which many are whole."""
     return all(bool(_whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in _blocks(x_ng))
 
 
-def _commonest_of_few(x_ng: Matrix) -> int:
-    """Give the commonest count above 0: 1 among counts that are mostly 0, unless they are logged values that were rounded."""
-    number_of = np.zeros(int(LOG_CEILING) + 1, dtype=np.int64)
+def _most_frequent_count(x_ng: Matrix) -> int:
+    """Return the most frequent count above 0; 1 if values are few, above 20 or mostly not 0.
+
+    Among counts that are mostly 0, 1 is the most frequent. Rounded logged values have another.
+    """
+    frequency = np.zeros(int(MAX_LOGGED) + 1, dtype=np.int64)
     for block in _blocks(x_ng):
-        if block.size and float(block.max()) > LOG_CEILING:
+        if block.size and float(block.max()) > MAX_LOGGED:
             return 1
-        number_of += np.bincount(np.rint(block).astype(np.int64).ravel(), minlength=len(number_of))
-    n_values = int(number_of[1:].sum())
-    if n_values < ENOUGH_VALUES or 2 * n_values > int(x_ng.shape[0]) * int(x_ng.shape[1]):
+        frequency += np.bincount(np.rint(block).astype(np.int64).ravel(), minlength=len(frequency))
+    n_values = int(frequency[1:].sum())
+    if n_values < MIN_VALUES or 2 * n_values > int(x_ng.shape[0]) * int(x_ng.shape[1]):
         return 1
-    return int(number_of[1:].argmax()) + 1
+    return int(frequency[1:].argmax()) + 1
 
 
 def _extreme(x_ng: Matrix, *, low: bool) -> float:
@@ -328,7 +336,7 @@ def _extreme(x_ng: Matrix, *, low: bool) -> float:
 
 
 def _tabular(x_ng: Matrix) -> Matrix:
-    """Give an array, or a CSR/CSC matrix in which each position stands once (repeated ones add up)."""
+    """Return an array, or a CSR or CSC matrix in which each position is stored once (repeated ones are added up)."""
     if not sparse.issparse(x_ng):
         return np.asarray(x_ng)
     matrix = x_ng if x_ng.format in ("csr", "csc") else x_ng.tocsr()
@@ -339,7 +347,7 @@ def _tabular(x_ng: Matrix) -> Matrix:
 
 
 def _blocks(x_ng: Matrix) -> Iterator[NDArray[Any]]:
-    """Walk over the stored values: row blocks of an array, or the data vector of a sparse matrix."""
+    """Yield the stored values in blocks: rows of an array, or parts of the data vector of a sparse matrix."""
     matrix = _tabular(x_ng)
     if sparse.issparse(matrix):
         for start in range(0, len(matrix.data), BLOCK_VALUES):

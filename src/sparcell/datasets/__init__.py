@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sparcell.datasets.simulate import pbmc3k, pbmc68k_reduced, simulate_programs
+from sparcell.datasets.pbmc3k import pbmc3k, pbmc68k_reduced
+from sparcell.datasets.simulate import simulate_programs
 
 __all__ = [
     "pbmc3k",

@@ -1,1 +1,1 @@
-"""What study and benchmark share: presets, stored runs, provenance, map and clusters of a run."""
+"""The parts that study and benchmark share: entries, stored runs, embedding and clustering, provenance, writing of results."""

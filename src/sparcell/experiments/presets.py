@@ -1,12 +1,14 @@
-"""One row of a study or benchmark: a model with a preset's settings, on the preset's genes."""
+"""One trained row of a study or benchmark: a model with the settings of a preset, on the genes of the preset."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sparcell.config.data import DataConfig
 from sparcell.config.presets import TITLES, Preset
+from sparcell.errors import InputError, did_you_mean
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def preset_settings(preset: Preset, model: str) -> dict[str, Any]:
-    """Return what a preset sets of a model, without the settings that the model does not have."""
+    """Return the settings of a preset that a model has."""
     accepted = {setting.name for setting in fields(MODELS[model])}
     values = {**preset.settings, **preset.by_model.get(model, {})}
     return {name: value for name, value in values.items() if name in accepted}
@@ -23,7 +25,7 @@ def preset_settings(preset: Preset, model: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """A row of the study that is trained: an estimator and what it reads of the data."""
+    """A row of a study that is trained: an estimator, and the genes and layer that it reads."""
 
     name: str
     title: str
@@ -33,7 +35,7 @@ class StudyEntry:
     data: DataConfig
 
 
-def study_entry(model: str, preset: Preset, seed: int, changes: dict[str, Any]) -> StudyEntry:
+def study_entry(model: str, preset: Preset, seed: int, changes: Mapping[str, Any]) -> StudyEntry:
     """Build one row: the model's defaults, then the preset, then the user's changes (of settings and of data)."""
     accepted = {setting.name for setting in fields(MODELS[model])}
     values = {**preset_settings(preset, model), **changes, "seed": seed}
@@ -49,3 +51,21 @@ def study_entry(model: str, preset: Preset, seed: int, changes: dict[str, Any]) 
     return StudyEntry(
         model + preset.suffix, TITLES[model] + preset.title, model, preset.name, estimator, data
     )
+
+
+def require_names(names: Iterable[str], choices: Iterable[str], what: str) -> None:
+    """Raise InputError for a name that is not among the choices; `what` names their kind: "model", "preset"."""
+    choices = list(choices)
+    for name in names:
+        if name not in choices:
+            raise InputError(f"no {what} {name!r}; {did_you_mean(name, choices)}")
+
+
+def require_settings(changes: Iterable[str], kinds: Iterable[type], models: Sequence[str]) -> None:
+    """Raise InputError for a changed setting that none of the models (or other kinds of settings) has."""
+    accepted = {setting.name for kind in kinds for setting in fields(kind)}
+    for name in sorted(set(changes) - accepted):
+        raise InputError(
+            f"{' and '.join(models) or 'no model'}: no setting {name!r}, so it would have no effect; "
+            f"{did_you_mean(name, sorted(accepted))}"
+        )

@@ -1,4 +1,4 @@
-"""How a result was made: versions, digests of data and settings, the machine."""
+"""Provenance of a result: versions, digests of data and settings, the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-import sparcell
+from sparcell._utils.version import VERSION
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,8 +23,8 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "ope
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that a result can depend on."""
-    return {"sparcell": sparcell.__version__, **{name: metadata.version(name) for name in PACKAGES}}
+    """Return the versions of all packages that a result can depend on."""
+    return {"sparcell": VERSION, **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def record(
@@ -37,7 +37,7 @@ def record(
     seconds: float,
     optional_versions: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """Describe how a study or a benchmark was made: command, input, seeds, date, settings, versions, machine, seconds."""
+    """Return the provenance of a study or benchmark: command, input, seeds, date, settings, versions, machine, seconds."""
     import torch
 
     return {
@@ -58,13 +58,13 @@ def record(
     }
 
 
-def digest_of(thing: Any) -> str:
-    """SHA-256 of anything JSON can say."""
-    return hashlib.sha256(json.dumps(thing, sort_keys=True, default=str).encode()).hexdigest()
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 digest of a value that JSON can represent; other values are digested as text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def digest_of_matrix(adata: AnnData) -> str:
-    """SHA-256 of counts, cell names and gene names: the same for the same data in any file format."""
+    """Return the SHA-256 digest of counts, cell names and gene names; it does not depend on the file format."""
     x_ng = sparse.csr_matrix(adata.X, dtype=np.float32)
     x_ng.sum_duplicates()
     digest = hashlib.sha256()

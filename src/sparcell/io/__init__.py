@@ -1,4 +1,4 @@
-"""Count matrices and labels from files, results back to files: every format a user may have, one AnnData out."""
+"""Reading count matrices and cell labels from the usual formats, and writing files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Models on disk: tensors as safetensors, everything else as JSON; written aside and renamed. No pickle."""
+"""Reading and writing model folders: tensors as safetensors, all else as JSON, replaced atomically. No pickle.
+
+Raise FORMAT whenever names of settings or tensors change, or their meaning does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparcell import __version__
 from sparcell.errors import InputError
 from sparcell.io import files
 
@@ -15,41 +19,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 2
+"""Version of the layout of a model folder. Folders of another format are refused."""
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a place that holds anything else than a model: saving replaces the folder as a whole."""
+    """Raise InputError if the folder holds anything but a model, because saving replaces the whole folder."""
     if not folder.exists():
         return
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    others = sorted(found - {DESCRIPTION, TENSORS, ".DS_Store"})
-    if others or (found and DESCRIPTION not in found):
-        what = ", ".join((others or sorted(found))[:3])
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a new or empty folder to save to.")
+    names = {path.name for path in folder.iterdir()}
+    others = sorted(names - {DESCRIPTION, TENSORS, ".DS_Store"})
+    if others or (names and DESCRIPTION not in names):
+        content = ", ".join((others or sorted(names))[:3])
         raise InputError(
-            f"{folder} exists and is not a sparcell model alone (it holds {what}); expected a new or empty folder to save to."
+            f"{folder} holds other files than those of a sparcell model ({content}); expected a new or empty folder to save to."
         )
 
 
 def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a model folder, complete or not at all. An existing model there is replaced; anything else is not touched."""
+    """Write a model folder atomically. An existing model is replaced; any other content raises InputError."""
     from safetensors.torch import save as to_bytes
 
     check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    described = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    earlier = aside.with_name(f"{aside.name}-earlier")
+    stored = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    earlier = temporary.with_name(f"{temporary.name}-earlier")
     try:
-        (aside / TENSORS).write_bytes(content)
-        (aside / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        aside.chmod(0o755)
+        (temporary / TENSORS).write_bytes(content)
+        (temporary / DESCRIPTION).write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
         if folder.exists():
             folder.replace(earlier)
-        aside.replace(folder)
+        temporary.replace(folder)
     except BaseException:
-        files.remove(aside)
+        files.remove(temporary)
         if earlier.exists() and not folder.exists():
             earlier.replace(folder)
         raise
@@ -59,35 +66,55 @@ def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a folder holds both files of a model."""
+    """Return whether a folder holds both files of a model."""
     return (folder / DESCRIPTION).is_file() and (folder / TENSORS).is_file()
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a model folder back: its description and its tensors. Raises InputError where it is not whole."""
+    """Return the description and the tensors of a model folder.
+
+    Raises InputError if a file is missing or damaged, or if another version of sparcell wrote the folder.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
     if not is_whole(folder):
-        found = "no such folder" if not folder.is_dir() else f"{DESCRIPTION} or {TENSORS} is missing in it"
-        raise InputError(f"{folder} is not a sparcell model ({found}); expected a folder that `save` wrote.")
+        fault = f"{DESCRIPTION} or {TENSORS} is missing" if folder.is_dir() else "no such folder"
+        raise InputError(
+            f"{folder} is not a sparcell model ({fault}); expected a folder that Model.save or --model-dir wrote."
+        )
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        written = description["format"]
+        format_number = description["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder / DESCRIPTION} is damaged ({error}); expected the JSON that `save` wrote."
+            f"{folder / DESCRIPTION} is damaged ({error}); expected the JSON that Model.save wrote: train the model again."
         ) from error
-    if written != FORMAT:
-        raise InputError(
-            f"{folder} has model format {written}; this version reads format {FORMAT}: install a matching sparcell."
-        )
+    if format_number != FORMAT:
+        raise InputError(_wrong_format(folder, description))
     content = (folder / TENSORS).read_bytes()
     if hashlib.sha256(content).hexdigest() != description.get("sha256"):
         raise InputError(
-            f"{folder / TENSORS} is damaged: its checksum is not the one in {DESCRIPTION}; copy or train it again."
+            f"{folder / TENSORS} is damaged: its checksum is not the one in {DESCRIPTION}; copy the folder or train the model again."
         )
     try:
         return description, from_bytes(content)
     except SafetensorError as error:
-        raise InputError(f"{folder / TENSORS} is damaged ({error}); copy or train it again.") from error
+        raise InputError(
+            f"{folder / TENSORS} is damaged ({error}); copy the folder or train the model again."
+        ) from error
+
+
+def _wrong_format(folder: Path, description: dict[str, Any]) -> str:
+    """Return the message for a folder of another format. It names the version that wrote the folder, if that is known."""
+    versions = description.get("versions")
+    version = versions.get("sparcell") if isinstance(versions, dict) else None
+    writer = (
+        "the version that wrote it"
+        if version in (None, __version__)
+        else f"sparcell {version}, which wrote it"
+    )
+    return (
+        f"{folder} was written by a different version of sparcell (format {description['format']}, this version reads "
+        f"{FORMAT}). Train the model again with this version, or install {writer}."
+    )

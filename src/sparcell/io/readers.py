@@ -1,7 +1,4 @@
-"""Count matrices and labels from files, results back to files: every format a user may have, one AnnData out.
-
-What others need of files and labels stands here too, under one name: `sparcell.io`.
-"""
+"""Reading a matrix of any usual format into an AnnData, and writing .h5ad files."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ from scipy import sparse
 
 from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
-from sparcell.io.files import atomic_write, check_output_folder, existing_path, write_text
-from sparcell.io.labels import align_labels, labels_from_obs, read_labels
+from sparcell.io.files import atomic_write, existing_path
 from sparcell.io.tables import MAX_FLOAT32, Orientation, genes_in_rows, read_numbers
 
 if TYPE_CHECKING:
@@ -27,99 +23,113 @@ if TYPE_CHECKING:
 
     from sparcell.data.validation import Matrix
 
-__all__ = [
-    "Orientation",
-    "align_labels",
-    "atomic_write",
-    "check_output_folder",
-    "labels_from_obs",
-    "read",
-    "read_labels",
-    "write_h5ad",
-    "write_text",
-]
-
 log = logging.getLogger("sparcell")
 
-TEXT = (".csv", ".tsv", ".txt", ".tab")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .txt (also .gz)"
-ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
-    """Read a matrix of cells × genes.
+    """Return a matrix of cells × genes read from a file or folder.
 
     Parameters
     ----------
     path
-        An .h5ad file, a zarr folder, a 10x .h5 file (Cell Ranger 3 or before; gene expression only), a 10x
-        folder (matrix.mtx, genes.tsv or features.tsv, barcodes.tsv, each also .gz; or its .mtx file), or
-        a table (.csv, .tsv, .txt, also .gz) with a header and a first column of names.
+        An .h5ad file, a zarr folder, a 10x .h5 file (only gene expression is read), a 10x folder (matrix.mtx,
+        genes.tsv or features.tsv, barcodes.tsv, each also .gz) or its .mtx file, or a table (.csv, .tsv, .txt, also
+        .gz) with a header and a first column of names.
     orientation
-        How a table lies: "cells-by-genes", "genes-by-cells" (as Seurat exports it), or "auto" (see
-        `tables.genes_in_rows`; what was chosen is logged). "genes-by-cells" also turns an .h5ad or zarr; 10x
-        files always say which side is which.
+        "cells-by-genes", "genes-by-cells" (as Seurat exports tables), or "auto". With "auto", barcodes and gene names
+        decide for a table, and the decision is logged; other files are read as they are. "genes-by-cells" transposes
+        .h5ad and zarr. 10x files state which side is genes, so the setting does not matter.
 
     Returns
     -------
-    X as CSR float32 (dense float32 if it holds no counts and few zeros, as scaled data), obs, var and the
-    rest as in the file; X is None where the file has layers or raw only. Cell and gene names are strings and
-    each once: repeated ones get "-1", "-2", … with a `UserWarning` that says how many. Negative values are read:
-    each step says itself what values it needs.
+    AnnData with X as CSR float32 (dense float32 for values that are mostly not 0 and not counts, such as scaled
+    data). X is None if the file has only layers or raw. obs, var and all else are as in the file. Cell and gene names
+    are unique strings: repeated names get "-1", "-2", … with a `UserWarning`. Negative values are read; each step
+    checks the values that it needs.
 
     Raises
     ------
     InputError
-        If there is no such file, its format is none of these, it is damaged, empty or without any matrix, or X
-        holds text, NaN or infinite values. The file itself is never touched.
+        If the path does not exist, has an unknown format, is damaged or holds no matrix, or if X holds text, NaN or
+        infinite values.
+
+    Examples
+    --------
+    >>> adata = sp.io.read("filtered_feature_bc_matrix.h5")
+    >>> adata = sp.io.read("counts.csv.gz", orientation="genes-by-cells")
     """
     if orientation not in get_args(Orientation):
         raise InputError(
             f"orientation is {orientation!r}; expected one of {', '.join(get_args(Orientation))}."
         )
     where = existing_path(path, "a matrix of counts")
-    reader, turns = _reader(where)
+    reader, may_be_transposed = _reader(where)
     if reader is None:
         adata = _read_text(where, orientation)
     else:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # old formats, repeated names: told below in our words
+                warnings.simplefilter(
+                    "ignore"
+                )  # old formats and repeated names; _validate warns of the latter
                 adata = reader(where)
         except InputError:
             raise
-        except Exception as error:  # anndata, zarr, h5py and scipy raise what they like on damaged files
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        except Exception as error:  # anndata, zarr, h5py and scipy raise many types for damaged files
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"{where} cannot be read: it is damaged or not what its name says ({type(error).__name__}: "
-                f"{said[:200]}). Expected {FORMATS}."
+                f"{where} cannot be read: the content is damaged or does not fit the name "
+                f"({type(error).__name__}: {reason[:200]}). Expected {FORMATS}."
             ) from error
-        if turns and orientation == "genes-by-cells":
+        if may_be_transposed and orientation == "genes-by-cells":
             adata = adata.T.copy()
-    return _finish(adata, where)
+    return _validate(adata, where)
 
 
 def write_h5ad(adata: AnnData, path: str | Path) -> None:
-    """Write an .h5ad file aside and rename it: it is whole or not there (errors as `write_aside`)."""
-    with atomic_write(path) as aside, warnings.catch_warnings():
+    """Write an .h5ad file atomically, compressed with gzip.
+
+    Parameters
+    ----------
+    adata
+        The data to write.
+    path
+        Path of the file. An existing file is replaced once the new one is complete.
+
+    Raises
+    ------
+    InputError
+        See `atomic_write`.
+
+    Examples
+    --------
+    >>> sp.io.write_h5ad(adata, "pbmc3k.h5ad")
+    """
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        adata.write_h5ad(aside, compression="gzip")
+        adata.write_h5ad(temporary, compression="gzip")
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
-    """Choose by name and content; None stands for a text table. Also: whether the format may lie turned."""
+    """Return the function that reads the format (None for a text table), and whether genes may be in rows."""
     name = path.name.lower().removesuffix(".gz")
     if path.is_dir():
-        if any((path / mark).exists() for mark in ZARR_MARKS):
+        if any((path / file).exists() for file in ZARR_FILES):
             return _read_zarr, True
         if name.endswith(".zarr"):
-            raise InputError(f"{path} is a folder without zarr's own files ({', '.join(ZARR_MARKS[:2])}).")
+            raise InputError(
+                f"{path} is a folder without zarr's files ({', '.join(ZARR_FILES[:2])}); expected {FORMATS}."
+            )
         return _read_10x_folder, False
     if not path.is_file():
         raise InputError(f"{path} is neither a file nor a folder; expected {FORMATS}.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file; expected {FORMATS}.")
-    if name.endswith(TEXT):
+    if name.endswith(TEXT_SUFFIXES):
         return None, True
     if name.endswith(".mtx"):
         return _read_10x_folder, False
@@ -130,7 +140,7 @@ def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
     remedy = f"expected {FORMATS}."
     if name.endswith((".rds", ".rda", ".rdata")):
         remedy = "expected a matrix; in R type: write.csv(as.matrix(counts), 'counts.csv'), then read that."
-    raise InputError(f"The format of {path.name} is not known by its ending; {remedy}")
+    raise InputError(f"The format of {path.name} is unknown; {remedy}")
 
 
 def _read_h5ad(path: Path) -> AnnData:
@@ -146,12 +156,12 @@ def _read_zarr(path: Path) -> AnnData:
 
 
 def _read_h5(path: Path) -> AnnData:
-    """Tell 10x's two layouts, and an AnnData that was named .h5, by the groups in the file."""
+    """Return the content of a 10x file of either layout, or of an AnnData file that is called .h5."""
     import h5py
 
     with h5py.File(path, "r") as file:
         groups = {
-            str(name): set(file[name]) if isinstance(file[name], h5py.MetricGroup) else set() for name in file
+            str(name): set(file[name]) if isinstance(file[name], h5py.Group) else set() for name in file
         }
     if "X" in groups and "obs" in groups:
         return _read_h5ad(path)
@@ -163,7 +173,7 @@ def _read_h5(path: Path) -> AnnData:
         )
     if "matrix" not in groups and len(legacy) > 1:
         raise InputError(
-            f"{path} holds {len(legacy)} genomes ({', '.join(legacy)}); expected one: save one as .h5ad with "
+            f"{path} holds {len(legacy)} genomes ({', '.join(legacy)}); expected one: save one of them as .h5ad with "
             f"scanpy.read_10x_h5(path, genome={legacy[0]!r})."
         )
     import scanpy as sc
@@ -172,7 +182,7 @@ def _read_h5(path: Path) -> AnnData:
 
 
 def _read_10x_folder(path: Path) -> AnnData:
-    """Read matrix, features and barcodes; a common prefix (as in GEO) and any mix of .gz is fine."""
+    """Return matrix, features and barcodes. The files may have a common prefix, as in GEO, and each may be .gz."""
     from anndata import AnnData
     from scipy.io import mmread
 
@@ -196,7 +206,7 @@ def _read_10x_folder(path: Path) -> AnnData:
         adata.var["feature_types"] = features[2].to_numpy()
         expression = (features[2] == "Gene Expression").to_numpy()
         if expression.any() and not expression.all():
-            log.info("%s: %d features that are not gene expression are left out", path, (~expression).sum())
+            log.info("%s: %d features that are not gene expression are dropped", path, (~expression).sum())
             adata = adata[:, expression].copy()
     return adata
 
@@ -208,26 +218,28 @@ def _10x_files(path: Path) -> tuple[Path, Path, Path]:
     if path.is_file():
         matrices = [path.name]
     if len(matrices) != 1:
-        found = ", ".join(names[:5]) or "nothing"
+        content = ", ".join(names[:5]) or "nothing"
         inner = [
             name for name in names if (folder / name).is_dir() and any((folder / name).glob("*matrix.mtx*"))
         ]
         hint = f" Did you mean {str(folder / inner[0])!r}?" if inner else ""
         raise InputError(
-            f"{folder} holds {len(matrices)} files called matrix.mtx or matrix.mtx.gz (it holds {found}); "
+            f"{folder} holds {len(matrices)} files called matrix.mtx or matrix.mtx.gz (the folder holds {content}); "
             f"expected one, as in a 10x folder, or a zarr folder.{hint}"
         )
     prefix = re.sub(r"(matrix)?\.mtx(\.gz)?$", "", matrices[0])
 
-    def beside(*stems: str) -> Path:
+    def companion(*stems: str) -> Path:
         for stem in stems:
             for ending in (".tsv", ".tsv.gz"):
                 if (folder / f"{prefix}{stem}{ending}").is_file():
                     return folder / f"{prefix}{stem}{ending}"
-        wanted = " or ".join(f"{prefix}{stem}.tsv" for stem in stems)
-        raise InputError(f"{folder} has {matrices[0]} but no {wanted} (nor .gz); expected them side by side.")
+        missing = " or ".join(f"{prefix}{stem}.tsv" for stem in stems)
+        raise InputError(
+            f"{folder} has {matrices[0]} but no {missing} (or .gz); expected both in one folder."
+        )
 
-    return folder / matrices[0], beside("features", "genes"), beside("barcodes")
+    return folder / matrices[0], companion("features", "genes"), companion("barcodes")
 
 
 def _read_text(path: Path, orientation: Orientation) -> AnnData:
@@ -242,11 +254,11 @@ def _read_text(path: Path, orientation: Orientation) -> AnnData:
     return adata
 
 
-def _finish(adata: AnnData, path: Path) -> AnnData:
-    """Check X, bring it into its form, and make the names unique."""
+def _validate(adata: AnnData, path: Path) -> AnnData:
+    """Return the data with X checked and in canonical form, and with unique names."""
     if adata.X is not None:
         check_matrix(adata.X, f"X of {path}", gene_names=adata.var_names, cell_names=adata.obs_names)
-        adata.X = _formed(adata.X, path)
+        adata.X = _to_canonical(adata.X, path)
     elif not len(adata.layers) and adata.raw is None:
         raise InputError(
             f"{path} has no matrix: X is empty, and there are no layers; expected counts in one of them."
@@ -254,9 +266,7 @@ def _finish(adata: AnnData, path: Path) -> AnnData:
     for kind, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
         repeated = names[names.duplicated()]
         if len(repeated):
-            message = (
-                f"{path}: {len(repeated)} repeated {kind} name(s) (first {str(repeated[0])!r}) are numbered."
-            )
+            message = f"{path}: {len(repeated)} repeated {kind} name(s) (first {str(repeated[0])!r}) get a number appended."
             warnings.warn(message, UserWarning, stacklevel=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -266,10 +276,13 @@ def _finish(adata: AnnData, path: Path) -> AnnData:
     return adata
 
 
-def _formed(x_ng: Matrix, path: Path) -> Matrix:
-    wide = x_ng.dtype.kind == "f" and x_ng.dtype.itemsize > 4
-    if wide and (most := float(abs(x_ng).max())) > MAX_FLOAT32:
-        raise InputError(f"X of {path} holds a value of {most:g}; expected values that fit float32 (< 3e38).")
+def _to_canonical(x_ng: Matrix, path: Path) -> Matrix:
+    """Return the matrix as CSR float32; dense float32 if most values are not 0 and the values are not counts."""
+    is_wide = x_ng.dtype.kind == "f" and x_ng.dtype.itemsize > 4
+    if is_wide and (largest := float(abs(x_ng).max())) > MAX_FLOAT32:
+        raise InputError(
+            f"X of {path} holds a value of {largest:g}; expected values that fit float32 (< 3e38)."
+        )
     if sparse.issparse(x_ng):
         return sparse.csr_matrix(x_ng, dtype=np.float32)
     dense = np.asarray(x_ng)

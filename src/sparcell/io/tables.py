@@ -1,6 +1,6 @@
-"""Text tables: CSV, TSV and their like, also gzipped, read so that every fault is named by row and column.
+"""Reading text tables (CSV, TSV and similar, also gzipped). Errors name the row and the column.
 
-Suffixes: r rows, c columns (which of them are cells is decided here too, see `genes_in_rows`).
+Suffixes: r rows, c columns. `genes_in_rows` decides which of the two are genes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 Orientation = Literal["auto", "cells-by-genes", "genes-by-cells"]
 
-UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, OverflowError)
-"""What pandas, gzip and csv raise on damaged text (their parser and decoding errors are ValueErrors)."""
+PARSER_ERRORS = (ValueError, OSError, EOFError, zlib.error, csv.Error, OverflowError)
+"""What pandas, gzip and csv raise for damaged text. Their parser and decoding errors are ValueErrors."""
 
 CHUNK_VALUES = 1 << 22
-"""Tables are read about this many values at a time, so that memory holds the counts and not the text."""
+"""Approximate number of values read at a time, so that memory holds the counts and not the text."""
 
-BARCODE = re.compile(r"(?:^|[^A-Za-z])[ACGTN]{8,}(?:[-._]\w+)*$")
-"""A 10x or Drop-seq barcode, with prefix or suffix: AAACATACAACCAC-1, ctrl_AAACATTGAGCTAC.1."""
+BARCODE_PATTERN = re.compile(r"(?:^|[^A-Za-z])[ACGTN]{8,}(?:[-._]\w+)*$")
+"""10x or Drop-seq barcodes, with prefix or suffix: AAACATACAACCAC-1, ctrl_AAACATTGAGCTAC.1."""
 
-GENE = re.compile(
+GENE_PATTERN = re.compile(
     r"^(?:ENS[A-Z]*G\d{6,}(?:\.\d+)?|MT-\w+|RP[SL]\d+[A-Z]?|LINC\d+|\w+RIK|GM\d+|HLA-\w+|ACTB|GAPDH|MALAT1|B2M|CD\d+[A-Z]?"
     r"|EEF1A1|TMSB4X|FTH1|FTL|CALM1|HSP90AB1|UBC|VIM)$",
     re.IGNORECASE,
 )
-"""Names that only genes have, of human or mouse: enough of them are in any count matrix."""
+"""Names of human and mouse genes that no cell has. Any count matrix holds some of them."""
 
-GENE_CORNERS = {
+GENE_HEADERS = {
     "gene",
     "genes",
     "symbol",
@@ -52,51 +52,46 @@ GENE_CORNERS = {
     "feature",
     "features",
 }
-CELL_CORNERS = {"cell", "cells", "barcode", "barcodes", "cell_id", "cellid", "cell_barcode", "index_cell"}
+CELL_HEADERS = {"cell", "cells", "barcode", "barcodes", "cell_id", "cellid", "cell_barcode", "index_cell"}
+"""Headers, in lower case, of the first column if it holds gene names or cell names."""
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class NumberTable:
-    """Numbers with the names of their rows and columns."""
+    """A table of numbers, with names of rows and columns."""
 
     values_rc: Matrix
     """CSR float32."""
     rows: list[str]
     columns: list[str]
     corner: str
-    """The header of the column of names; "" where there is none."""
+    """Header of the first column, which holds the row names; "" if there is none."""
 
 
 def read_strings(path: Path) -> pd.DataFrame:
-    """Read a table of text: strings and missing values, the header's names as columns, repeated ones too.
+    """Return a table as strings and missing values, with the header as column names, which may repeat.
 
-    Raises
-    ------
-    InputError
-        If it is empty, damaged, or its rows differ in length.
+    Raises InputError if the file is empty or damaged, or if rows differ in length.
     """
     try:
         with _open(path) as handle:
             header, separator = _header(handle, path)
             frame = pd.read_csv(handle, sep=separator, header=None, dtype=str, skipinitialspace=True)
     except pd.errors.EmptyDataError as error:
-        raise InputError(f"{path} has a header and no rows; expected one row a cell.") from error
-    except UNREADABLE as error:
+        raise InputError(f"{path} has a header and no rows; expected one row for each cell.") from error
+    except PARSER_ERRORS as error:
         raise _unreadable(path, error) from error
     frame.columns = pd.Index(_fit_header(header, frame.shape[1], path), dtype=object)
     return frame
 
 
 def read_numbers(path: Path) -> NumberTable:
-    """Read a table of numbers with a header and a first column of names.
+    """Return a table of numbers that has a header and a first column of names.
 
-    Raises
-    ------
-    InputError
-        If it is empty or damaged, has no names, its rows differ in length, or a value is no finite number:
-        the first such row and column and what stands there.
+    Raises InputError if the file is empty or damaged, has no names, rows differ in length, or a value is not a finite
+    number. The message names the row, the column and the value.
     """
     blocks: list[Matrix] = []
     rows: list[str] = []
@@ -125,7 +120,7 @@ def read_numbers(path: Path) -> NumberTable:
         raise InputError(f"{path} has a header and no rows; expected a matrix of cells and genes.") from error
     except InputError:
         raise
-    except UNREADABLE as error:
+    except PARSER_ERRORS as error:
         raise _unreadable(path, error) from error
     if not blocks:
         raise InputError(f"{path} has a header and no rows; expected a matrix of cells and genes.")
@@ -133,54 +128,54 @@ def read_numbers(path: Path) -> NumberTable:
 
 
 def genes_in_rows(table: NumberTable, orientation: Orientation) -> tuple[bool, str]:
-    """Decide which way round a table lies, and say why.
+    """Return whether the rows of a table are genes, and the reason in words.
 
-    In this order: what the user says; which side has names like barcodes; which has names that only genes
-    have; the header of the column of names; the longer side is genes; equal sides: cells are rows.
-
-    Returns
-    -------
-    Whether the rows are genes, and the reason in words.
+    The first rule that applies decides: the orientation if it is not "auto"; the side with names like barcodes holds
+    cells; the side with names of human or mouse genes holds genes; the header of the first column; the longer side
+    holds genes; rows of a square table are cells.
     """
     if orientation != "auto":
-        return orientation == "genes-by-cells", "as asked"
-    barcodes = _share(BARCODE, table.rows), _share(BARCODE, table.columns)
+        return orientation == "genes-by-cells", f"orientation is {orientation!r}"
+    barcodes = (
+        _matching_fraction(BARCODE_PATTERN, table.rows),
+        _matching_fraction(BARCODE_PATTERN, table.columns),
+    )
     if max(barcodes) >= 0.5 and min(barcodes) < 0.5:
         return barcodes[1] > barcodes[0], "barcodes " + (
             "in the header" if barcodes[1] >= 0.5 else "in the rows"
         )
-    genes = _share(GENE, table.rows), _share(GENE, table.columns)
+    genes = _matching_fraction(GENE_PATTERN, table.rows), _matching_fraction(GENE_PATTERN, table.columns)
     if max(genes) > 0 and min(genes) == 0:
         return genes[0] > 0, "gene names " + ("in the rows" if genes[0] > 0 else "in the header")
     corner = table.corner.strip().lower()
-    if corner in GENE_CORNERS | CELL_CORNERS:
-        return corner in GENE_CORNERS, f"the first column is called {table.corner!r}"
+    if corner in GENE_HEADERS | CELL_HEADERS:
+        return corner in GENE_HEADERS, f"the first column is called {table.corner!r}"
     if len(table.rows) == len(table.columns):
-        return False, "nothing tells cells from genes"
-    return len(table.rows) > len(table.columns), "the longer side is taken for genes"
+        return False, "names do not show which side is genes, and the table is square"
+    return len(table.rows) > len(table.columns), "the longer side is genes"
 
 
-def _share(pattern: re.Pattern[str], names: Sequence[str]) -> float:
+def _matching_fraction(pattern: re.Pattern[str], names: Sequence[str]) -> float:
     return sum(bool(pattern.search(name)) for name in names) / max(1, len(names))
 
 
 def _open(path: Path) -> TextIO:
     with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    if zipped:
+        is_gzip = raw.read(2) == b"\x1f\x8b"
+    if is_gzip:
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open("r", encoding="utf-8-sig", newline="")
 
 
 def _header(handle: TextIO, path: Path) -> tuple[list[str], str]:
-    """Read the first line that is not blank; tell the separator by what is most frequent in it."""
+    """Return the fields of the first line that is not blank, and the separator: the most frequent candidate in that line."""
     line = ""
     while not line.strip():
         line = handle.readline()
         if not line:
-            raise InputError(f"{path} is empty; expected a header, then one row a cell or gene.")
-    by_name = "\t" if {".tsv", ".txt", ".tab"} & {suffix.lower() for suffix in path.suffixes} else ","
-    separator = max((by_name, ",", "\t", ";"), key=line.count)
+            raise InputError(f"{path} is empty; expected a header, then one row for each cell or gene.")
+    by_suffix = "\t" if {".tsv", ".txt", ".tab"} & {suffix.lower() for suffix in path.suffixes} else ","
+    separator = max((by_suffix, ",", "\t", ";"), key=line.count)
     if line.count(separator) == 0 and len(line.split()) > 1:
         return [field.strip('"') for field in line.split()], r"\s+"
     return next(csv.reader([line.rstrip("\r\n")], delimiter=separator)), separator
@@ -190,8 +185,8 @@ def _require_names(header: list[str], path: Path) -> None:
     names = header[1:] or header
     if len(set(names)) < len(names) and all(_is_number(name) for name in header):
         raise InputError(
-            f"{path} begins with a row of numbers ({', '.join(header[:4])}, …); expected a header of names "
-            "there, and a name at the beginning of each row."
+            f"{path} begins with a row of numbers ({', '.join(header[:4])}, …); expected a header of names, "
+            "and a name at the beginning of each row."
         )
 
 
@@ -204,13 +199,13 @@ def _is_number(text: str) -> bool:
 
 
 def _fit_header(header: list[str], n_columns: int, path: Path) -> list[str]:
-    """R's write.table leaves the corner out: the header is then one name short."""
+    """Return the header with one name for each column. R's write.table leaves out the header of the first column."""
     if len(header) == n_columns - 1:
         header = ["", *header]
     if len(header) != n_columns:
         raise InputError(
             f"{path} has {len(header)} names in its header and {n_columns} fields in its first row; expected "
-            "as many, or one name less: check the separator."
+            "equal numbers, or one name less: check the separator."
         )
     return header
 
@@ -218,31 +213,33 @@ def _fit_header(header: list[str], n_columns: int, path: Path) -> list[str]:
 def _numbers(chunk: pd.DataFrame, rows: list[str], columns: list[str], path: Path) -> Matrix:
     if not columns:
         raise InputError(
-            f"{path} has one column only; expected names and numbers separated by comma, tab or semicolon."
+            f"{path} has only one column; expected names and numbers separated by comma, tab or semicolon."
         )
-    wrong = [i for i, dtype in enumerate(chunk.dtypes) if dtype.kind not in "iuf"]
-    if wrong:
+    text_columns = [i for i, dtype in enumerate(chunk.dtypes) if dtype.kind not in "iuf"]
+    if text_columns:
         chunk = chunk.copy()
-    for i in wrong:
+    for i in text_columns:
         text = chunk.iloc[:, i].astype(object)
-        numbers = pd.to_numeric(text.map(str), errors="coerce")  # as words: True is no number
+        numbers = pd.to_numeric(
+            text.map(str), errors="coerce"
+        )  # str first, because to_numeric takes True for 1
         bad_r = (numbers.isna() & text.notna()).to_numpy()
         if bad_r.any():
             row = int(bad_r.argmax())
             raise InputError(
                 f"{path} has text among the numbers: {str(text.iloc[row])[:40]!r} in row {rows[row]!r}, "
-                f"column {columns[i]!r}; expected numbers only: keep labels and notes in a file of their own."
+                f"column {columns[i]!r}; expected only numbers: keep labels and comments in a separate file."
             )
         chunk.isetitem(i, numbers.to_numpy())
     values_rc = chunk.to_numpy(dtype=np.float64)
     bad_rc = ~(np.abs(values_rc) <= MAX_FLOAT32)
     if bad_rc.any():
         row, column = (int(i) for i in np.argwhere(bad_rc)[0])
-        found = values_rc[row, column]
-        what = "no value" if np.isnan(found) else f"the value {found:g}"
+        value = values_rc[row, column]
+        what = "no value" if np.isnan(value) else f"the value {value:g}"
         raise InputError(
             f"{path} has {what} in row {rows[row]!r}, column {columns[column]!r}; expected a finite number "
-            "in every field, as many as the header has names: write 0 where nothing was counted."
+            "for each name in the header: write 0 where nothing was counted."
         )
     return sparse.csr_matrix(values_rc, dtype=np.float32)
 
@@ -252,10 +249,10 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return error
     ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
     if ragged:
-        fields, line, seen = (int(number) for number in ragged.groups())
+        n_before, line, n_fields = (int(number) for number in ragged.groups())
         return InputError(
-            f"{path} has {seen} fields in row {line} after the header and {fields} in the rows before; "
-            "expected as many in each row."
+            f"{path} has {n_fields} fields in row {line} after the header and {n_before} in the rows before; "
+            "expected the same number in each row."
         )
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(f"{path} cannot be read as a table ({said}); expected a CSV or TSV file in UTF-8.")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(f"{path} cannot be read as a table ({reason}); expected a CSV or TSV file in UTF-8.")

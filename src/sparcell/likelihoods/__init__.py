@@ -20,3 +20,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 }
 
 __all__ = ["LIKELIHOODS", "Gaussian", "NegativeBinomial", "Poisson", "ZeroInflated"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,23 +1,25 @@
-"""Scores: arrays in, floats or arrays out."""
+"""Metrics: arrays in, floats or arrays out."""
 
 from __future__ import annotations
 
 from sparcell.metrics.active_latents import active_latents, predict_active_latents
 from sparcell.metrics.clustering import clustering_scores, label_aucs
 from sparcell.metrics.disentanglement import (
-    FactorMatch,
-    Reproducibility,
     disentanglement_scores,
-    hoyer_sparsity,
     latent_matching_score,
-    latents_on,
-    matched_correlation,
     most_similar_averaging_score,
     most_similar_gap_score,
-    program_reproducibility,
-    same_process_neighbours,
+    same_process_neighbors,
     scaled_mutual_information,
 )
+from sparcell.metrics.matching import (
+    FactorMatch,
+    Reproducibility,
+    matched_correlation,
+    program_reproducibility,
+)
+from sparcell.metrics.scib import scib_scores
+from sparcell.metrics.sparsity import hoyer_sparsity, mean_included
 
 __all__ = [
     "FactorMatch",
@@ -28,14 +30,15 @@ __all__ = [
     "hoyer_sparsity",
     "label_aucs",
     "latent_matching_score",
-    "latents_on",
     "matched_correlation",
+    "mean_included",
     "most_similar_averaging_score",
     "most_similar_gap_score",
     "predict_active_latents",
     "program_reproducibility",
-    "same_process_neighbours",
+    "same_process_neighbors",
     "scaled_mutual_information",
+    "scib_scores",
 ]
 
 

@@ -1,4 +1,7 @@
-"""Scores of a partition against labels: arrays in, floats out."""
+"""Agreement of partitions and single values with labels: arrays in, floats or arrays out.
+
+Suffixes: n cells, c labels.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,22 @@ if TYPE_CHECKING:
 
 
 def clustering_scores(labels: ArrayLike, partition: ArrayLike) -> dict[str, float]:
-    """Compare a partition with known labels, as the seed study does.
+    """Return the agreement of a partition with labels, by the four scores of the 2019 study.
 
     Parameters
     ----------
     labels, partition
-        One value a cell, (n,).
+        One value per cell, (n,).
 
     Returns
     -------
-    nmi (arithmetic mean of the entropies), ari, homogeneity and completeness (Rosenberg & Hirschberg 2007).
+    Scores by name: nmi (normalized by the arithmetic mean of the entropies), ari, homogeneity and completeness (Rosenberg & Hirschberg
+    2007). 1 is perfect agreement.
+
+    Examples
+    --------
+    >>> sp.metrics.clustering_scores(["B", "B", "NK"], [0, 0, 1])["nmi"]
+    1.0
     """
     from sklearn import metrics as sk
 
@@ -33,18 +42,21 @@ def clustering_scores(labels: ArrayLike, partition: ArrayLike) -> dict[str, floa
 
 
 def label_aucs(values: ArrayLike, label: ArrayLike) -> NDArray[np.float64]:
-    """Probability that a value of each label is above one of the other labels, ties counted half: areas under ROC curves.
+    """Return the area under the ROC curve of each label against all others, (c,).
+
+    The area is the probability that a value of this label is above a value of another label; ties count half.
 
     Parameters
     ----------
     values
-        One number a cell, (n,).
+        One number per cell, (n,).
     label
-        Its label as a number from 0, (n,): two labels or more, each of them occurs.
+        The label of each cell as a number from 0, (n,). There are two labels or more, and each of them occurs.
 
-    Returns
-    -------
-    One area a label, (c,).
+    Examples
+    --------
+    >>> sp.metrics.label_aucs([0.1, 0.2, 0.9], [0, 0, 1])
+    array([0., 1.])
     """
     from scipy.stats import rankdata
 

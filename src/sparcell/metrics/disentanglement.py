@@ -1,17 +1,18 @@
-"""How readable a code is: arrays in, floats or arrays out.
+"""Disentanglement: whether each category is captured by one latent, and by one only. Arrays in, floats or arrays out.
 
-Suffixes: n cells, k latents, c categories, b bins or blocks of tied cells, p planted factors, g genes.
+Suffixes: n cells, k latents, c categories, b bins or blocks of tied cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
+
+from sparcell.metrics._arrays import as_matrix, membership
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,139 +20,172 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 N_BINS = 10
-"""Bins of equal width into which a latent is cut for its mutual information (Moinfar & Theis, DRVI)."""
-
-
-class FactorMatch(NamedTuple):
-    """Planted factors and the latents they were matched to, one to one."""
-
-    mean: float
-    """Mean of `correlation_p`: MCC."""
-    correlation_p: Floats
-    """abs(Pearson r) of each factor with its latent; 0 for a factor without one."""
-    latent_p: NDArray[np.intp]
-    """The latent of each factor; -1 for a factor without one."""
-
-
-class Reproducibility(NamedTuple):
-    """What became of every program of every seed in the other seeds; one array (k,) a seed, in the order given."""
-
-    share: tuple[Floats, ...]
-    """Share of the other seeds in which the program was found."""
-    correlation: tuple[Floats, ...]
-    """Correlation with the program it was matched to, mean over the other seeds; 0 where there was none left."""
-    matches: tuple[Floats, ...]
-    """The same for each other seed, one matrix (others, k) a seed, the others in the order given."""
+"""Default number of bins of equal width for the mutual information of a latent (Moinfar & Theis, DRVI)."""
 
 
 def scaled_mutual_information(latent_nk: ArrayLike, labels: ArrayLike, n_bins: int = N_BINS) -> Floats:
-    """Scaled mutual information (SMI) of every latent with every category.
+    """Return the scaled mutual information (SMI) of every latent with every category, (k, c).
 
     ::
 
         SMI_kc = I(bin of z_k; 1[cell is in c]) / H(1[cell is in c])        from 0 to 1
 
-    The bins have equal widths from the latent's least value to its greatest, so SMI keeps its value when a latent is shifted,
-    scaled or turned round, but not under every monotone transform: where one cell lies far out, the others share a bin. By
-    chance I is about (bins - 1) / (2n) nats, not 0.
+    The bins have equal widths from the latent's minimum to its maximum. SMI therefore does not change when a latent is shifted, scaled or
+    reversed, but it does change under other monotone transforms: one outlying cell makes all other cells share a bin. The mutual
+    information of an unrelated latent is about (bins - 1) / (2n) nats, not 0.
 
-    This is the definition of the DRVI package (`SMI`, version 3 of its benchmark). The preprint (Moinfar & Theis 2024) took
-    I from the nearest-neighbour estimator of Ross 2014; the package left it because of scikit-learn's issue 30772.
+    This is the definition of the DRVI package (`SMI`, version 3 of its benchmark). The preprint (Moinfar & Theis 2024) used the
+    nearest-neighbor estimator of Ross 2014; the package dropped that estimator because of scikit-learn's issue 30772.
 
     Parameters
     ----------
-    code_nk
-        Codes, (n, k). No latent is split into directions, and none is dropped: see `disentanglement_scores`.
+    latent_nk
+        Latent representation, (n, k). Latents are neither split into directions nor dropped: see `disentanglement_scores`.
     labels
-        One value a cell, (n,), or membership, 0 or 1, (n, c): a cell may be in several categories or in none.
+        One value per cell, (n,), or membership, 0 or 1, (n, c). With membership, a cell may be in several categories or in none.
     n_bins
-        2 or more.
+        Number of bins; 2 or more.
 
     Returns
     -------
-    (k, c); categories stand in the order of `numpy.unique(labels)`, or as the columns of the membership.
+    Scores, (k, c). Categories are in the order of `numpy.unique(labels)`, or of the columns of the membership.
+
+    Raises
+    ------
+    ValueError
+        If an array has the wrong shape or holds NaN, or a category is empty or holds all cells.
+
+    Examples
+    --------
+    >>> z_nk = [[0.0], [0.1], [0.9], [1.0]]
+    >>> sp.metrics.scaled_mutual_information(z_nk, ["a", "a", "b", "b"], n_bins=2)
+    array([[1., 1.]])
     """
-    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
-    member_nc = _membership(labels, len(latent_nk), least=1)
+    latent_nk = as_matrix(latent_nk, "latent_nk", "cells × latents")
+    member_nc = membership(labels, len(latent_nk), min_size=1)
     if n_bins < 2:
         raise ValueError(f"n_bins is {n_bins}; expected 2 or more.")
-    share_c = member_nc.mean(axis=0)
-    entropy_c = entr(share_c) + entr(1 - share_c)
-    score_kc = np.empty((latent_nk.shape[1], len(share_c)))
-    for latent, code_n in enumerate(latent_nk.T):
-        inner = np.linspace(code_n.min(), code_n.max(), n_bins + 1)[1:-1]
-        bin_n = np.searchsorted(inner, code_n, side="right")
-        inside_bc = np.eye(n_bins)[bin_n].T @ member_nc
-        size_b = np.bincount(bin_n, minlength=n_bins)[:, None]
-        share_bc = inside_bc / np.maximum(size_b, 1)
-        left_c = (size_b / len(code_n) * (entr(share_bc) + entr(1 - share_bc))).sum(axis=0)
-        score_kc[latent] = 1 - left_c / entropy_c
+    fraction_c = member_nc.mean(axis=0)
+    entropy_c = entr(fraction_c) + entr(1 - fraction_c)
+    score_kc = np.empty((latent_nk.shape[1], len(fraction_c)))
+    for latent, z_n in enumerate(latent_nk.T):
+        edges = np.linspace(z_n.min(), z_n.max(), n_bins + 1)[1:-1]
+        bin_n = np.searchsorted(edges, z_n, side="right")
+        members_bc = np.eye(n_bins)[bin_n].T @ member_nc
+        size_b1 = np.bincount(bin_n, minlength=n_bins)[:, None]
+        fraction_bc = members_bc / np.maximum(size_b1, 1)
+        conditional_c = (size_b1 / len(z_n) * (entr(fraction_bc) + entr(1 - fraction_bc))).sum(axis=0)
+        score_kc[latent] = 1 - conditional_c / entropy_c
     return score_kc.clip(0, 1)
 
 
-def same_process_neighbours(latent_nk: ArrayLike, labels: ArrayLike) -> Floats:
-    """Same-process neighbours (SPN) of every latent and every category (Moinfar & Theis 2024, DRVI).
+def same_process_neighbors(latent_nk: ArrayLike, labels: ArrayLike) -> Floats:
+    """Return the same-process neighbors score (SPN) of every latent with every category, (k, c) (Moinfar & Theis 2024, DRVI).
 
     ::
 
-        a_kc   = number of pairs of cells of c that stand next to each other when all cells are sorted by z_k
+        a_kc   = number of adjacent pairs of cells that are both in c, when all cells are sorted by z_k
         SPN_kc = max(0, a_kc / (n_c - 1) - n_c / n) / (1 - n_c / n)        from 0 to 1
 
-    n_c / n is what a_kc / (n_c - 1) is on average over random orders. SPN depends on the order only: it keeps its value under
-    every strictly monotone transform. Where cells tie (a latent that is off in many cells is exactly 0 in all of them) DRVI's
-    code leaves them in the order of the sort; here a_kc is its exact mean over all orders of the tied cells. A block of m
-    tied cells, m_c of them of c, holds m_c (m_c - 1) / m pairs, and between two blocks stand (m_c / m) (m'_c / m') more. So
-    a constant latent scores 0 however the cells were sorted, and without ties nothing differs.
+    n_c / n is the mean of a_kc / (n_c - 1) over random orders. SPN depends on the order only, so it does not change under strictly
+    monotone transforms.
+
+    Ties: a latent that is off in many cells is exactly 0 in all of them. DRVI's code keeps tied cells in the order of the sort. Here a_kc
+    is the exact mean over all orders of the tied cells. A block of m tied cells with m_c cells of c holds m_c (m_c - 1) / m pairs, and
+    two adjacent blocks add (m_c / m) (m'_c / m') pairs. A constant latent therefore scores 0 in any order of the cells. Without ties both
+    definitions agree.
 
     Parameters
     ----------
-    code_nk, labels
-        As for `scaled_mutual_information`; each category has 2 cells or more.
+    latent_nk, labels
+        As for `scaled_mutual_information`; each category needs 2 cells or more.
 
     Returns
     -------
-    (k, c), in the same order.
+    Scores, (k, c), in the same order.
+
+    Raises
+    ------
+    ValueError
+        As for `scaled_mutual_information`.
+
+    Examples
+    --------
+    >>> z_nk = [[0.0], [0.1], [0.9], [1.0]]
+    >>> sp.metrics.same_process_neighbors(z_nk, ["a", "a", "b", "b"])
+    array([[1., 1.]])
     """
-    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
-    member_nc = _membership(labels, len(latent_nk), least=2)
+    latent_nk = as_matrix(latent_nk, "latent_nk", "cells × latents")
+    member_nc = membership(labels, len(latent_nk), min_size=2)
     size_c, chance_c = member_nc.sum(axis=0), member_nc.mean(axis=0)
     score_kc = np.empty((latent_nk.shape[1], len(size_c)))
-    for latent, code_n in enumerate(latent_nk.T):
-        order = np.argsort(code_n)
-        first_b = np.flatnonzero(np.diff(code_n[order], prepend=-np.inf))
-        inside_bc = np.add.reduceat(member_nc[order], first_b, axis=0)
-        share_bc = inside_bc / np.diff(first_b, append=len(code_n))[:, None]
-        pairs_c = (share_bc * (inside_bc - 1)).sum(axis=0) + (share_bc[:-1] * share_bc[1:]).sum(axis=0)
+    for latent, z_n in enumerate(latent_nk.T):
+        order = np.argsort(z_n)
+        start_b = np.flatnonzero(np.diff(z_n[order], prepend=-np.inf))
+        members_bc = np.add.reduceat(member_nc[order], start_b, axis=0)
+        fraction_bc = members_bc / np.diff(start_b, append=len(z_n))[:, None]
+        within_c = (fraction_bc * (members_bc - 1)).sum(axis=0)
+        between_c = (fraction_bc[:-1] * fraction_bc[1:]).sum(axis=0)
+        pairs_c = within_c + between_c
         score_kc[latent] = (pairs_c / (size_c - 1) - chance_c) / (1 - chance_c)
     return score_kc.clip(0, 1)
 
 
 def latent_matching_score(score_kc: ArrayLike) -> float:
-    """LMS: match latents and categories one to one (Hungarian) and average over categories what the matched pairs score.
+    """Return the latent matching score (LMS): the mean score over categories, each matched to a latent of its own (DRVI).
 
-    A category that finds no latent, where there are fewer latents than categories, counts 0 (Moinfar & Theis 2024, DRVI).
+    The Hungarian algorithm matches latents and categories one to one. A category without a latent counts 0, if there are fewer latents
+    than categories (Moinfar & Theis 2024).
 
     Parameters
     ----------
     score_kc
-        SMI, SPN or another score, (k, c).
+        SMI, SPN or another score of latents and categories, (k, c).
+
+    Examples
+    --------
+    >>> sp.metrics.latent_matching_score([[0.9, 0.8], [0.7, 0.2]])
+    0.75
     """
-    score_kc = _matrix(score_kc, "score_kc", "latents × categories")
+    score_kc = as_matrix(score_kc, "score_kc", "latents × categories")
     latents, categories = linear_sum_assignment(score_kc, maximize=True)
     return float(score_kc[latents, categories].sum() / score_kc.shape[1])
 
 
 def most_similar_averaging_score(score_kc: ArrayLike) -> float:
-    """MSAS: what each category's best latent scores, averaged over categories; latents may serve several (DRVI)."""
-    return float(_matrix(score_kc, "score_kc", "latents × categories").max(axis=0).mean())
+    """Return the most similar averaging score (MSAS): the mean over categories of the best latent's score (DRVI).
+
+    One latent may serve several categories.
+
+    Parameters
+    ----------
+    score_kc
+        As for `latent_matching_score`.
+
+    Examples
+    --------
+    >>> sp.metrics.most_similar_averaging_score([[0.5, 0.75], [0.25, 0.0]])
+    0.625
+    """
+    return float(as_matrix(score_kc, "score_kc", "latents × categories").max(axis=0).mean())
 
 
 def most_similar_gap_score(score_kc: ArrayLike) -> float:
-    """MSGS: by how much each category's best latent is ahead of its second best, averaged over categories (DRVI).
+    """Return the most similar gap score (MSGS): the mean over categories of the best latent's lead over the second best (DRVI).
 
-    A latent that is alone is ahead of 0; DRVI's code expects two or more.
+    A single latent leads over 0; DRVI's code expects two latents or more.
+
+    Parameters
+    ----------
+    score_kc
+        As for `latent_matching_score`.
+
+    Examples
+    --------
+    >>> sp.metrics.most_similar_gap_score([[0.5, 0.75], [0.25, 0.0]])
+    0.5
     """
-    score_kc = _matrix(score_kc, "score_kc", "latents × categories")
+    score_kc = as_matrix(score_kc, "score_kc", "latents × categories")
     ranked_kc = np.sort(score_kc, axis=0)
     second_c = ranked_kc[-2] if len(ranked_kc) > 1 else 0
     return float((ranked_kc[-1] - second_c).mean())
@@ -160,211 +194,58 @@ def most_similar_gap_score(score_kc: ArrayLike) -> float:
 def disentanglement_scores(
     latent_nk: ArrayLike, labels: ArrayLike, active_k: ArrayLike | None = None
 ) -> dict[str, float]:
-    """LMS, MSAS and MSGS of SMI and of SPN: is each category in one latent, and in one only?
+    """Return LMS, MSAS and MSGS of SMI and of SPN: whether each category is in one latent, and in one only.
 
     Parameters
     ----------
-    code_nk, labels
-        As for `scaled_mutual_information`; each category has 2 cells or more.
-    live_k
-        Which latents count, (k,), as `sparcell.metrics.live_latents` tells for a model with a prior; None counts all, as
-        DRVI's benchmark does. SMI and SPN do not see a latent's scale, so a vanished latent whose code still varies by a
-        millionth is scored like any other. A latent that is left out scores 0, which is the same as dropping it.
+    latent_nk, labels
+        As for `scaled_mutual_information`; each category needs 2 cells or more.
+    active_k
+        Which latents count, (k,), bool, as `active_latents` returns for a model with a prior. Default: all latents, as in DRVI's
+        benchmark. SMI and SPN do not see the scale of a latent, so without this argument an inactive latent that varies by a millionth is
+        scored like any other. A latent that does not count scores 0, which is the same as dropping it.
 
     Returns
     -------
-    lms_smi, msas_smi, msgs_smi, lms_spn, msas_spn, msgs_spn.
+    Scores from 0 to 1 by name: lms_smi, msas_smi, msgs_smi, lms_spn, msas_spn, msgs_spn.
+
+    Raises
+    ------
+    ValueError
+        As for `scaled_mutual_information`, or if `active_k` is not one bool per latent.
+
+    Examples
+    --------
+    >>> z_nk = [[0, 1], [0, 1], [1, 0], [1, 0]]
+    >>> scores = sp.metrics.disentanglement_scores(z_nk, ["a", "a", "b", "b"])
+    >>> scores["lms_smi"], scores["msgs_smi"]
+    (1.0, 0.0)
     """
-    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
-    live = np.ones(latent_nk.shape[1], bool) if active_k is None else np.asarray(active_k)
-    if live.dtype != bool or live.shape != (latent_nk.shape[1],):
-        found = f"live_k has shape {live.shape} and type {live.dtype}"
-        raise ValueError(f"{found}; expected one bool for each of the {latent_nk.shape[1]} latents.")
-    return averaged(single_latent_scores(latent_nk, labels), live)
+    latent_nk = as_matrix(latent_nk, "latent_nk", "cells × latents")
+    n_latent = latent_nk.shape[1]
+    counted_k = np.ones(n_latent, bool) if active_k is None else np.asarray(active_k)
+    if counted_k.dtype != bool or counted_k.shape != (n_latent,):
+        raise ValueError(
+            f"active_k has shape {counted_k.shape} and type {counted_k.dtype}; expected one bool for each of the "
+            f"{n_latent} latents."
+        )
+    return aggregate_scores(per_latent_scores(latent_nk, labels), counted_k)
 
 
-def single_latent_scores(latent_nk: ArrayLike, labels: ArrayLike) -> dict[str, Floats]:
-    """SMI and SPN of every latent with every category, (k, c) each; arguments as for `disentanglement_scores`."""
+def per_latent_scores(latent_nk: ArrayLike, labels: ArrayLike) -> dict[str, Floats]:
+    """Return SMI and SPN of every latent with every category, (k, c) each; arguments as for `disentanglement_scores`."""
     return {
         "smi": scaled_mutual_information(latent_nk, labels),
-        "spn": same_process_neighbours(latent_nk, labels),
+        "spn": same_process_neighbors(latent_nk, labels),
     }
 
 
-def averaged(scores: Mapping[str, Floats], active_k: NDArray[np.bool_]) -> dict[str, float]:
-    """LMS, MSAS and MSGS of each of `single_latent_scores`, over the latents that are live."""
-    found = {}
+def aggregate_scores(scores: Mapping[str, Floats], active_k: NDArray[np.bool_]) -> dict[str, float]:
+    """Return LMS, MSAS and MSGS of each of `per_latent_scores`, over the active latents."""
+    aggregates = {}
     for name, score_kc in scores.items():
         counted_kc = np.where(active_k[:, None], score_kc, 0)
-        found[f"lms_{name}"] = latent_matching_score(counted_kc)
-        found[f"msas_{name}"] = most_similar_averaging_score(counted_kc)
-        found[f"msgs_{name}"] = most_similar_gap_score(counted_kc)
-    return found
-
-
-def matched_correlation(latent_nk: ArrayLike, factor_np: ArrayLike) -> FactorMatch:
-    """Match planted factors to latents one to one, by abs(Pearson r), so that the sum is greatest (Hungarian).
-
-    The mean is the MCC of the literature on identifiability (Hyvärinen & Morioka 2016), over all factors: one that finds no
-    latent, where there are fewer latents than factors, counts 0. A constant latent correlates 0 with everything.
-
-    Parameters
-    ----------
-    code_nk
-        Codes, (n, k).
-    factor_np
-        What was planted, (n, p); none is constant.
-    """
-    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
-    factor_np = _matrix(factor_np, "factor_np", "cells × factors")
-    if len(latent_nk) != len(factor_np):
-        raise ValueError(
-            f"code_nk has {len(latent_nk)} cells and factor_np {len(factor_np)}; expected the same cells."
-        )
-    constant = np.flatnonzero(np.ptp(factor_np, axis=0) == 0)
-    if len(constant):
-        raise ValueError(f"factor {constant[0]} is constant, so nothing correlates with it; leave it out.")
-    correlation_pk = np.abs(_correlations(factor_np, latent_nk))
-    factors, latents = linear_sum_assignment(correlation_pk, maximize=True)
-    correlation_p = np.zeros(factor_np.shape[1])
-    latent_p = np.full(factor_np.shape[1], -1, np.intp)
-    correlation_p[factors], latent_p[factors] = correlation_pk[factors, latents], latents
-    return FactorMatch(float(correlation_p.mean()), correlation_p, latent_p)
-
-
-def latents_on(value_nk: ArrayLike, threshold: float) -> float:
-    """Mean number of latents that are on in a cell: those with abs(value) above the threshold.
-
-    Parameters
-    ----------
-    value_nk
-        Inclusion probabilities gamma, (n, k), usually with threshold .5; or codes with exact zeros, with threshold 0.
-    threshold
-        0 or more, in the unit of the values.
-    """
-    value_nk = _matrix(value_nk, "value_nk", "cells × latents")
-    if not threshold >= 0:
-        raise ValueError(
-            f"threshold is {threshold}; expected 0 or more: .5 for gamma, 0 for codes with exact zeros."
-        )
-    return float((np.abs(value_nk) > threshold).sum(axis=1).mean())
-
-
-def hoyer_sparsity(latent_nk: ArrayLike) -> float:
-    """Hoyer's sparsity of a cell's code (Hoyer 2004, JMLR 5), mean over cells.
-
-    ::
-
-        (√k - Σ_k |z_k| / √Σ_k z_k²) / (√k - 1)        0: all latents equally large; 1: one latent alone
-
-    It sees the latents' units: divide each by its standard deviation first where these say nothing.
-
-    Parameters
-    ----------
-    code_nk
-        Codes, (n, k), of 2 latents or more. A cell whose code is 0 throughout has no sparsity and is left out of the mean;
-        where all are, the mean is NaN.
-    """
-    latent_nk = _matrix(latent_nk, "latent_nk", "cells × latents")
-    root = np.sqrt(latent_nk.shape[1])
-    if root == 1:
-        raise ValueError("code_nk has 1 latent; Hoyer's sparsity expects 2 or more.")
-    size_nk = np.abs(latent_nk[latent_nk.any(axis=1)])
-    if not len(size_nk):
-        return float("nan")
-    size_nk = size_nk / size_nk.max(axis=1, keepdims=True)
-    ratio_n = size_nk.sum(axis=1) / np.sqrt((size_nk**2).sum(axis=1))
-    return float(((root - ratio_n) / (root - 1)).mean().clip(0, 1))
-
-
-def program_reproducibility(
-    effects: Sequence[ArrayLike], threshold: float = 0.8, *, signed: bool = False
-) -> Reproducibility:
-    """Look for each seed's programs in every other seed.
-
-    The programs of two seeds are matched one to one by the correlation of their gene effects, so that the sum is greatest
-    (Hungarian); a program is found where the correlation with its match reaches the threshold. With fewer programs in the
-    other seed some find no match: not found, correlation 0. A program without effects is never found.
-
-    Parameters
-    ----------
-    effects
-        Gene effects, one matrix (g, k) a seed, of the same genes in the same order; k may differ. Give live latents only:
-        vanished ones count as programs that are not found.
-    threshold
-        Least correlation, above 0 and up to 1.
-    signed
-        Take the correlation as it is, as for effects that are nonnegative; else abs(r), because a latent may be turned round.
-    """
-    matrices = [
-        _matrix(effect_gk, f"effects[{seed}]", "genes × programs") for seed, effect_gk in enumerate(effects)
-    ]
-    if len(matrices) < 2:
-        raise ValueError(f"effects holds {len(matrices)} seeds; expected 2 or more.")
-    n_genes = [len(effect_gk) for effect_gk in matrices]
-    if len(set(n_genes)) > 1:
-        raise ValueError(f"effects have {n_genes} genes; expected the same genes in every seed.")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; expected a correlation above 0 and up to 1.")
-    matched = [np.zeros((len(matrices), effect_gk.shape[1])) for effect_gk in matrices]
-    for one, other in combinations(range(len(matrices)), 2):
-        correlation = _correlations(matrices[one], matrices[other])
-        correlation = correlation if signed else np.abs(correlation)
-        mine, theirs = linear_sum_assignment(correlation, maximize=True)
-        matched[one][other, mine] = matched[other][one, theirs] = correlation[mine, theirs]
-    n_others = len(matrices) - 1
-    return Reproducibility(
-        tuple((found >= threshold).sum(axis=0) / n_others for found in matched),
-        tuple(found.sum(axis=0) / n_others for found in matched),
-        tuple(np.delete(found, seed, axis=0) for seed, found in enumerate(matched)),
-    )
-
-
-def _correlations(a_nk: Floats, b_np: Floats) -> Floats:
-    """Pearson r of every column of one with every column of the other, (k, p); 0 where a column is constant."""
-    unit = []
-    for x in (a_nk, b_np):
-        varies = np.ptp(x, axis=0) > 0
-        centred = np.where(varies, x - x.mean(axis=0), 0)
-        unit.append(centred / np.where(varies, np.linalg.norm(centred, axis=0), 1))
-    return np.asarray((unit[0].T @ unit[1]).clip(-1, 1))
-
-
-def _matrix(values: ArrayLike, name: str, axes: str) -> Floats:
-    """The values as float64, once they are known to be a matrix of finite numbers with something in it."""
-    try:
-        matrix = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is not a matrix of numbers; expected {axes}.") from None
-    if matrix.ndim != 2 or not matrix.size:
-        raise ValueError(f"{name} has shape {matrix.shape}; expected {axes}, with 1 or more of each.")
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} holds NaN or infinite values; expected finite numbers.")
-    return matrix
-
-
-def _membership(labels: ArrayLike, n_cells: int, least: int) -> Floats:
-    """Which cell is in which category, 0 or 1, (n, c), once each category has `least` cells or more and not all cells."""
-    import pandas as pd
-
-    given = np.asarray(labels)
-    if given.ndim not in (1, 2) or len(given) != n_cells or not given.size:
-        raise ValueError(
-            f"labels have shape {given.shape}; expected one value for each of the {n_cells} cells, or cells × categories."
-        )
-    if given.ndim == 2:
-        names = np.arange(given.shape[1])
-        if not np.isin(given, (0, 1)).all():
-            raise ValueError("labels of cells × categories hold other values than 0 and 1.")
-        member_nc = given.astype(np.float64)
-    else:
-        missing = int(pd.isna(given).sum())
-        if missing:
-            raise ValueError(f"{missing} cells have no label; leave them out.")
-        code_n, names = pd.factorize(given, sort=True)
-        member_nc = np.eye(len(names))[code_n]
-    for name, size in zip(names.tolist(), member_nc.sum(axis=0), strict=True):
-        if size < least or size == n_cells:
-            expected = f"expected {least} or more, and not all {n_cells}"
-            raise ValueError(f"category {name!r} has {size:.0f} cells; {expected}.")
-    return member_nc
+        aggregates[f"lms_{name}"] = latent_matching_score(counted_kc)
+        aggregates[f"msas_{name}"] = most_similar_averaging_score(counted_kc)
+        aggregates[f"msgs_{name}"] = most_similar_gap_score(counted_kc)
+    return aggregates

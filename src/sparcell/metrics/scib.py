@@ -1,4 +1,4 @@
-"""scIB's measures through scib-metrics, which is optional: arrays in, named numbers out. Nothing of them is computed here.
+"""The scIB metrics, computed by the optional package scib-metrics: arrays in, named numbers out.
 
 Suffixes: n cells, k latents, d principal components.
 """
@@ -10,8 +10,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from anndata import AnnData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,48 +17,58 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 PACKAGE = "scib-metrics"
-CODE, BEFORE, LABEL, BATCH = "code", "before", "label", "batch"
+LATENT, UNINTEGRATED, LABEL, BATCH = "latent", "unintegrated", "label", "batch"
 
 
-def scib(
-    latent_nk: Floats, labels_n: NDArray[np.str_], batches_n: NDArray[np.str_] | None, before_nd: Floats
+def scib_scores(
+    latent_nk: Floats, labels_n: NDArray[np.str_], batches_n: NDArray[np.str_] | None, pca_nd: Floats
 ) -> dict[str, float]:
-    """Score a latent representation as scib-metrics' Benchmarker does, by the library's own names of its metrics.
+    """Return the scores of scib-metrics' Benchmarker for a latent representation, by the package's own names.
 
     Parameters
     ----------
-    code_nk
-        The codes of cells that have a label.
+    latent_nk
+        Latent representation of cells that have a label, (n, k).
     labels_n, batches_n
-        Their types and batches. Without batches only measures of biology that need none are made.
-    before_nd
-        Principal components of the normalised counts, with which the code is compared.
+        Cell type and batch of each cell, (n,). Without batches only the bio-conservation metrics that need none are computed.
+    pca_nd
+        Principal components of the normalized counts, (n, d): the unintegrated data that the PCR comparison uses.
 
     Returns
     -------
-    What scib-metrics tells, unscaled; NaN where it finds a measure undefined for these data.
+    Score by name, unscaled; NaN where a metric is undefined for the data.
+
+    Examples
+    --------
+    ::
+
+        sp.metrics.scib_scores(model.transform(adata), adata.obs["cell_type"], adata.obs["donor"], adata.obsm["X_pca"])
     """
+    import pandas as pd
     import scib_metrics
+    from anndata import AnnData
     from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
     scib_metrics.settings.verbosity = logging.ERROR
-    known = batches_n is not None
-    obs = pd.DataFrame({LABEL: labels_n, BATCH: batches_n if known else "one"})
+    has_batches = batches_n is not None
+    obs = pd.DataFrame({LABEL: labels_n, BATCH: batches_n if has_batches else "one"})
     cells = AnnData(np.zeros((len(labels_n), 1), dtype=np.float32), obs=obs.set_index(obs.index.astype(str)))
-    cells.obsm[CODE], cells.obsm[BEFORE] = np.asarray(latent_nk, dtype=np.float32), before_nd
+    cells.obsm[LATENT], cells.obsm[UNINTEGRATED] = np.asarray(latent_nk, dtype=np.float32), pca_nd
+    bio_conservation = BioConservation() if has_batches else BioConservation(isolated_labels=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of jax, of pandas, and that a negative PCR comparison counts as 0
-        bench = Benchmarker(
+        # jax and pandas warn, and scib-metrics warns that a negative PCR comparison counts as 0
+        warnings.simplefilter("ignore")
+        benchmarker = Benchmarker(
             cells,
             batch_key=BATCH,
             label_key=LABEL,
-            embedding_obsm_keys=[CODE],
-            bio_conservation_metrics=BioConservation() if known else BioConservation(isolated_labels=False),
-            batch_correction_metrics=BatchCorrection() if known else None,
-            pre_integrated_embedding_obsm_key=BEFORE,
+            embedding_obsm_keys=[LATENT],
+            bio_conservation_metrics=bio_conservation,
+            batch_correction_metrics=BatchCorrection() if has_batches else None,
+            pre_integrated_embedding_obsm_key=UNINTEGRATED,
             n_jobs=1,
             progress_bar=False,
         )
-        bench.benchmark()
-        table = bench.get_results(min_max_scale=False)
-    return {str(name): float(table.at[CODE, name]) for name in table.columns}
+        benchmarker.benchmark()
+        table = benchmarker.get_results(min_max_scale=False)
+    return {str(name): float(table.at[LATENT, name]) for name in table.columns}

@@ -31,3 +31,7 @@ def load(folder: str | Path) -> Model:
 
 
 __all__ = ["MODELS", "Autoencoder", "BetaVAE", "BetaVSC", "load"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-import sparcell
+from sparcell._utils.version import VERSION
 
 if TYPE_CHECKING:
     from sparcell.data.schema import Schema
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def describe(settings: ModelSettings, schema: Schema, history: pd.DataFrame) -> dict[str, Any]:
     """Return settings, schema, history and versions as JSON can hold them."""
     versions = {
-        "sparcell": sparcell.__version__,
+        "sparcell": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

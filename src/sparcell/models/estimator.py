@@ -25,7 +25,8 @@ from sparcell.nn.decoders import DECODERS
 from sparcell.nn.network import Network
 from sparcell.training import divergence
 from sparcell.training.checkpoints import CheckpointWriter
-from sparcell.training.loop import NonFiniteLossError, TrainPlan, train
+from sparcell.training.loop import NonFiniteLossError, train
+from sparcell.training.plan import TrainPlan
 from sparcell.training.state import TrainState
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from sparcell.models.decoding import average_minibatch, decoded_cells, in_batch
 from sparcell.models.description import describe
 from sparcell.protocols import EpochRecord
 from sparcell.results.latents import MIN_INCLUSION, LatentRepresentation
-from sparcell.tl.programs import ProgramDecoder, Programs, find_programs, tables
+from sparcell.tl.program_effects import ProgramDecoder, find_programs
+from sparcell.tl.programs import Programs, program_tables
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -212,7 +213,7 @@ class Model:
         latents, key = self.latent_representation(adata, unseen=unseen), self._key(key_added)
         decoder = ProgramDecoder(self.network, self.schema, self._loader(adata, unseen), latents)
         effects = find_programs(decoder, seed)
-        programs = tables(effects, key, self.schema.genes, n_genes, labels)
+        programs = program_tables(effects, key, self.schema.genes, n_genes, labels)
         effect_gk = np.zeros((adata.n_vars, latents.mean_nk.shape[1]), dtype=np.float32)
         effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = effects.by_latent(
             effect_gk.shape[1]

@@ -1,4 +1,4 @@
-"""Where nonnegative effects begin: the floor, which every kind of cell expresses, and parts of the data above it.
+"""Initial values of nonnegative decoders: a floor that all cell types express, and NMF factors of the expression above the floor.
 
 Suffixes: n cells, g genes, k latents, c clusters.
 """
@@ -17,40 +17,41 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 MAX_CELLS = 5000
-"""So many of the cells that train are looked at."""
+"""Number of training cells that the initial values are computed from."""
 MAX_COMPONENTS, N_STARTS = 20, 10
-"""Principal components in which cells are clustered, and starts of k-means."""
+"""Number of principal components that cells are clustered in, and number of k-means starts."""
 MIN_CELLS, MIN_FRACTION = 10, 0.005
-"""A cluster of fewer cells says nothing of the floor: its means are noise."""
+"""Smallest cluster that the floor is computed from, in cells and as a fraction of the cells. Means of smaller ones are noise."""
 N_ITERATIONS = 50
-"""Of the matrix factorisation: enough to begin from."""
+"""Iterations of the matrix factorization. Initial values need not have converged."""
 SEED = 0
-"""Of cells looked at, clusters and factorisation. Not the model's: so the start depends on the data alone, and programs of several seeds
-differ by what training makes of them."""
+"""Seed of the choice of cells, the clusters and the factorization. It is not the model's seed, so the initial values depend on the data
+only, and programs of several seeds differ by training only."""
 ON_THRESHOLD = 0.2
-"""A part is on in a cell from this share of its 99th percentile on."""
+"""A factor is on in a cell if its amount is above this fraction of the factor's 99th percentile."""
 MEAN_ON = 1.3
-"""The code that a latent begins with where its part is on, in the mean: half a standard deviation above the mean of a positive slab."""
+"""Initial mean of a latent over the cells where its factor is on: half a standard deviation above the mean of a softplus-normal slab."""
 
 
 class NMFInit(NamedTuple):
-    """A decoder to begin with."""
+    """Initial bias and weights of a decoder."""
 
     floor_g: Floats
-    """Expression of each gene in the kind of cell that has least of it."""
+    """Smallest mean expression of each gene over clusters of cells."""
     effect_gk: Floats
-    """What a latent of 1 adds; 0 or more. There are no more columns than cells or genes."""
+    """Expression that a latent of 1 adds, ≥ 0. At most as many columns as cells or genes."""
 
 
 def floor_and_factors(x_ng: sparse.csr_matrix, n_latent: int) -> NMFInit:
-    """Find the floor and as many parts above it as there are latents.
+    """Return the floor of each gene and the NMF factors of the expression above the floor, at most one for each latent.
 
-    The floor of a gene is its least mean over clusters of cells (k-means of principal components, as many clusters as latents). Each
-    kind of cell then differs from it by what it has more: were it the mean of all cells, the commonest kind would need no program, and
-    the others would be described by what they are not. The parts are a nonnegative matrix factorisation of what lies above the floor
-    (Lee & Seung 1999; initial values by Boutsidis & Gallopoulos 2008), scaled so that a part's mean amount where it is on is MEAN_ON.
+    The floor of a gene is its smallest mean over clusters of cells (k-means of principal components, as many clusters as latents). Each
+    cell type then differs from the floor by what it expresses more. With the mean of all cells as the floor, the most frequent type would
+    need no program, and the other types would be described by what they lack. The factors are a nonnegative matrix factorization of the
+    expression above the floor (Lee & Seung 1999; initial values by Boutsidis & Gallopoulos 2008). They are scaled so that the mean amount
+    of a factor is MEAN_ON over the cells where the factor is on.
 
-    `x_ng` is log-normalised expression, (n, g). One thread, so that the same data give the same bits.
+    `x_ng` is log-normalized expression, (n, g). The computation uses one thread, so that the same data give the same bits.
     """
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
@@ -67,7 +68,7 @@ def floor_and_factors(x_ng: sparse.csr_matrix, n_latent: int) -> NMFInit:
 
 
 def clusters(x_ng: sparse.csr_matrix, n_clusters: int) -> NDArray[np.integer]:
-    """Cluster cells roughly, (n,)."""
+    """Return the cluster number of each cell, (n,), by k-means of principal components."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
@@ -76,12 +77,12 @@ def clusters(x_ng: sparse.csr_matrix, n_clusters: int) -> NDArray[np.integer]:
         return np.zeros(x_ng.shape[0], dtype=np.int64)
     axes_nk = PCA(n_axes, svd_solver="arpack", random_state=SEED).fit_transform(x_ng)
     distinct = len(np.unique(axes_nk, axis=0))
-    found = KMeans(min(n_clusters, distinct), n_init=N_STARTS, random_state=SEED).fit(axes_nk)
-    return np.asarray(found.labels_)
+    kmeans = KMeans(min(n_clusters, distinct), n_init=N_STARTS, random_state=SEED).fit(axes_nk)
+    return np.asarray(kmeans.labels_)
 
 
 def minimum_cluster_mean(x_ng: sparse.csr_matrix, cluster_n: NDArray[np.integer]) -> Floats:
-    """Give each gene's least mean over the clusters that have enough cells, or over all cells where none has, (g,)."""
+    """Return the smallest mean of each gene over clusters with enough cells, (g,); the mean of all cells if no cluster has enough."""
     size_c = np.bincount(cluster_n)
     enough_c = np.flatnonzero(size_c >= max(MIN_CELLS, MIN_FRACTION * len(cluster_n)))
     if not len(enough_c):
@@ -91,8 +92,8 @@ def minimum_cluster_mean(x_ng: sparse.csr_matrix, cluster_n: NDArray[np.integer]
 
 
 def above_floor(x_ng: sparse.csr_matrix, floor_g: Floats) -> sparse.csr_matrix:
-    """Give what of each value lies above the floor, (n, g)."""
-    if (floor_g < 0).any():  # of scaled expression, where a 0 lies above the floor
+    """Return max(x - floor, 0), (n, g)."""
+    if (floor_g < 0).any():  # scaled expression: here a 0 is above the floor
         return sparse.csr_matrix(np.maximum(x_ng.toarray() - floor_g, 0))
     rest_ng = x_ng.copy()
     rest_ng.data = np.maximum(rest_ng.data - floor_g[rest_ng.indices].astype(rest_ng.dtype), 0)
@@ -101,6 +102,6 @@ def above_floor(x_ng: sparse.csr_matrix, floor_g: Floats) -> sparse.csr_matrix:
 
 
 def mean_where_on(amount_nk: Floats) -> Floats:
-    """Give the mean amount of each part over the cells in which it is on, (k,); 0 for a part that is on nowhere."""
+    """Return the mean amount of each factor over the cells where the factor is on, (k,); 0 for a factor that is on nowhere."""
     on_nk = amount_nk > ON_THRESHOLD * np.quantile(amount_nk, 0.99, axis=0)
     return np.asarray((amount_nk * on_nk).sum(axis=0) / np.maximum(on_nk.sum(axis=0), 1))

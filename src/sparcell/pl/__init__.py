@@ -1,21 +1,21 @@
-"""Figures: arrays in, a matplotlib Figure out; nothing is shown and no global state is touched."""
+"""Figures: arrays in, a matplotlib Figure out. No figure is shown, and no global state is changed."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparcell.pl.benchmark import (
+    benchmark_figures,
     costs,
+    format_mean,
     likelihoods,
-    measure_table,
-    standing_figures,
+    metric_table,
     trade_off,
     type_and_batch,
-    written,
 )
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 __all__ = [
     "QC_TITLES",
     "costs",
-    "figures",
+    "format_mean",
     "generated_map",
     "likelihoods",
     "loss_curves",
     "map_3d",
-    "measure_table",
+    "metric_table",
     "overview",
     "paired_map",
     "png",
@@ -56,19 +56,23 @@ __all__ = [
     "program_traversals",
     "qc_histograms",
     "qc_limits",
-    "save_all",
+    "save_benchmark",
     "save_programs",
-    "save_standings",
+    "save_study",
     "score_heatmap",
+    "study_figures",
     "trade_off",
     "training_times",
     "type_and_batch",
-    "written",
 ]
 
 
-def figures(results: StudyResults) -> Iterator[tuple[str, Figure]]:
-    """Yield every figure of a study with its file name (no ending), one at a time to spare memory."""
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def study_figures(results: StudyResults) -> Iterator[tuple[str, Figure]]:
+    """Yield all figures of a study with their file names (no ending), one at a time to save memory."""
     for row in results.rows:
         yield from _row_figures(results, row)
     for preset, rows in presets(results.rows):
@@ -100,47 +104,46 @@ def _row_figures(results: StudyResults, row: MethodResult) -> Iterator[tuple[str
 
 
 def qc_limits(results: StudyResults) -> dict[str, tuple[float | None, float | None]]:
-    """Read the limits of quality control from `provenance["qc_limits"]` (column → (lower, upper)), if they are there."""
-    found = results.provenance.get("qc_limits")
-    if not isinstance(found, dict):
+    """Return the limits of quality control from `provenance["qc_limits"]`: column → (lower, upper); empty if there are none."""
+    limits = results.provenance.get("qc_limits")
+    if not isinstance(limits, dict):
         return {}
-    return {str(name): (pair[0], pair[1]) for name, pair in found.items()}
+    return {str(name): (pair[0], pair[1]) for name, pair in limits.items()}
 
 
-def save_all(results: StudyResults, folder: Path) -> list[Path]:
-    """Write every figure as PNG into `folder`; each is written aside and renamed, so none is ever half there.
+def save_study(results: StudyResults, folder: Path) -> list[Path]:
+    """Write all figures of a study as PNG into a folder; each file is replaced as a whole.
 
     Parameters
     ----------
     results
-        What the study found.
+        The results of a study.
     folder
-        Made if it is missing.
+        Created if it is missing.
 
     Returns
     -------
-    list of pathlib.Path
-        The files, in the order they were drawn.
+    The files, in the order they were drawn.
     """
-    return _save(figures(results), folder)
+    return _save(study_figures(results), folder)
 
 
-def save_standings(standings: BenchmarkResults, folder: Path) -> list[Path]:
-    """Write every figure of a benchmark as PNG into `folder`, as `save_all` does for a study."""
-    return _save(standing_figures(standings), folder)
+def save_benchmark(results: BenchmarkResults, folder: Path) -> list[Path]:
+    """Write all figures of a benchmark as PNG into a folder, like `save_study`."""
+    return _save(benchmark_figures(results), folder)
 
 
-def save_programs(found: ProgramResults, folder: Path) -> list[Path]:
-    """Write every figure of a catalogue of programs as PNG and PDF into `folder`, as `save_all` does for a study."""
-    return _save(program_figures(found), folder, ("png", "pdf"))
+def save_programs(results: ProgramResults, folder: Path) -> list[Path]:
+    """Write all figures of a model's gene programs as PNG and PDF into a folder, like `save_study`."""
+    return _save(program_figures(results), folder, ("png", "pdf"))
 
 
 def _save(
-    drawn: Iterator[tuple[str, Figure]], folder: Path, formats: tuple[str, ...] = ("png",)
+    figures: Iterable[tuple[str, Figure]], folder: Path, formats: tuple[str, ...] = ("png",)
 ) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     saved = []
-    for name, figure in drawn:
+    for name, figure in figures:
         for ending in formats:
             path = folder / f"{name}.{ending}"
             aside = folder / f".{name}.{os.getpid()}.part"
@@ -154,7 +157,7 @@ def _save(
 
 
 def png(figure: Figure, dpi: float = 150) -> bytes:
-    """Render a figure as PNG."""
+    """Return a figure as PNG; `dpi` is dots per inch."""
     from io import BytesIO
 
     buffer = BytesIO()
@@ -164,7 +167,7 @@ def png(figure: Figure, dpi: float = 150) -> bytes:
 
 
 def pdf(figure: Figure) -> bytes:
-    """Render a figure as PDF, its cells as an image and everything else as lines and letters; without a date, so the same each time."""
+    """Return a figure as PDF: cells as an image, all else as vectors. Without a date, so equal figures give equal files."""
     from io import BytesIO
 
     buffer = BytesIO()

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: measures side by side, biology against mixing, readability, likelihood, cost, and maps by type and batch."""
+"""Figures of a benchmark: tables of metrics, trade-off, single latents, likelihood, cost, and maps by type and batch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.pl.colors import FAINT, INK, ink_on, ramp_colour, row_styles
+from sparcell.pl.colors import FAINT, INK, ink_on, ramp_color, row_styles
 from sparcell.pl.maps import draw_groups, height_below, legend_below, legend_height
 from sparcell.pl.style import new_figure, style
-from sparcell.pl.tables import seconds_in_words, value_at
+from sparcell.pl.tables import format_seconds, value_at
 from sparcell.results.benchmark import (
     BIO,
     CLUSTERS,
     COST,
+    DISENTANGLEMENT,
     GROUPS,
     LIKELIHOOD,
-    MEASURES,
     MIXING,
     OVERALL,
-    READABILITY,
     SPARSITY,
-    measured,
+    available_metrics,
     summary,
 )
 
@@ -34,134 +33,138 @@ if TYPE_CHECKING:
     from sparcell.results.benchmark import BenchmarkResults, Metric, MetricGroup
     from sparcell.results.study import Floats, MethodResult
 
-TYPE_MATCHES = {
-    "lms_smi": "LMS-SMI: one latent a type, by information",
-    "lms_spn": "LMS-SPN: one latent a type, by neighbours",
+SINGLE_LATENT_AXES = {
+    "lms_smi": "LMS-SMI: one latent per type, by mutual information",
+    "lms_spn": "LMS-SPN: one latent per type, by neighbors",
 }
-"""Measures of readability that are drawn, with the titles of their axes."""
+"""Metrics of single latents that are drawn → titles of their axes."""
 
-LEAST = 0.01
-"""Seconds and MiB that a logarithmic axis shows at the least."""
+MIN_COST = 0.01
+"""Smallest number of seconds and MiB on a log axis."""
 
-IN_TENTHS = ("log_likelihood", "live", "on")
-"""Measures that are written with one decimal."""
+ONE_DECIMAL = ("log_likelihood", "n_active", "mean_included")
+"""Metrics that are shown with one decimal."""
 
-NARROWEST = 0.05
-"""Least span of a column's colours: smaller differences shall not look large."""
+MIN_SPAN = 0.05
+"""Smallest range of a column's color scale, so that small differences do not look large."""
 
 
-def in_units(key: str, value: float) -> str:
-    """Write one number of a measure as a person would."""
+def format_metric(key: str, value: float) -> str:
+    """Return one number of a metric as text, with its unit; a dash for NaN."""
     if np.isnan(value):
         return "–"
-    if key in {measure.key for measure in COST.measures}:
-        return f"{value:,.0f} MiB" if key == "peak_mib" else seconds_in_words(value)
-    return f"{value:,.1f}".replace("-", "−") if key in IN_TENTHS else f"{value:.3f}"
+    if key in {metric.key for metric in COST.metrics}:
+        return f"{value:,.0f} MiB" if key == "peak_mib" else format_seconds(value)
+    return f"{value:,.1f}".replace("-", "−") if key in ONE_DECIMAL else f"{value:.3f}"
 
 
-def written(numbers: pd.DataFrame, name: str, key: str) -> str:
-    """Write the mean of a measure, with the sd where there are several seeds: "0.712 ± 0.010"; a dash where it does not apply."""
-    mean, sd = value_at(numbers, name, key), value_at(numbers, name, f"{key}_sd")
-    return in_units(key, mean) if np.isnan(sd) else f"{in_units(key, mean)} ± {in_units(key, sd)}"
+def format_mean(means: pd.DataFrame, name: str, key: str) -> str:
+    """Return the mean of a metric as text, with the sd if there are several seeds: "0.712 ± 0.010"; a dash for NaN."""
+    mean, sd = value_at(means, name, key), value_at(means, name, f"{key}_sd")
+    return (
+        format_metric(key, mean) if np.isnan(sd) else f"{format_metric(key, mean)} ± {format_metric(key, sd)}"
+    )
 
 
-def shade(numbers: pd.DataFrame, name: str, measure: Metric) -> str | None:
-    """Colour of a number among those of its column: dark is good; None where there is nothing to compare, or neither end is good."""
-    column, value = numbers[measure.key].dropna(), value_at(numbers, name, measure.key)
-    if np.isnan(value) or len(column) < 2 or measure.higher is None:
+def shade(means: pd.DataFrame, name: str, metric: Metric) -> str | None:
+    """Return the color of a number within its column, darker for better; None if there is no comparison or no better end."""
+    column, value = means[metric.key].dropna(), value_at(means, name, metric.key)
+    if np.isnan(value) or len(column) < 2 or metric.higher_is_better is None:
         return None
     low, high = float(column.min()), float(column.max())
-    group = next(group for group in GROUPS if measure in group.measures)
-    span = max(high - low, NARROWEST if group.range01 else 1e-9)
-    share = (value - low) / span if measure.higher else (high - value) / span
-    return ramp_colour(0.75 * share)
+    group = next(group for group in GROUPS if metric in group.metrics)
+    span = max(high - low, MIN_SPAN if group.within_0_1 else 1e-9)
+    fraction = (value - low) / span if metric.higher_is_better else (high - value) / span
+    return ramp_color(0.75 * fraction)
 
 
-def places_of_ten(values: Floats) -> list[float]:
-    """Ticks of a logarithmic axis around some values: powers of ten, and twice and five times these where few would be seen."""
-    known = values[np.isfinite(values) & (values > 0)]
-    low, high = (np.floor(np.log10(known.min())), np.ceil(np.log10(known.max()))) if len(known) else (0, 1)
+def log_ticks(values: Floats) -> list[float]:
+    """Return ticks of a log axis: powers of ten, and 2 and 5 times these if the values span few powers."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    low, high = (
+        (np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))) if len(positive) else (0, 1)
+    )
     steps = (1.0,) if high - low > 3 else (1.0, 2.0, 5.0)
     return [step * 10.0**power for power in range(int(low), int(high) + 1) for step in steps]
 
 
-def best(numbers: pd.DataFrame, measure: Metric) -> str | None:
-    """Name of the method with the best mean; None where fewer than two have the measure, or neither end is good."""
-    column = numbers[measure.key].dropna()
-    if len(column) < 2 or measure.higher is None:
+def best_method(means: pd.DataFrame, metric: Metric) -> str | None:
+    """Return the name of the method with the best mean; None if fewer than two methods have the metric, or there is no better end."""
+    column = means[metric.key].dropna()
+    if len(column) < 2 or metric.higher_is_better is None:
         return None
-    return str(column.idxmax() if measure.higher else column.idxmin())
+    return str(column.idxmax() if metric.higher_is_better else column.idxmin())
 
 
 @style()
-def measure_table(standings: BenchmarkResults, groups: Sequence[MetricGroup]) -> Figure:
-    """Means over seeds, methods × measures, the best of each column in bold; dark is good within a column.
+def metric_table(results: BenchmarkResults, groups: Sequence[MetricGroup]) -> Figure:
+    """Draw a table of means over seeds, methods × metrics; the best of each column is bold, and darker is better within a column.
 
     Parameters
     ----------
-    standings
-        What a benchmark found.
+    results
+        The results of a benchmark.
     groups
-        Which measures, side by side.
+        The groups of metrics, side by side.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    numbers, rows = summary(standings.scores), standings.rows
-    columns = [(group, measure) for group in groups for measure in measured(standings.scores, group)]
+    means, rows = summary(results.scores), results.rows
+    columns = [(group, metric) for group in groups for metric in available_metrics(results.scores, group)]
     broad, tall = 0.74 * len(columns), 0.3 * len(rows)
     figure = new_figure(2.0 + broad, 0.85 + tall)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((1.9 / width, 0.1 / height, broad / width, tall / height))
     for y, row in enumerate(rows):
         axes.text(-0.08, y + 0.5, row.title, ha="right", va="center", fontsize=8.5)
-        for x, (_, measure) in enumerate(columns):
-            _number(axes, x, y, row, measure, numbers)
+        for x, (_, metric) in enumerate(columns):
+            _number(axes, x, y, row, metric, means)
     x = 0
-    for x, (_, measure) in enumerate(columns):
+    for x, (_, metric) in enumerate(columns):
         axes.text(
             x + 0.5,
             -0.15,
-            measure.title.replace(", ", ",\n").replace(" ", "\n", 1),
+            metric.title.replace(", ", ",\n").replace(" ", "\n", 1),
             ha="center",
             va="bottom",
             fontsize=7,
         )
     for group in groups:
-        own = [place for place, (of, _) in enumerate(columns) if of is group]
-        if own:
+        places = [place for place, (of, _) in enumerate(columns) if of is group]
+        if places:
             axes.text(
-                own[0] + 0.05, -1.2, group.title, ha="left", va="bottom", fontsize=8.5, fontweight="bold"
+                places[0] + 0.05, -1.2, group.title, ha="left", va="bottom", fontsize=8.5, fontweight="bold"
             )
     axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.set_axis_off()
     return figure
 
 
-def _number(axes: Axes, x: int, y: int, row: MethodResult, measure: Metric, numbers: pd.DataFrame) -> None:
-    value, colour = value_at(numbers, row.name, measure.key), shade(numbers, row.name, measure)
-    if colour is not None:
-        axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=colour, ec="white", lw=1.5)
-    weight = "bold" if best(numbers, measure) == row.name else "normal"
+def _number(axes: Axes, x: int, y: int, row: MethodResult, metric: Metric, means: pd.DataFrame) -> None:
+    value, color = value_at(means, row.name, metric.key), shade(means, row.name, metric)
+    if color is not None:
+        axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=color, ec="white", lw=1.5)
+    weight = "bold" if best_method(means, metric) == row.name else "normal"
     axes.text(
-        x + 0.5, y + 0.5, in_units(measure.key, value).removesuffix(" MiB"), ha="center", va="center", fontsize=8,
-        color=INK if colour is None else ink_on(colour), fontweight=weight,
+        x + 0.5, y + 0.5, format_metric(metric.key, value).removesuffix(" MiB"), ha="center", va="center", fontsize=8,
+        color=INK if color is None else ink_on(color), fontweight=weight,
     )  # fmt: skip
 
 
 @style()
-def trade_off(standings: BenchmarkResults) -> Figure:
-    """Biology kept against batches mixed: a dot a method, a small one each of its seeds; up and right is better."""
-    numbers, styles = summary(standings.scores), row_styles(standings.rows)
+def trade_off(results: BenchmarkResults) -> Figure:
+    """Draw bio conservation against batch correction: a large dot for each method, small dots for its seeds."""
+    means, styles = summary(results.scores), row_styles(results.rows)
     figure = new_figure(5.4, 4.2, layout="constrained")
     axes = figure.add_subplot()
-    for row in standings.rows:
-        own = standings.scores[standings.scores["method"] == row.name]
-        x, y = (value_at(numbers, row.name, key) for key in ("batch_correction", "bio_conservation"))
+    for row in results.rows:
+        seeds = results.scores[results.scores["method"] == row.name]
+        x, y = (value_at(means, row.name, key) for key in ("batch_correction", "bio_conservation"))
         axes.plot(
-            own["batch_correction"],
-            own["bio_conservation"],
+            seeds["batch_correction"],
+            seeds["bio_conservation"],
             "o",
             ms=3,
             color=styles[row.name][0],
@@ -170,54 +173,54 @@ def trade_off(standings: BenchmarkResults) -> Figure:
         )
         axes.plot([x], [y], "o", ms=8, color=styles[row.name][0], mec="white", mew=0.8, label=row.title)
     axes.set(
-        xlabel="batches mixed (mean of scIB's five measures)",
-        ylabel="biology kept (mean of scIB's five measures)",
+        xlabel="batch correction (mean of scIB's five metrics)",
+        ylabel="bio conservation (mean of scIB's five metrics)",
     )
     axes.legend(loc="best")
     return figure
 
 
 @style()
-def type_matches(standings: BenchmarkResults) -> Figure:
-    """LMS of SMI and of SPN: a dot a method, a small one each of its seeds; further right is better."""
-    return _dots(standings, list(TYPE_MATCHES), list(TYPE_MATCHES.values()))
+def single_latents(results: BenchmarkResults) -> Figure:
+    """Draw LMS-SMI and LMS-SPN: a large dot for each method, small dots for its seeds."""
+    return _dots(results, list(SINGLE_LATENT_AXES), list(SINGLE_LATENT_AXES.values()))
 
 
 @style()
-def likelihoods(standings: BenchmarkResults) -> Figure:
-    """Log-likelihood of held-out cells: a dot a method, a small one each of its seeds."""
-    return _dots(standings, ["log_likelihood"], ["nats per held-out cell; further right is better"])
+def likelihoods(results: BenchmarkResults) -> Figure:
+    """Draw held-out log-likelihoods: a large dot for each method, small dots for its seeds."""
+    return _dots(results, ["log_likelihood"], ["nats per held-out cell; higher is better"])
 
 
 @style()
-def costs(standings: BenchmarkResults) -> Figure:
-    """Training time and peak memory, on logarithmic axes; further left is better."""
+def costs(results: BenchmarkResults) -> Figure:
+    """Draw training time and peak memory on log axes; lower is better."""
     titles = {"train_seconds": "seconds of training", "peak_mib": "MiB of memory"}
-    there = [key for key in titles if standings.scores[key].notna().any()]
-    return _dots(standings, there, [titles[key] for key in there], log=True)
+    available = [key for key in titles if results.scores[key].notna().any()]
+    return _dots(results, available, [titles[key] for key in available], log=True)
 
 
-def drawable(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores whose times and memory can stand on a logarithmic axis: what was too little to be measured becomes LEAST."""
-    costs = [measure.key for measure in COST.measures]
-    return scores.assign(**{key: scores[key].clip(lower=LEAST) for key in costs})
+def clip_costs(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores whose times and memory can stand on a logarithmic axis: what was too little to be available_metrics becomes MIN_COST."""
+    costs = [metric.key for metric in COST.metrics]
+    return scores.assign(**{key: scores[key].clip(lower=MIN_COST) for key in costs})
 
 
 def _dots(
-    standings: BenchmarkResults, keys: Sequence[str], titles: Sequence[str], *, log: bool = False
+    results: BenchmarkResults, keys: Sequence[str], titles: Sequence[str], *, log: bool = False
 ) -> Figure:
-    scores = drawable(standings.scores)
-    numbers, styles = summary(scores), row_styles(standings.rows)
-    told = numbers[list(keys)].notna().any(axis=1)
-    rows = [row for row in standings.rows if bool(told[row.name])]
+    scores = clip_costs(results.scores)
+    means, styles = summary(scores), row_styles(results.rows)
+    has_metric = means[list(keys)].notna().any(axis=1)
+    rows = [row for row in results.rows if bool(has_metric[row.name])]
     figure = new_figure(1.9 + 3.6 * len(keys), 0.9 + 0.32 * len(rows), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
     for axes, key, title in zip(panels, keys, titles, strict=True):
         for y, row in enumerate(rows):
-            own = scores.loc[scores["method"] == row.name, key].to_numpy(dtype=float)
-            axes.plot(own, np.full(len(own), y), "o", ms=3.5, color=styles[row.name][0], mew=0, alpha=0.6)
+            seeds = scores.loc[scores["method"] == row.name, key].to_numpy(dtype=float)
+            axes.plot(seeds, np.full(len(seeds), y), "o", ms=3.5, color=styles[row.name][0], mew=0, alpha=0.6)
             axes.plot(
-                [value_at(numbers, row.name, key)],
+                [value_at(means, row.name, key)],
                 [y],
                 "o",
                 ms=7.5,
@@ -230,7 +233,7 @@ def _dots(
         axes.tick_params(axis="y", length=0)
         if log:
             limits = axes.get_xlim()
-            axes.set_xticks(places_of_ten(numbers[key].to_numpy()), minor=False)
+            axes.set_xticks(log_ticks(means[key].to_numpy()), minor=False)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
             axes.xaxis.set_minor_formatter(lambda *_: "")
             axes.set_xlim(limits)
@@ -240,14 +243,14 @@ def _dots(
 
 @style()
 def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Categorical | None) -> Figure:
-    """The 2-D map of a method, coloured by cell type and, beside it, by batch."""
+    """Draw the 2-D map of a method, colored by cell type and, if there are batches, by batch."""
     groups = [(labels, "cell types"), *([] if batches is None else [(batches, "batches")])]
     width = 4.6
     below = max(height_below(labels, width), 0.0 if batches is None else legend_height(batches, width))
     figure = new_figure(width * len(groups), 4.9 + below)
-    share = below / figure.get_figheight()
+    bottom = below / figure.get_figheight()
     for place, (which, title) in enumerate(groups):
-        axes = figure.add_axes((place / len(groups) + 0.01, share + 0.01, 0.98 / len(groups), 0.92 - share))
+        axes = figure.add_axes((place / len(groups) + 0.01, bottom + 0.01, 0.98 / len(groups), 0.92 - bottom))
         axes.set_title(f"{row.title}: {title}")
         draw_groups(axes, row.tsne2d_n2, which, named=which is labels)
     if height_below(labels, width):
@@ -257,19 +260,23 @@ def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Catego
     return figure
 
 
-def standing_figures(standings: BenchmarkResults) -> Iterator[tuple[str, Figure]]:
-    """Yield every figure of a benchmark with its file name (no ending), one at a time to spare memory."""
-    scores = standings.scores
-    tables = {"scib": (OVERALL, BIO, MIXING), "clusters": (CLUSTERS,), "readability": (READABILITY, SPARSITY)}
+def benchmark_figures(results: BenchmarkResults) -> Iterator[tuple[str, Figure]]:
+    """Yield all figures of a benchmark with their file names (no ending), one at a time to save memory."""
+    scores = results.scores
+    tables = {
+        "scib": (OVERALL, BIO, MIXING),
+        "clusters": (CLUSTERS,),
+        "single-latents": (DISENTANGLEMENT, SPARSITY),
+    }
     for name, groups in tables.items():
-        if any(measured(scores, group) for group in groups):
-            yield name, measure_table(standings, groups)
-    if scores[[MEASURES["bio_conservation"].key, MEASURES["batch_correction"].key]].notna().all(axis=1).any():
-        yield "trade-off", trade_off(standings)
-    if measured(scores, READABILITY):
-        yield "one-latent-a-type", type_matches(standings)
-    if measured(scores, LIKELIHOOD):
-        yield "likelihood", likelihoods(standings)
-    yield "cost", costs(standings)
-    for row in standings.rows:
-        yield f"map-{row.name}", type_and_batch(row, standings.labels, standings.batches)
+        if any(available_metrics(scores, group) for group in groups):
+            yield name, metric_table(results, groups)
+    if scores[["bio_conservation", "batch_correction"]].notna().all(axis=1).any():
+        yield "trade-off", trade_off(results)
+    if available_metrics(scores, DISENTANGLEMENT):
+        yield "one-latent-per-type", single_latents(results)
+    if available_metrics(scores, LIKELIHOOD):
+        yield "likelihood", likelihoods(results)
+    yield "cost", costs(results)
+    for row in results.rows:
+        yield f"map-{row.name}", type_and_batch(row, results.labels, results.batches)

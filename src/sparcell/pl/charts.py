@@ -1,4 +1,4 @@
-"""Scores, losses, times and quality control, drawn."""
+"""Figures of scores, losses, training times and quality control."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from sparcell.errors import InputError
-from sparcell.pl.colors import FAINT, INK, ink_on, ramp_colour, row_styles
+from sparcell.pl.colors import FAINT, INK, ink_on, ramp_color, row_styles
 from sparcell.pl.style import new_figure, style
-from sparcell.pl.tables import colour_range, presets, score_summary, seconds_in_words, value_at
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, MethodResult
+from sparcell.pl.tables import color_range, format_seconds, presets, score_summary, value_at
+from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,22 +25,22 @@ QC_TITLES = {
 }
 
 
-def _drawn(rows: Sequence[MethodResult], table: pd.DataFrame) -> list[tuple[str, list[MethodResult]]]:
-    there = set(table["model"]) if len(table) else set()
-    groups = [(preset, [row for row in group if row.name in there]) for preset, group in presets(rows)]
+def _groups(rows: Sequence[MethodResult], table: pd.DataFrame) -> list[tuple[str, list[MethodResult]]]:
+    available = set(table["model"]) if len(table) else set()
+    groups = [(preset, [row for row in group if row.name in available]) for preset, group in presets(rows)]
     return [(preset, group) for preset, group in groups if group]
 
 
 @style()
 def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str = PRIMARY_SPACE) -> Figure:
-    """Mean scores over seeds, rows × four measures, mean and sd written in; the best of each group in bold.
+    """Draw mean scores over seeds as a heat map, rows × four metrics, with mean and sd as text; the best of each group is bold.
 
     Parameters
     ----------
     scores
-        The table `Results.scores`.
+        The table `StudyResults.scores`.
     rows
-        Which rows, in which order; grouped by preset.
+        The rows in order; they are grouped by preset.
     space
         "tsne2d" or "latent".
 
@@ -49,11 +49,11 @@ def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str
     matplotlib.figure.Figure
     """
     summary = score_summary(scores, space)
-    groups = _drawn(rows, scores)
+    groups = _groups(rows, scores)
     n_lines = sum(len(group) for _, group in groups)
     figure = new_figure(7.4, 0.9 + 0.34 * n_lines + 0.3 * len(groups))
     axes = figure.add_axes((0.36, 0.03, 0.62, 0.97 - 0.5 / figure.get_figheight()))
-    limits = colour_range(summary)
+    limits = color_range(summary)
     y = 0.0
     for preset, group in groups:
         axes.text(-0.04, y + 0.42, preset, ha="right", va="center", color=FAINT, fontsize=7.5, style="italic")
@@ -61,20 +61,20 @@ def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str
         best = (
             {}
             if len(group) < 2
-            else {m: summary[m].reindex([row.name for row in group]).max() for m in MEASURES}
+            else {m: summary[m].reindex([row.name for row in group]).max() for m in CLUSTERING_METRICS}
         )
         for row in group:
             _heat_line(axes, y, row, summary, best, limits)
             y += 1.0
-    axes.set(xlim=(0, len(MEASURES)), ylim=(y, 0))
-    axes.set_xticks(np.arange(len(MEASURES)) + 0.5, [_measure(m) for m in MEASURES])
+    axes.set(xlim=(0, len(CLUSTERING_METRICS)), ylim=(y, 0))
+    axes.set_xticks(np.arange(len(CLUSTERING_METRICS)) + 0.5, [_metric_title(m) for m in CLUSTERING_METRICS])
     axes.set_yticks([])
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     return figure
 
 
-def _measure(name: str) -> str:
+def _metric_title(name: str) -> str:
     return name.upper() if len(name) == 3 else name
 
 
@@ -87,25 +87,27 @@ def _heat_line(
     limits: tuple[float, float],
 ) -> None:
     axes.text(-0.04, y + 0.5, row.title, ha="right", va="center", fontsize=8.5)
-    for column, measure in enumerate(MEASURES):
-        mean, sd = (value_at(summary, row.name, key) for key in (measure, f"{measure}_sd"))
-        colour = ramp_colour((mean - limits[0]) / (limits[1] - limits[0]))
+    for column, metric in enumerate(CLUSTERING_METRICS):
+        mean, sd = (value_at(summary, row.name, key) for key in (metric, f"{metric}_sd"))
+        color = ramp_color((mean - limits[0]) / (limits[1] - limits[0]))
         axes.fill(
-            [column, column + 1, column + 1, column], [y, y, y + 1, y + 1], color=colour, ec="white", lw=1.5
+            [column, column + 1, column + 1, column], [y, y, y + 1, y + 1], color=color, ec="white", lw=1.5
         )
-        words = f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
-        weight = "bold" if mean == best.get(measure) else "normal"
+        text = f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+        weight = "bold" if mean == best.get(metric) else "normal"
         axes.text(
-            column + 0.5, y + 0.5, words, ha="center", va="center", color=ink_on(colour), fontweight=weight
+            column + 0.5, y + 0.5, text, ha="center", va="center", color=ink_on(color), fontweight=weight
         )
 
 
 @style()
 def loss_curves(history: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
-    """Loss and KL over epochs, one column a preset (their losses are on different scales), one line a seed."""
-    groups = _drawn(rows, history)
+    """Draw loss and KL over epochs: one column for each preset, because losses have different scales, and one line for each seed."""
+    groups = _groups(rows, history)
     if not groups:
-        raise InputError("there are no loss curves to draw: the history names none of the rows.")
+        raise InputError(
+            "there are no loss curves to draw; expected a history with at least one of the rows."
+        )
     styles = row_styles(rows)
     figure = new_figure(max(4.6, 3.7 * len(groups)), 5.2, layout="constrained")
     panels = figure.subplots(2, len(groups), squeeze=False)
@@ -113,13 +115,13 @@ def loss_curves(history: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
         for line, term in enumerate(("loss", "kl")):
             axes = panels[line, column]
             for row in group:
-                own = history[history["model"] == row.name]
-                if term == "kl" and not own["kl"].fillna(0).any():
-                    continue  # an autoencoder has none
-                for number, (_, curve) in enumerate(own.groupby("seed")):
+                curves = history[history["model"] == row.name]
+                if term == "kl" and not curves["kl"].fillna(0).any():
+                    continue  # an autoencoder has no KL
+                for number, (_, curve) in enumerate(curves.groupby("seed")):
                     axes.plot(curve["epoch"], curve[term], color=styles[row.name][0], lw=1.1, alpha=0.9,
                               label=row.title if number == 0 else None)  # fmt: skip
-            _skip_the_fall(axes, history[history["model"].isin([row.name for row in group])], term)
+            _skip_first_epochs(axes, history[history["model"].isin([row.name for row in group])], term)
             axes.set_ylabel("loss, nats per cell" if term == "loss" else "KL, nats per cell")
         panels[0, column].set_title(f"preset {preset}")
         panels[0, column].legend()
@@ -127,8 +129,8 @@ def loss_curves(history: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
     return figure
 
 
-def _skip_the_fall(axes: Axes, curves: pd.DataFrame, term: str) -> None:
-    """Let the first epochs run out of the frame: they fall so far that nothing after them could be seen."""
+def _skip_first_epochs(axes: Axes, curves: pd.DataFrame, term: str) -> None:
+    """Leave the first epochs out of the frame; their losses are so high that later changes would not be visible."""
     first = curves["epoch"].min() + 0.02 * (curves["epoch"].max() - curves["epoch"].min())
     values = curves.loc[curves["epoch"] >= first, term].dropna()
     if len(values) and values.max() > values.min():
@@ -138,26 +140,26 @@ def _skip_the_fall(axes: Axes, curves: pd.DataFrame, term: str) -> None:
 
 @style()
 def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
-    """Mean training time of each row as a bar, each seed as a dot."""
-    drawn = [row for _, group in _drawn(rows, times) for row in group]
+    """Draw mean training times as bars, and seeds as dots."""
+    timed = [row for _, group in _groups(rows, times) for row in group]
     styles = row_styles(rows)
-    figure = new_figure(6.4, 0.75 + 0.36 * max(len(drawn), 1), layout="constrained")
+    figure = new_figure(6.4, 0.75 + 0.36 * max(len(timed), 1), layout="constrained")
     axes = figure.add_subplot()
     longest = float(times["train_seconds"].max()) if len(times) else 1.0
-    for y, row in enumerate(drawn):
-        own = times.loc[times["model"] == row.name, "train_seconds"].to_numpy(dtype=float)
+    for y, row in enumerate(timed):
+        seconds = times.loc[times["model"] == row.name, "train_seconds"].to_numpy(dtype=float)
         axes.barh(
             y,
-            own.mean(),
+            seconds.mean(),
             height=0.62,
             color=styles[row.name][0],
             alpha=0.9 if styles[row.name][1] == 0 else 0.55,
         )
-        if len(own) > 1:
-            axes.plot(own, np.full(len(own), y), "o", ms=3.2, color=INK, mec="white", mew=0.5)
-        axes.text(own.max() + 0.015 * longest, y, seconds_in_words(own.mean()), va="center", fontsize=8)
-    axes.set_yticks(range(len(drawn)), [row.title for row in drawn])
-    axes.set(xlabel="seconds of training", xlim=(0, 1.15 * longest), ylim=(len(drawn) - 0.4, -0.6))
+        if len(seconds) > 1:
+            axes.plot(seconds, np.full(len(seconds), y), "o", ms=3.2, color=INK, mec="white", mew=0.5)
+        axes.text(seconds.max() + 0.015 * longest, y, format_seconds(seconds.mean()), va="center", fontsize=8)
+    axes.set_yticks(range(len(timed)), [row.title for row in timed])
+    axes.set(xlabel="seconds of training", xlim=(0, 1.15 * longest), ylim=(len(timed) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     return figure
 
@@ -166,14 +168,14 @@ def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
 def qc_histograms(
     qc: pd.DataFrame, limits: Mapping[str, tuple[float | None, float | None]] | None = None
 ) -> Figure:
-    """Histograms of genes, counts and mitochondrial share over all cells, kept and removed, with the limits.
+    """Draw histograms of genes, counts and percentage of mitochondrial counts for kept and removed cells, with the limits.
 
     Parameters
     ----------
     qc
-        The table `Results.qc`: n_genes, total_counts, pct_mito, kept.
+        The table `StudyResults.qc`: n_genes, total_counts, pct_mito, kept.
     limits
-        (lower, upper) of a column, either None, drawn as lines.
+        Column → (lower, upper), each a number or None; drawn as dashed lines.
 
     Returns
     -------
@@ -181,19 +183,19 @@ def qc_histograms(
     """
     columns = [name for name in QC_TITLES if name in qc.columns]
     if qc.empty or not columns:
-        raise InputError("there is no quality control to draw: the table is empty.")
+        raise InputError("there is no quality control to draw; expected a table with at least one cell.")
     kept = qc["kept"].to_numpy(dtype=bool)
     figure = new_figure(3.05 * len(columns), 2.7, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         values = qc[name].to_numpy(dtype=float)
         bins = np.histogram_bin_edges(values[np.isfinite(values)], bins=60)
-        # Side by side in depth, not stacked: on a logarithmic axis the upper part of a stack tells nothing.
-        for part, word, colour, alpha in (
+        # Histograms overlap and are not stacked, because heights in a stack have no meaning on a log axis.
+        for mask, word, color, alpha in (
             (kept, "kept", "#5d9bbf", 0.85),
             (~kept, "removed", "#d9694f", 1.0),
         ):
-            label = f"{word} ({part.sum():,})"
-            axes.hist(values[part], bins=bins, histtype="stepfilled", color=colour, alpha=alpha, label=label)
+            label = f"{word} ({mask.sum():,})"
+            axes.hist(values[mask], bins=bins, histtype="stepfilled", color=color, alpha=alpha, label=label)
         for limit in (limits or {}).get(name, ()):
             if limit is not None:
                 axes.axvline(limit, color=INK, lw=0.9, ls=(0, (3, 2)))

@@ -1,4 +1,4 @@
-"""Which colour means what, the same in every figure and in the report."""
+"""Colors of cell types, clusters, methods and scales, the same in all figures and reports."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ MISSING = "#c4c8ce"
 INK = "#1d2733"
 FAINT = "#8a94a0"
 
-# Paul Tol's and Okabe-Ito's hues, ordered so that neighbours in the list differ in lightness as well as in hue.
+# Paul Tol's and Okabe-Ito's hues, ordered so that neighbors in the list differ in lightness as well as in hue.
 _FIRST = (
     "#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#ccbb44",
     "#cc3311", "#332288", "#44bb99", "#ee99aa", "#885522", "#777777",
 )  # fmt: skip
 _ROWS = ("#4477aa", "#cc6622", "#228833", "#aa3377", "#bba030", "#555f6b")
 SEQUENTIAL = ("#f6f9fb", "#d4e4ee", "#9fc4da", "#5d9bbf", "#2a6f9b", "#124a70")
-"""One blue ramp for heat maps, light to dark."""
+"""Blue color scale of heat maps, light to dark."""
 
 
 def _oklab(rgb: Floats) -> Floats:
-    """Convert sRGB in 0 … 1 to OKLab, where straight distance is close to seen distance (Ottosson 2020)."""
+    """Convert sRGB in 0 … 1 to OKLab, where Euclidean distance approximates perceived distance (Ottosson 2020)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_lms = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]])
     to_lab = np.array([[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]])
     return np.asarray(np.cbrt(linear @ to_lms.T) @ to_lab.T)
 
 
-def _rgb(colours: Sequence[str]) -> Floats:
-    return np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours])
+def _rgb(colors: Sequence[str]) -> Floats:
+    return np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in colors])
 
 
 @cache
 def palette(n: int) -> tuple[str, ...]:
-    """Colours for `n` cell types: twelve chosen by hand, then each the farthest from all before it."""
+    """Return colors of n cell types: twelve fixed ones, then each the most distant from all before."""
     if n <= len(_FIRST):
         return _FIRST[:n]
     levels = np.linspace(0.05, 0.95, 13)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid)
-    # Too pale is lost on white, too dark cannot be told from black, too grey from a missing label.
+    # Not too pale for a white background, not too dark, and not too gray, which marks missing labels.
     usable = (lab[:, 0] > 0.38) & (lab[:, 0] < 0.86) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.06)
     grid, lab = grid[usable], lab[usable]
     chosen = list(_FIRST)
@@ -63,42 +63,42 @@ def palette(n: int) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def cell_colours(labels: pd.Categorical) -> list[str]:
-    """Colour of each cell: that of its label, grey where it has none."""
-    colours = (*palette(len(labels.categories)), MISSING)
-    return [colours[code] for code in labels.codes]
+def cell_colors(labels: pd.Categorical) -> list[str]:
+    """Return the color of each cell by its label; gray for cells without a label."""
+    colors = (*palette(len(labels.categories)), MISSING)
+    return [colors[code] for code in labels.codes]
 
 
-def cluster_colours(labels: pd.Categorical, kmeans_n: Ints) -> list[str]:
-    """Colour of each cluster: that of the label it is matched to, else a shade of the label it holds most of."""
+def cluster_colors(labels: pd.Categorical, kmeans_n: Ints) -> list[str]:
+    """Return the color of each cluster: that of its matched label, or else a shade of its most frequent label."""
     table_lc = contingency(labels, kmeans_n)
-    colours = palette(len(labels.categories))
+    colors = palette(len(labels.categories))
     n_shades: dict[int, int] = {}
-    found = []
+    cluster_color = []
     for cluster, match in enumerate(match_clusters(table_lc)):
         label = int(match)
         if label < 0:
             if not table_lc[:, cluster].any():
-                found.append(MISSING)
+                cluster_color.append(MISSING)
                 continue
             label = int(table_lc[:, cluster].argmax())
             n_shades[label] = n_shades.get(label, 0) + 1
-        found.append(_shade(colours[label], n_shades[label] if match < 0 else 0))
-    return found
+        cluster_color.append(_shade(colors[label], n_shades[label] if match < 0 else 0))
+    return cluster_color
 
 
-def _shade(colour: str, number: int) -> str:
-    """The colour itself (0), then lighter and darker ones by turns."""
+def _shade(color: str, number: int) -> str:
+    """Return the color (number 0), or alternately lighter and darker shades (1, 2, …)."""
     if number == 0:
-        return colour
+        return color
     towards = 1.0 if number % 2 else 0.0
-    share = min(0.42 + 0.12 * ((number - 1) // 2), 0.75)
-    mixed = _rgb([colour])[0] * (1 - share) + towards * share
+    fraction = min(0.42 + 0.12 * ((number - 1) // 2), 0.75)
+    mixed = _rgb([color])[0] * (1 - fraction) + towards * fraction
     return "#" + "".join(f"{round(255 * part):02x}" for part in mixed)
 
 
 def row_styles(rows: Sequence[MethodResult]) -> dict[str, tuple[str, int]]:
-    """Colour (by model) and place of the preset (0 solid, 1 dashed, …) of each row, by name: a model keeps its hue."""
+    """Return for each row name the color of its model and the index of its preset (0, 1, …)."""
     models = list(dict.fromkeys(row.model or row.name for row in rows))
     kinds = list(dict.fromkeys(row.preset for row in rows))
     return {
@@ -107,16 +107,16 @@ def row_styles(rows: Sequence[MethodResult]) -> dict[str, tuple[str, int]]:
     }
 
 
-def ramp_colour(share: float) -> str:
-    """Colour of a place between 0 and 1 on the sequential ramp."""
-    place = min(max(share, 0.0), 1.0) * (len(SEQUENTIAL) - 1)
+def ramp_color(fraction: float) -> str:
+    """Return the color at a position between 0 and 1 of the sequential scale; positions outside are clipped."""
+    place = min(max(fraction, 0.0), 1.0) * (len(SEQUENTIAL) - 1)
     lower = min(int(place), len(SEQUENTIAL) - 2)
     low, high = _rgb(SEQUENTIAL[lower : lower + 2])
     return "#" + "".join(f"{round(255 * part):02x}" for part in low + (high - low) * (place - lower))
 
 
-def ink_on(colour: str) -> str:
-    """Dark ink or white, whichever has the higher contrast on `colour` (WCAG's relative luminance)."""
-    rgb = _rgb([colour])[0]
+def ink_on(color: str) -> str:
+    """Return the text color (dark or white) with the higher contrast on a background color (relative luminance of WCAG)."""
+    rgb = _rgb([color])[0]
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return "#ffffff" if float(linear @ np.array([0.2126, 0.7152, 0.0722])) < 0.22 else INK

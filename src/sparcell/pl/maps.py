@@ -1,6 +1,6 @@
-"""Cells on a map: labels beside partition, in space, and generated beside real.
+"""Maps of cells: labels and clusters, the 3-D map, and generated cells.
 
-Suffixes: n cells, c clusters, m generated cells, s steps of a walk.
+Suffixes: n cells, c clusters, m generated cells, s interpolation steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from sparcell.pl.colors import FAINT, INK, MISSING, cell_colours, cluster_colours, palette
+from sparcell.pl.colors import FAINT, INK, MISSING, cell_colors, cluster_colors, palette
 from sparcell.pl.style import middles, new_figure, point_size, square_limits, style, write_names
 
 if TYPE_CHECKING:
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
     from sparcell.results.study import Floats, Ints, MethodResult
 
-N_WRITTEN = 14
-"""Up to so many labels are written on the map; more go to a legend."""
+MAX_NAMES = 14
+"""Maximum number of labels that are written on a map; more labels are in a legend."""
 
 SMALL_GROUP = 0.07
-"""Share of the map's height below which a group would vanish under its name."""
+"""A group smaller than this fraction of the map's height has its name above, so that the name does not cover the group."""
 
 
 def _shuffled(n: int) -> Ints:
-    # Drawn in a fixed random order, so that no type lies on top only because it comes last.
+    # A fixed random order, so that no type covers the others.
     return np.random.default_rng(0).permutation(n)
 
 
-def _scatter(axes: Axes, xy_n2: Floats, colours: Sequence[str], scale: float = 1.0) -> None:
+def _scatter(axes: Axes, xy_n2: Floats, colors: Sequence[str], scale: float = 1.0) -> None:
     order = _shuffled(len(xy_n2))
     axes.scatter(
         xy_n2[order, 0],
         xy_n2[order, 1],
-        c=[colours[i] for i in order],
+        c=[colors[i] for i in order],
         s=point_size(len(xy_n2)) * scale,
         linewidths=0,
         alpha=0.85,
@@ -53,7 +53,7 @@ def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
     if (labels.codes < 0).any():
         entries.append(("no label", MISSING))
     return [
-        Line2D([], [], marker="o", ls="", ms=5, mew=0, color=colour, label=name) for name, colour in entries
+        Line2D([], [], marker="o", ls="", ms=5, mew=0, color=color, label=name) for name, color in entries
     ]
 
 
@@ -66,23 +66,23 @@ def draw_groups(
     named: bool = True,
     size: float = 8.0,
 ) -> None:
-    """Colour the cells of a map by a label, and write the names on it while there are few."""
-    _scatter(axes, xy_n2, cell_colours(labels), scale)
-    if named and len(labels.categories) <= N_WRITTEN:
+    """Draw a map colored by label, with the names on the map if there are few labels."""
+    _scatter(axes, xy_n2, cell_colors(labels), scale)
+    if named and len(labels.categories) <= MAX_NAMES:
         names, codes = [str(name) for name in labels.categories], np.asarray(labels.codes)
         places = _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names)))
         write_names(axes, places, names, size)
 
 
 def _beside_small_groups(axes: Axes, xy_n2: Floats, codes_n: Floats, places: Floats) -> Floats:
-    """Lift the name of a group that it would cover whole."""
+    """Return the places of names, with those of small groups moved above the group."""
     span = axes.get_ylim()[1] - axes.get_ylim()[0]
-    lifted = np.array(places)
+    moved = np.array(places)
     for group in np.unique(codes_n[codes_n >= 0]):
         low, high = np.percentile(xy_n2[codes_n == group], [10, 90], axis=0)
         if (high - low).max() < SMALL_GROUP * span:
-            lifted[group, 1] = high[1] + 0.03 * span
-    return lifted
+            moved[group, 1] = high[1] + 0.03 * span
+    return moved
 
 
 def _draw_partition(
@@ -93,8 +93,8 @@ def _draw_partition(
     centroids_c2: Floats,
     scale: float = 1.0,
 ) -> None:
-    of_cluster = cluster_colours(labels, kmeans_n)
-    _scatter(axes, xy_n2, [of_cluster[cluster] for cluster in kmeans_n], scale)
+    colors = cluster_colors(labels, kmeans_n)
+    _scatter(axes, xy_n2, [colors[cluster] for cluster in kmeans_n], scale)
     x_c, y_c = centroids_c2[:, 0], centroids_c2[:, 1]
     axes.scatter(x_c, y_c, marker="X", s=52, c=INK, edgecolors="white", linewidths=0.9, zorder=4)
     span = axes.get_xlim()[1] - axes.get_xlim()[0]
@@ -103,7 +103,7 @@ def _draw_partition(
 
 
 def legend_below(figure: Figure, labels: pd.Categorical, width: float, *, right: bool = False) -> None:
-    """Name the colours below the panels."""
+    """Draw the legend of the labels below the panels."""
     columns = max(1, int(width // 1.7))
     place, anchor = ("lower right", (0.98, 0.005)) if right else ("lower left", (0.02, 0.005))
     figure.legend(handles=_legend_handles(labels), loc=place, bbox_to_anchor=anchor, ncols=columns,
@@ -111,34 +111,34 @@ def legend_below(figure: Figure, labels: pd.Categorical, width: float, *, right:
 
 
 def legend_height(labels: pd.Categorical, width: float) -> float:
-    """Inches a legend needs below the panels."""
+    """Return the height of a legend below the panels, in inches."""
     n_entries = len(labels.categories) + bool((labels.codes < 0).any())
     return 0.19 * -(-n_entries // max(1, int(width // 1.7))) + 0.15
 
 
 def height_below(labels: pd.Categorical, width: float) -> float:
-    """Inches that a legend takes below the panels; none where the names are written on the map."""
-    return 0.0 if len(labels.categories) <= N_WRITTEN else legend_height(labels, width)
+    """Return the height of the legend below the panels, in inches; 0 if the names are on the map."""
+    return 0.0 if len(labels.categories) <= MAX_NAMES else legend_height(labels, width)
 
 
 @style()
 def paired_map(
     xy_n2: Floats, labels: pd.Categorical, kmeans_n: Ints, centroids_c2: Floats, title: str = ""
 ) -> Figure:
-    """True labels beside the k-means partition of the same map, with its centroids.
+    """Draw labels beside k-means clusters on the same map, with the centroids.
 
     Parameters
     ----------
     xy_n2
         The 2-D map.
     labels
-        One a cell; missing ones are grey.
+        Label of each cell; cells without a label are gray.
     kmeans_n
-        Cluster of each cell, 0 … c-1; coloured by the label it is matched to.
+        Cluster of each cell, 0 … c-1; a cluster has the color of its matched label.
     centroids_c2
-        Centroids on the map.
+        Centroids of the clusters on the map.
     title
-        Written above, in bold.
+        Title of the figure.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def paired_map(
 
 @style()
 def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
-    """Labels above, k-means below, one column a row: all methods of one preset at a glance."""
+    """Draw labels (above) and k-means clusters (below) of all methods of one preset, one column for each method."""
     n_rows, panel = len(rows), 3.3
     width = panel * n_rows
     below = legend_height(labels, width)
@@ -170,7 +170,7 @@ def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
         left = column / n_rows
         top = figure.add_axes((left, (below + panel) / height, 1 / n_rows, panel / height))
         bottom = figure.add_axes((left, below / height, 1 / n_rows, panel / height))
-        _scatter(top, row.tsne2d_n2, cell_colours(labels), 0.6)
+        _scatter(top, row.tsne2d_n2, cell_colors(labels), 0.6)
         _draw_partition(bottom, row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, 0.6)
         figure.text(left + 0.012, 1 - 0.12 / height, row.title, fontsize=10.5, fontweight="bold", va="top")
         if column == 0:
@@ -182,22 +182,22 @@ def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
 
 @style()
 def map_3d(xyz_n3: Floats, labels: pd.Categorical, title: str = "") -> Figure:
-    """The 3-D map from one side, coloured by label."""
+    """Draw the 3-D map from one side, colored by label."""
     figure = new_figure(6.6, 4.7)
-    # matplotlib's own types know no 3-D axes behind `add_axes`.
+    # matplotlib's type hints have no 3-D axes for `add_axes`.
     axes: Any = figure.add_axes((0.0, 0.0, 0.7, 0.92), projection="3d")
     order = _shuffled(len(xyz_n3))
-    colours = cell_colours(labels)
+    colors = cell_colors(labels)
     x, y, z = xyz_n3[order].T
-    axes.scatter(x, y, z, c=[colours[i] for i in order], s=point_size(len(xyz_n3)) * 0.8, linewidths=0,
+    axes.scatter(x, y, z, c=[colors[i] for i in order], s=point_size(len(xyz_n3)) * 0.8, linewidths=0,
                  alpha=0.85, rasterized=True)  # fmt: skip
     low, high = xyz_n3.min(axis=0), xyz_n3.max(axis=0)
     half = float((high - low).max()) / 2 or 1.0
-    for axis, centre in zip((axes.xaxis, axes.yaxis, axes.zaxis), (low + high) / 2, strict=True):
+    for axis, center in zip((axes.xaxis, axes.yaxis, axes.zaxis), (low + high) / 2, strict=True):
         axis.set_pane_color((0.97, 0.975, 0.98, 1.0))
         axis.line.set_color("#d5dae0")
         axis.set_ticks([])
-        axis.set_view_interval(centre - half, centre + half, ignore=True)
+        axis.set_view_interval(center - half, center + half, ignore=True)
     axes.set_box_aspect((1, 1, 1), zoom=1.12)
     axes.view_init(elev=22, azim=-58)
     handles = _legend_handles(labels)
@@ -216,7 +216,7 @@ def generated_map(
     walk_labels: tuple[str, str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Real cells beside cells decoded from the prior on one map, with the walk between two real cells."""
+    """Draw real cells beside generated cells on one map, with the interpolation between two real cells."""
     parts = [part for part in (xy_n2, generated_m2, walk_s2) if part is not None]
     below = height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
@@ -227,7 +227,7 @@ def generated_map(
     limits = {"xlim": real.get_xlim(), "ylim": real.get_ylim()}
     draw_groups(real, xy_n2, labels)
     _scatter(new, xy_n2, [MISSING] * len(xy_n2), 0.8)
-    heading = "walk between two cells"
+    heading = "interpolation between two cells"
     if generated_m2 is not None:
         heading = f"{len(generated_m2):,} generated cells over the real ones"
         new.scatter(

@@ -1,4 +1,4 @@
-"""The look all figures share, and how text finds room on a map."""
+"""Style of all figures, and placement of names on a map."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set fonts, lines and resolution for as long as the context lasts; the caller's settings return after it."""
-    # Only families that exist: matplotlib logs a line for each missing one, each time it draws.
-    there = set(font_manager.get_font_names())
+    """Set fonts, lines and resolution inside the context; the settings of the caller are restored afterwards."""
+    # Only installed families, because matplotlib logs a line for each missing one in each drawing.
+    installed = set(font_manager.get_font_names())
     settings: dict[str, Any] = {
-        "font.family": [family for family in _FAMILIES if family in there] or ["sans-serif"],
+        "font.family": [family for family in _FAMILIES if family in installed] or ["sans-serif"],
         "font.size": 8.5,
         "text.color": INK,
         "text.parse_math": False,
@@ -53,25 +53,25 @@ def style() -> Iterator[None]:
         "figure.dpi": 150,
     }
     with mpl.rc_context(settings), warnings.catch_warnings():
-        # A label in a script that no installed font covers is drawn with boxes: no reason to stop a study.
+        # Letters that no installed font has are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Make a figure (inches) that belongs to no window and no global list."""
+    """Return a figure without a window and outside of pyplot; sizes in inches."""
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def point_size(n: int) -> float:
-    """Area of one marker on a map of `n` cells: legible for sixty, not a blot for fifty thousand."""
+    """Return the area of a marker on a map of n cells, in points squared."""
     return float(np.clip(250 / np.sqrt(max(n, 1)), 0.9, 28))
 
 
 def square_limits(axes: Axes, xy_n2: Floats) -> None:
-    """Equal aspect in a square box around all points, without ticks or frame."""
+    """Set equal aspect and square limits around all points, without ticks and frame."""
     finite = xy_n2[np.isfinite(xy_n2).all(axis=1)]
     low, high = (finite.min(axis=0), finite.max(axis=0)) if len(finite) else (np.zeros(2), np.ones(2))
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.06
@@ -81,18 +81,18 @@ def square_limits(axes: Axes, xy_n2: Floats) -> None:
 
 
 def middles(xy_n2: Floats, codes_n: Floats, n_groups: int) -> Floats:
-    """Where to write each group's name: its cell nearest to its median, so that the name stands on the group."""
+    """Return the position of each group's name: the cell nearest to the median of the group."""
     places = np.full((n_groups, 2), np.nan)
     for group in range(n_groups):
-        own = xy_n2[codes_n == group]
-        if len(own):
-            median = np.median(own, axis=0)
-            places[group] = own[np.argmin(((own - median) ** 2).sum(axis=1))]
+        members = xy_n2[codes_n == group]
+        if len(members):
+            median = np.median(members, axis=0)
+            places[group] = members[np.argmin(((members - median) ** 2).sum(axis=1))]
     return places
 
 
 def write_names(axes: Axes, places: Floats, names: list[str], size: float = 8.0) -> None:
-    """Write names at places in data units, pushed apart until none overlaps another."""
+    """Write names at places in data units, moved apart until no two overlap."""
     figure = axes.get_figure(root=True)
     halo = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.92)]
     texts = [
@@ -115,18 +115,18 @@ def write_names(axes: Axes, places: Floats, names: list[str], size: float = 8.0)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in texts]
-    centres = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
+    centers = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
     sizes = np.array([[box.width + 4, box.height + 2] for box in boxes])
     window = axes.get_window_extent(renderer)
     room = np.array([[window.x0, window.y0], [window.x1, window.y1]])
     back = axes.transData.inverted()
-    for text, place in zip(texts, back.transform(push_apart(centres, sizes, room)), strict=True):
+    for text, place in zip(texts, back.transform(push_apart(centers, sizes, room)), strict=True):
         text.set_position(tuple(place))
 
 
-def push_apart(centres: Floats, sizes: Floats, room: Floats, rounds: int = 400) -> Floats:
-    """Move boxes by the least that ends their overlaps, keeping them within `room` (lower and upper corner)."""
-    moved = np.array(centres, dtype=np.float64)
+def push_apart(centers: Floats, sizes: Floats, room: Floats, rounds: int = 400) -> Floats:
+    """Return the centers of boxes after moving them apart until none overlap, within `room` (lower and upper corner)."""
+    moved = np.array(centers, dtype=np.float64)
     if not len(moved):
         return moved
     nudge = 0.005 * float(sizes.mean())
@@ -139,7 +139,7 @@ def push_apart(centres: Floats, sizes: Floats, room: Floats, rounds: int = 400) 
         hit = (overlap > 0).all(axis=-1) & ~np.eye(len(moved), dtype=bool)
         if not hit.any():
             break
-        # The shorter way out; ties in place are broken by order, or two equal boxes would never part.
+        # Move along the axis with the smaller overlap. Equal positions are ordered by index, so that equal boxes move apart too.
         axis = overlap.argmin(axis=-1)
         order = np.sign(np.arange(len(moved))[:, None] - np.arange(len(moved))[None])
         for dimension in (0, 1):

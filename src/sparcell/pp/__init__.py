@@ -1,9 +1,12 @@
-"""Preprocessing: quality control, normalization, variable genes, clusters and their names."""
+"""Preprocessing: quality control, normalization, highly variable genes, clusters and cell types."""
 
 from __future__ import annotations
 
+from sparcell.pp.clustering import cluster, name_clusters
 from sparcell.pp.highly_variable import variable_genes
-from sparcell.pp.recipe import cell_types, cluster, lognormalize, name_clusters, quality_control, seurat
+from sparcell.pp.normalization import lognormalize
+from sparcell.pp.quality import quality_control
+from sparcell.pp.recipe import cell_types, seurat
 
 __all__ = [
     "cell_types",

@@ -1,6 +1,6 @@
-"""Neighbour graph and communities as Seurat finds them: arrays in, arrays out.
+"""Shared-nearest-neighbor graph and Louvain communities, as in Seurat. Takes and returns arrays.
 
-Suffixes: n cells, d dimensions, k neighbours.
+Suffixes: n cells, d dimensions, k neighbors.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from sparcell.data.validation import Matrix
 
-REFINEMENTS = 10
-"""Rounds of local moves after each start; Seurat's optimiser also repeats its pass 10 times (`n.iter`)."""
+N_REFINEMENTS = 10
+"""Iterations of local moves after each start. Seurat's optimizer also repeats its pass 10 times (`n.iter`)."""
 
 
 def nearest_neighbors(x_nd: NDArray[np.floating], n_neighbors: int) -> NDArray[np.int64]:
-    """Find the exact Euclidean neighbours of each cell, the cell itself first, as Seurat counts them.
+    """Return the exact Euclidean nearest neighbors of each cell. The first one is the cell itself, as in Seurat.
 
     Parameters
     ----------
     x_nd
         Coordinates, n × d.
     n_neighbors
-        k, the cell itself included; no more than n are given.
+        k, which includes the cell itself; n if there are fewer cells than k.
 
     Returns
     -------
-    Indices n × k; column 0 is the cell itself, also where other cells lie on the same spot.
+    Row numbers, n × k. Column 0 is the cell itself, even if other cells have the same coordinates.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -41,22 +41,22 @@ def nearest_neighbors(x_nd: NDArray[np.floating], n_neighbors: int) -> NDArray[n
     k = min(n_neighbors, n_cells)
     if k < 2:
         return self_n1
-    # Asked without a query, scikit-learn leaves each cell itself out, so ties cannot push it from its list.
+    # Without a query, scikit-learn leaves out each cell itself, so ties cannot push the cell out of its own list.
     others = NearestNeighbors(n_neighbors=k - 1).fit(x_nd).kneighbors(return_distance=False)
     return np.hstack([self_n1, others.astype(np.int64)])
 
 
 def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> Matrix:
-    """Weigh pairs of cells by the overlap of their neighbourhoods (Jaccard index), as Seurat's FindNeighbors.
+    """Return the graph of cells weighted by the Jaccard index of their neighborhoods, as Seurat's FindNeighbors does.
 
-    With s shared neighbours of k each, the weight is s / (2k - s).
+    Two cells with k neighbors each, of which they share s, have the weight s / (2k - s).
 
     Parameters
     ----------
     neighbors_nk
-        From `nearest_neighbors`; each row holds k different cells.
+        From `nearest_neighbors`. Each row holds k different cells.
     prune
-        Weights below are dropped (Seurat: 1/15).
+        Smaller weights are dropped.
 
     Returns
     -------
@@ -76,27 +76,26 @@ def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> 
 
 
 def louvain(graph: Matrix, resolution: float = 0.5, n_starts: int = 10, seed: int = 0) -> NDArray[np.int64]:
-    """Partition a weighted graph by modularity: Louvain from several random orders, the best one kept.
+    """Return the Louvain communities of a weighted graph: of several random starts, those with the highest modularity.
 
-    Each start is refined by local moves of the same objective (igraph's Leiden started from that partition),
-    which can only raise its modularity. One Louvain pass ends in optima that differ much from start to
-    start; Seurat's optimiser repeats its pass for the same reason.
+    The partition of each start is refined by igraph's Leiden algorithm with the same objective, which can only raise
+    the modularity. Local optima of a single Louvain pass differ much between starts.
 
     Parameters
     ----------
     graph
-        Symmetric sparse n × n weights ≥ 0; the diagonal is ignored.
+        Symmetric sparse weights ≥ 0, n × n. The diagonal is ignored.
     resolution
-        Above 1 more, below 1 fewer communities (Reichardt & Bornholdt 2006).
+        Above 1: more communities; below 1: fewer (Reichardt & Bornholdt 2006).
     n_starts
-        Random starts.
+        Number of random starts.
     seed
-        Of igraph's generator during this call. Python's and numpy's global generators are not touched, and
-        igraph gets Python's `random` back, its default.
+        Seed of igraph's generator during this call. Python's and numpy's global generators do not change. Afterwards
+        igraph uses Python's `random` again, its default.
 
     Returns
     -------
-    Community of each node, numbered by size: 0 is the largest (of equals, the one with the first cell).
+    Community of each node, (n,), numbered by size: 0 is the largest; of equal ones, the one with the first cell.
     """
     import igraph
 
@@ -104,7 +103,7 @@ def louvain(graph: Matrix, resolution: float = 0.5, n_starts: int = 10, seed: in
     upper = sparse.triu(graph, k=1).tocoo()
     network = igraph.Graph(n=n_nodes, edges=np.column_stack([upper.row, upper.col]))
     weights = upper.data.astype(float).tolist()
-    best, partition = -np.inf, list(range(n_nodes))
+    best_modularity, partition = -np.inf, list(range(n_nodes))
     igraph.set_random_number_generator(random.Random(seed))
     try:
         for _ in range(n_starts if weights else 0):
@@ -114,18 +113,18 @@ def louvain(graph: Matrix, resolution: float = 0.5, n_starts: int = 10, seed: in
                 weights=weights,
                 resolution=resolution,
                 initial_membership=start.membership,
-                n_iterations=REFINEMENTS,
+                n_iterations=N_REFINEMENTS,
             )
-            score = network.modularity(refined.membership, weights=weights, resolution=resolution)
-            if score > best:
-                best, partition = score, refined.membership
+            modularity = network.modularity(refined.membership, weights=weights, resolution=resolution)
+            if modularity > best_modularity:
+                best_modularity, partition = modularity, refined.membership
     finally:
         igraph.set_random_number_generator(random)
     return number_by_size(np.asarray(partition, dtype=np.int64))
 
 
 def number_by_size(partition_n: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Renumber groups so that 0 is the largest; of equal groups, the one whose first cell comes first."""
+    """Return group numbers so that 0 is the largest group; of equal groups, the one with the first cell."""
     _, first, inverse, sizes = np.unique(
         partition_n, return_index=True, return_inverse=True, return_counts=True
     )

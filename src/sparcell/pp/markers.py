@@ -1,4 +1,4 @@
-"""Name clusters after cell types by a table of marker genes: the arithmetic and the table, no AnnData.
+"""Names of clusters from a table of marker genes: reading the table, scores of cell types. Takes arrays.
 
 Suffixes: n cells, g genes, m marker genes, c clusters, t cell types.
 """
@@ -24,38 +24,38 @@ log = logging.getLogger("sparcell")
 PBMC_TABLE = Path(__file__).parent / "markers_pbmc.csv"
 
 LEUKOCYTE_GENES = ("PTPRC", "CORO1A", "LAPTM5", "CD52")
-"""Nearly every white blood cell shows one of them, and few other cells do."""
+"""Genes of white blood cells: nearly all of these cells express at least one, and few other cells do."""
 
 MIN_SCORE = 0.5
-"""A type must stand this many standard deviations (over clusters, mean of its genes) out to give its name."""
+"""Smallest score that names a cluster: mean z-score of the type's genes over clusters."""
 
 MIN_SD = 0.05
-"""Floor of a gene's standard deviation over clusters, in log units: noise in silent genes names nothing."""
+"""Smallest divisor of a z-score: standard deviation of a gene over clusters, in log units. Keeps noise of unexpressed genes small."""
 
 COLUMNS = ("cell_type", "gene")
 
 
 def pbmc_markers() -> pd.DataFrame:
-    """Give the package's table of nine blood cell types: columns cell_type and gene."""
+    """Return the package's markers of nine blood cell types: a table with columns cell_type and gene."""
     return read_markers(PBMC_TABLE)
 
 
 def read_markers(markers: pd.DataFrame | str | Path) -> pd.DataFrame:
-    """Read and check a marker table.
+    """Return a checked marker table.
 
     Parameters
     ----------
     markers
-        A table, or the path of a CSV (or TSV), with columns cell_type and gene, one gene a row.
+        A table, or the path of a CSV or TSV file, with columns cell_type and gene and one gene in each row.
 
     Returns
     -------
-    The two columns as strings, without repeated rows.
+    The two columns as strings, without repeated and incomplete rows.
 
     Raises
     ------
     InputError
-        If there is no such file, it is not a table, a column is missing, or no row is left.
+        If the file does not exist or is not a table, a column is missing, or no row is left.
     """
     where = "the marker table"
     if isinstance(markers, pd.DataFrame):
@@ -76,7 +76,7 @@ def read_markers(markers: pd.DataFrame | str | Path) -> pd.DataFrame:
         if column not in table.columns:
             raise InputError(
                 f"{where} has no column {column!r}: {did_you_mean(column, table.columns)} "
-                "Expected the columns cell_type and gene, one gene a row."
+                "Expected the columns cell_type and gene, with one gene in each row."
             )
     table = table.loc[:, list(COLUMNS)].dropna().astype(str).apply(lambda column: column.str.strip())
     clean: pd.DataFrame = table[(table != "").all(axis=1)].drop_duplicates(ignore_index=True)
@@ -86,9 +86,10 @@ def read_markers(markers: pd.DataFrame | str | Path) -> pd.DataFrame:
 
 
 def fits_table(lognorm_ng: Matrix, gene_names: pd.Index, table: pd.DataFrame) -> bool:
-    """Whether the blood table may be used unasked: its genes are there and most cells are white blood cells.
+    """Return whether the table of blood cells suits the data, so that it may be used by default.
 
-    Gene names alone do not tell: a human pancreas is measured on the same genes.
+    At least half of the table's genes must be in the data, and at least half of the cells must express a gene of white
+    blood cells. Gene names alone are not enough, because other human tissues are measured on the same genes.
 
     Parameters
     ----------
@@ -99,51 +100,52 @@ def fits_table(lognorm_ng: Matrix, gene_names: pd.Index, table: pd.DataFrame) ->
     table
         From `pbmc_markers`.
     """
-    known = table["gene"].isin(gene_names).mean()
-    pan_g = np.flatnonzero(gene_names.isin(LEUKOCYTE_GENES))
-    if known < 0.5 or len(pan_g) == 0:
+    fraction_in_data = table["gene"].isin(gene_names).mean()
+    leukocyte_g = np.flatnonzero(gene_names.isin(LEUKOCYTE_GENES))
+    if fraction_in_data < 0.5 or len(leukocyte_g) == 0:
         return False
-    shown_n = np.asarray(lognorm_ng[:, pan_g].sum(axis=1)).ravel() > 0
-    return bool(shown_n.mean() >= 0.5)
+    expressing_n = np.asarray(lognorm_ng[:, leukocyte_g].sum(axis=1)).ravel() > 0
+    return bool(expressing_n.mean() >= 0.5)
 
 
 def name_by_markers(
     lognorm_ng: Matrix, gene_names: pd.Index, clusters: pd.Series, table: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Score the cell types in each cluster and choose names.
+    """Return scores of the cell types in each cluster, and a name for each cluster.
 
     Parameters
     ----------
     lognorm_ng
-        Log-normalised cells × genes.
+        Log-normalized expression.
     gene_names
-        Length g, each once.
+        Length g, unique.
     clusters
-        Length n, categorical; cells without a cluster count nowhere.
+        Length n, categorical. Cells without a cluster are left out.
     table
         Columns cell_type and gene.
 
     Returns
     -------
     scores
-        Clusters × cell types that have a gene in the data: mean over the type's genes of the z-score over
-        clusters of the cluster mean.
+        Clusters × cell types with a gene in the data. A score is the mean z-score of the type's genes; the z-score is
+        of the cluster mean over clusters.
     names
-        Cluster → name: the best type if its score is `MIN_SCORE` or more, else "cluster 5"; each name once.
+        Name of each cluster, all different: the type with the highest score if that is at least `MIN_SCORE`, otherwise
+        "cluster 5".
 
     Raises
     ------
     InputError
         If none of the genes is in the data.
     """
-    table = _known_rows(gene_names, table)
+    table = _rows_in_data(gene_names, table)
     genes_m = pd.Index(table["gene"].unique())
     columns_m = gene_names.get_indexer(genes_m)
-    codes_n = clusters.cat.codes.to_numpy()
+    cluster_n = clusters.cat.codes.to_numpy()
     n_clusters = len(clusters.cat.categories)
     member_cn = sparse.csr_matrix(
-        (np.ones(int((codes_n >= 0).sum())), (codes_n[codes_n >= 0], np.flatnonzero(codes_n >= 0))),
-        shape=(n_clusters, len(codes_n)),
+        (np.ones(int((cluster_n >= 0).sum())), (cluster_n[cluster_n >= 0], np.flatnonzero(cluster_n >= 0))),
+        shape=(n_clusters, len(cluster_n)),
     )
     sums_cm = member_cn @ lognorm_ng[:, columns_m]
     sums_cm = sums_cm.toarray() if sparse.issparse(sums_cm) else np.asarray(sums_cm)
@@ -161,21 +163,21 @@ def name_by_markers(
     return scores, _choose(scores)
 
 
-def _known_rows(gene_names: pd.Index, table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out genes that the data do not have; raise if that is all of them."""
+def _rows_in_data(gene_names: pd.Index, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose gene is in the data; raise InputError if there are none."""
     genes = table["gene"]
     missing = sorted(set(genes) - set(gene_names))
     if len(missing) == genes.nunique():
         upper = {str(name).upper(): str(name) for name in gene_names}
-        cased = next((upper[gene.upper()] for gene in missing if gene.upper() in upper), None)
+        other_case = next((upper[gene.upper()] for gene in missing if gene.upper() in upper), None)
         hint = (
-            f"the data write {cased!r}, so write the table in the same case"
-            if cased
-            else "use a table with names as in var_names"
+            f"the data have {other_case!r}, so write the genes of the table in the same case"
+            if other_case
+            else "use a table with gene names as in var_names"
         )
         raise InputError(
-            f"None of the {len(missing)} marker genes is in the data: the table names "
-            f"{', '.join(missing[:3])}; the data name {', '.join(map(str, gene_names[:3]))}. "
+            f"None of the {len(missing)} marker genes is in the data: the table has "
+            f"{', '.join(missing[:3])}; the data have {', '.join(map(str, gene_names[:3]))}. "
             f"Expected the same names: {hint}."
         )
     if missing:
@@ -184,8 +186,8 @@ def _known_rows(gene_names: pd.Index, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _choose(scores: pd.DataFrame) -> dict[str, str]:
-    """Give each cluster, in order, the name of its best type, numbered from the second on."""
-    taken: Counter[str] = Counter()
+    """Return a name for each cluster: the type with the highest score, numbered from the second cluster of a type on."""
+    n_named: Counter[str] = Counter()
     names: dict[str, str] = {}
     reserved = set(map(str, scores.columns))
     for cluster, row in scores.iterrows():
@@ -194,21 +196,21 @@ def _choose(scores: pd.DataFrame) -> dict[str, str]:
             names[str(cluster)] = f"cluster {cluster}"
             continue
         name = best
-        while taken[best] and (name in reserved or name in names.values()):
-            taken[best] += 1
-            name = f"{best} {taken[best]}"
-        taken[best] = max(taken[best], 1)
+        while n_named[best] and (name in reserved or name in names.values()):
+            n_named[best] += 1
+            name = f"{best} {n_named[best]}"
+        n_named[best] = max(n_named[best], 1)
         names[str(cluster)] = name
     return names
 
 
 def table_order(names: dict[str, str], table: pd.DataFrame) -> list[str]:
-    """Sort names as the table lists the types, numbered ones behind their first, unnamed clusters last."""
+    """Return the names in the order of the table's types, numbered names after the first of a type, unnamed clusters last."""
     types = list(dict.fromkeys(table["cell_type"]))
 
-    def place(name: str) -> tuple[int, str]:
-        fits = [i for i, kind in enumerate(types) if name == kind or name.startswith(f"{kind} ")]
-        exact = [i for i in fits if types[i] == name]
-        return (exact or fits or [len(types)])[0], name
+    def position(name: str) -> tuple[int, str]:
+        matches = [i for i, kind in enumerate(types) if name == kind or name.startswith(f"{kind} ")]
+        exact = [i for i in matches if types[i] == name]
+        return (exact or matches or [len(types)])[0], name
 
-    return sorted(names.values(), key=place)
+    return sorted(names.values(), key=position)

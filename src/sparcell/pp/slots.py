@@ -1,4 +1,4 @@
-"""What the steps of `pp` take from an AnnData and where they write: checked, and nothing of the user's overwritten."""
+"""Reading matrices from an AnnData and writing results to it, without overwriting columns of the user."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-NOTES = "sparcell_pp"
-"""Key of uns under which the steps note their settings, scores and the columns they wrote."""
+UNS_KEY = "sparcell_pp"
+"""Key of uns that holds settings and scores of the steps, and the names of the columns that they wrote."""
 
 
-def matrix_of(adata: AnnData, layer: str | None) -> tuple[str, Matrix]:
-    """Give the name the user knows it by, and the matrix: X (None) or a layer, checked.
+def checked_matrix(adata: AnnData, layer: str | None) -> tuple[str, Matrix]:
+    """Return the name for messages and the matrix of a layer (X for None).
 
-    Raises
-    ------
-    InputError
-        If there is none, or `checks.check_matrix` finds a fault.
+    Raises InputError if there is no such matrix, or if `check_matrix` finds a fault.
     """
     if layer is None:
         where, matrix = "X", adata.X
     elif layer in adata.layers:
         where, matrix = f"layers[{layer!r}]", adata.layers[layer]
     else:
-        made = "; run sp.pp.lognormalize(adata) first" if layer == "lognorm" else ""
-        raise InputError(f"There is no layer {layer!r}{made}: {did_you_mean(layer, adata.layers)}")
+        remedy = "; run sp.pp.lognormalize(adata) first" if layer == "lognorm" else ""
+        raise InputError(f"There is no layer {layer!r}{remedy}: {did_you_mean(layer, adata.layers)}")
     if matrix is None:
         raise InputError(
             "X is empty; expected a matrix of cells × genes: name a layer, or put one into X, as in "
@@ -46,39 +43,39 @@ def matrix_of(adata: AnnData, layer: str | None) -> tuple[str, Matrix]:
 
 
 def require_counts(adata: AnnData) -> None:
-    """Raise an `InputError` unless X holds raw counts."""
-    where, x_ng = matrix_of(adata, None)
+    """Raise InputError unless X holds raw counts."""
+    where, x_ng = checked_matrix(adata, None)
     require_kind(x_ng, "counts", where)
 
 
 def require_same_counts(adata: AnnData) -> None:
-    """Raise an `InputError` if layers["counts"], which the recipe writes, holds other values than X."""
+    """Raise InputError if layers["counts"], which `seurat` writes, exists and differs from X."""
     if "counts" not in adata.layers:
         return
     if abs(sparse.csr_matrix(adata.layers["counts"]) - sparse.csr_matrix(adata.X)).max() > 0:
         raise InputError(
-            "layers['counts'] is there and differs from X; expected the same raw counts in both: put the "
-            "right ones into X (adata.X = adata.layers['counts']; in a shell: --counts-layer counts) or del "
-            "adata.layers['counts']."
+            "layers['counts'] exists and differs from X; expected the same raw counts in both. Put the right "
+            "counts into X: adata.X = adata.layers['counts'] (in a shell: --counts-layer counts), or "
+            "del adata.layers['counts']."
         )
 
 
-def own_column(adata: AnnData, name: str) -> str:
-    """Give the column of obs to write: `name`, unless the user has one; then "sparcell_" + `name`.
+def free_column(adata: AnnData, name: str) -> str:
+    """Return the column of obs to write: `name`, or "sparcell_" + `name` if the user has a column of that name.
 
-    A column noted in uns["sparcell_pp"]["keys"] is ours and is written again.
+    A column that uns["sparcell_pp"]["keys"] lists was written by sparcell and is written again.
     """
-    noted = adata.uns.get(NOTES, {}).get("keys", {})
-    if name not in adata.obs or noted.get(name) == name:
+    recorded = adata.uns.get(UNS_KEY, {}).get("keys", {})
+    if name not in adata.obs or recorded.get(name) == name:
         return name
-    log.warning("obs[%r] is there and stays as it is: written to obs['sparcell_%s'] instead", name, name)
+    log.warning("obs[%r] exists and is not changed: the new column is obs['sparcell_%s']", name, name)
     return f"sparcell_{name}"
 
 
-def note(adata: AnnData, **entries: object) -> None:
-    """Add entries to uns["sparcell_pp"]; entries that are tables of keys are merged."""
-    notes = dict(adata.uns.get(NOTES, {}))
+def record_in_uns(adata: AnnData, **entries: object) -> None:
+    """Add entries to uns["sparcell_pp"]; the entry `keys` is merged with the recorded one."""
+    record = dict(adata.uns.get(UNS_KEY, {}))
     for key, value in entries.items():
-        merged = {**notes.get("keys", {}), **value} if key == "keys" and isinstance(value, dict) else value
-        notes[key] = merged
-    adata.uns[NOTES] = notes
+        is_keys = key == "keys" and isinstance(value, dict)
+        record[key] = {**record.get("keys", {}), **value} if is_keys else value
+    adata.uns[UNS_KEY] = record

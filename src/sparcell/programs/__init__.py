@@ -1,11 +1,11 @@
-"""The gene programs of a fitted model, named and written as a page: `run`."""
+"""The gene programs of a fitted model: named, compared over seeds, and written as page, tables and figures."""
 
 from __future__ import annotations
 
-from sparcell.programs.pipeline import catalogue, run
+from sparcell.programs.pipeline import collect, run
 
 __all__ = [
-    "catalogue",
+    "collect",
     "run",
 ]
 

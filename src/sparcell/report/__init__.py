@@ -1,4 +1,4 @@
-"""The pages: each self-contained, they show, compare and say in words what a study or a benchmark found, or a model's programs."""
+"""HTML pages of a study, a benchmark, and a model's gene programs. Each page is one file that needs no network."""
 
 from __future__ import annotations
 
@@ -18,54 +18,59 @@ if TYPE_CHECKING:
     from sparcell.results.study import StudyResults
 
 __all__ = [
-    "render",
+    "render_benchmark",
     "render_programs",
-    "render_standings",
-    "write",
+    "render_study",
+    "write_benchmark",
     "write_programs",
-    "write_standings",
+    "write_study",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
 
 _HERE = Path(__file__).parent
 
 
-def write(results: StudyResults, path: Path) -> None:
-    """Write the report, aside first and then renamed, so that `path` never holds half a page.
+def write_study(results: StudyResults, path: Path) -> None:
+    """Write the report of a study; the file is replaced as a whole.
 
     Parameters
     ----------
     results
-        What the study found.
+        The results of a study.
     path
         The HTML file; its folder must exist.
     """
-    files.write_text(path, render(results))
+    files.write_text(path, render_study(results))
 
 
-def write_standings(standings: BenchmarkResults, path: Path) -> None:
-    """Write the page of a benchmark, as `write` does that of a study."""
-    files.write_text(path, render_standings(standings))
+def write_benchmark(results: BenchmarkResults, path: Path) -> None:
+    """Write the page of a benchmark, like `write_study`."""
+    files.write_text(path, render_benchmark(results))
 
 
-def write_programs(found: ProgramResults, path: Path) -> None:
-    """Write the page of a model's programs, as `write` does that of a study."""
-    files.write_text(path, render_programs(found))
+def write_programs(results: ProgramResults, path: Path) -> None:
+    """Write the page of a model's gene programs, like `write_study`."""
+    files.write_text(path, render_programs(results))
 
 
-def render(results: StudyResults) -> str:
-    """Build the page as a string."""
+def render_study(results: StudyResults) -> str:
+    """Return the report of a study as HTML."""
     return _page("study.html", study_page.page_context(results, _png_base64), study_page.chart_store(results))
 
 
-def render_standings(standings: BenchmarkResults) -> str:
-    """Build the page of a benchmark as a string."""
-    context = benchmark_page.page_context(standings, _png_base64)
-    return _page("benchmark.html", context, benchmark_page.chart_store(standings))
+def render_benchmark(results: BenchmarkResults) -> str:
+    """Return the page of a benchmark as HTML."""
+    context = benchmark_page.page_context(results, _png_base64)
+    return _page("benchmark.html", context, benchmark_page.chart_store(results))
 
 
-def render_programs(found: ProgramResults) -> str:
-    """Build the page of a model's programs as a string."""
-    return _page("programs.html", programs_page.page_context(found), programs_page.chart_store(found))
+def render_programs(results: ProgramResults) -> str:
+    """Return the page of a model's gene programs as HTML."""
+    return _page("programs.html", programs_page.page_context(results), programs_page.chart_store(results))
 
 
 def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str:
@@ -74,7 +79,7 @@ def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str
     from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    # Only files of this package and JSON with its brackets escaped are marked as safe; all else is escaped.
+    # Only files of this package, and JSON with escaped brackets, are marked as safe. All else is escaped.
     raw = {
         name: Markup((_HERE / file).read_text(encoding="utf-8"))
         for name, file in (("css", "style.css"), ("js", "page.js"))
@@ -85,10 +90,10 @@ def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str
 
 
 def json_for_script(value: object) -> str:
-    """JSON that cannot end the script element it stands in, nor start another."""
+    """Return JSON with escaped brackets, which can neither end its script element nor start another."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparcell.pl.benchmark import drawable, in_units, places_of_ten
+from sparcell.pl.benchmark import clip_costs, format_metric, log_ticks
 from sparcell.pl.colors import MISSING, palette, row_styles
 from sparcell.pl.tables import value_at
 from sparcell.report.study_charts import (
     AXIS,
-    drawn_cells,
     layout,
     list_axis,
     map_layout,
     plain,
     point_size,
     rounded,
+    subset_of_cells,
     wrapped,
 )
-from sparcell.results.benchmark import MEASURES, summary
+from sparcell.results.benchmark import METRICS, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,41 +32,41 @@ if TYPE_CHECKING:
 
 
 def batch_map(row: MethodResult, batches: pd.Categorical) -> Chart:
-    """The 2-D map coloured by batch, cells in random order so that no batch lies on top."""
-    cells = np.random.default_rng(0).permutation(drawn_cells(len(batches)))
+    """Return the 2-D map colored by batch, with cells in random order so that no batch covers the others."""
+    cells = np.random.default_rng(0).permutation(subset_of_cells(len(batches)))
     xy, names = row.tsne2d_n2[cells], [plain(name) for name in batches.categories]
-    colours = (*palette(len(names)), MISSING)
+    colors = (*palette(len(names)), MISSING)
     codes = np.asarray(batches.codes)[cells]
     cloud: Chart = {
         "type": "scattergl", "mode": "markers", "x": rounded(xy[:, 0]), "y": rounded(xy[:, 1]),
-        "marker": {"color": [colours[code] for code in codes], "size": point_size(len(cells)), "opacity": 0.85, "line": {"width": 0}},
+        "marker": {"color": [colors[code] for code in codes], "size": point_size(len(cells)), "opacity": 0.85, "line": {"width": 0}},
         "text": [names[code] for code in codes], "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
     return {"data": [cloud], "layout": map_layout(row.tsne2d_n2, [])}
 
 
-def trade_off(standings: BenchmarkResults) -> Chart:
-    """Biology kept against batches mixed: a large dot a method, small ones its seeds."""
-    numbers, styles = summary(standings.scores), row_styles(standings.rows)
+def trade_off(results: BenchmarkResults) -> Chart:
+    """Return bio conservation against batch correction: a large dot for each method, small dots for its seeds."""
+    means, styles = summary(results.scores), row_styles(results.rows)
     data: list[Chart] = []
-    for row in standings.rows:
-        own = standings.scores[standings.scores["method"] == row.name]
-        x, y = (value_at(numbers, row.name, key) for key in ("batch_correction", "bio_conservation"))
+    for row in results.rows:
+        seeds = results.scores[results.scores["method"] == row.name]
+        x, y = (value_at(means, row.name, key) for key in ("batch_correction", "bio_conservation"))
         if np.isnan(x) or np.isnan(y):
             continue
-        shared = {"type": "scatter", "name": plain(row.title), "legendgroup": row.name}
-        colour = styles[row.name][0]
-        data.append(shared | {
-            "mode": "markers", "x": [x], "y": [y], "marker": {"color": colour, "size": 14, "line": {"color": "#ffffff", "width": 1}},
-            "hovertemplate": f"{plain(row.title)}: mixing %{{x:.3f}}, biology %{{y:.3f}}<extra></extra>",
+        common = {"type": "scatter", "name": plain(row.title), "legendgroup": row.name}
+        color = styles[row.name][0]
+        data.append(common | {
+            "mode": "markers", "x": [x], "y": [y], "marker": {"color": color, "size": 14, "line": {"color": "#ffffff", "width": 1}},
+            "hovertemplate": f"{plain(row.title)}: batch correction %{{x:.3f}}, bio conservation %{{y:.3f}}<extra></extra>",
         })  # fmt: skip
-        data.append(shared | {
-            "mode": "markers", "showlegend": False, "x": rounded(own["batch_correction"].to_numpy(), 4),
-            "y": rounded(own["bio_conservation"].to_numpy(), 4), "marker": {"color": colour, "size": 5, "opacity": 0.6},
-            "hovertemplate": f"{plain(row.title)}, one seed: mixing %{{x:.3f}}, biology %{{y:.3f}}<extra></extra>",
+        data.append(common | {
+            "mode": "markers", "showlegend": False, "x": rounded(seeds["batch_correction"].to_numpy(), 4),
+            "y": rounded(seeds["bio_conservation"].to_numpy(), 4), "marker": {"color": color, "size": 5, "opacity": 0.6},
+            "hovertemplate": f"{plain(row.title)}, one seed: batch correction %{{x:.3f}}, bio conservation %{{y:.3f}}<extra></extra>",
         })  # fmt: skip
-    x_axis = AXIS | {"title": {"text": "batches mixed", "standoff": 4}}
-    y_axis = AXIS | {"title": {"text": "biology kept", "standoff": 4}}
+    x_axis = AXIS | {"title": {"text": "batch correction", "standoff": 4}}
+    y_axis = AXIS | {"title": {"text": "bio conservation", "standoff": 4}}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
     return {
         "data": data,
@@ -76,23 +76,23 @@ def trade_off(standings: BenchmarkResults) -> Chart:
     }
 
 
-def dots(standings: BenchmarkResults, key: str, title: str, *, log: bool = False) -> Chart:
-    """One measure as dots: a large one a method, small ones its seeds."""
-    scores = drawable(standings.scores)
-    numbers, styles = summary(scores), row_styles(standings.rows)
-    rows = [row for row in standings.rows if not np.isnan(value_at(numbers, row.name, key))]
-    places, means = list(range(len(rows))), [value_at(numbers, row.name, key) for row in rows]
+def dots(results: BenchmarkResults, key: str, title: str, *, log: bool = False) -> Chart:
+    """Return one metric as dots: a large dot for each method, small dots for its seeds."""
+    scores = clip_costs(results.scores)
+    means, styles = summary(scores), row_styles(results.rows)
+    rows = [row for row in results.rows if not np.isnan(value_at(means, row.name, key))]
+    places, values = list(range(len(rows))), [value_at(means, row.name, key) for row in rows]
     seeds = [scores.loc[scores["method"] == row.name, key].to_numpy(float) for row in rows]
     large: Chart = {
-        "type": "scatter", "mode": "markers+text", "x": means, "y": places, "hoverinfo": "skip", "cliponaxis": False,
+        "type": "scatter", "mode": "markers+text", "x": values, "y": places, "hoverinfo": "skip", "cliponaxis": False,
         "marker": {"color": [styles[row.name][0] for row in rows], "size": 13, "line": {"color": "#ffffff", "width": 1}},
-        "text": [in_units(key, mean) for mean in means], "textposition": "top center", "textfont": {"size": 11},
+        "text": [format_metric(key, mean) for mean in values], "textposition": "top center", "textfont": {"size": 11},
     }  # fmt: skip
     small: Chart = {
         "type": "scatter", "mode": "markers", "x": [float(v) for s in seeds for v in s],
         "y": [place for place, s in zip(places, seeds, strict=True) for _ in s],
         "marker": {"color": [styles[row.name][0] for row, s in zip(rows, seeds, strict=True) for _ in s], "size": 5, "opacity": 0.6},
-        "hovertemplate": f"one seed: %{{x:,.4~g}}<extra>{plain(MEASURES[key].title)}</extra>",
+        "hovertemplate": f"one seed: %{{x:,.4~g}}<extra>{plain(METRICS[key].title)}</extra>",
     }  # fmt: skip
     x_axis = AXIS | {"title": {"text": title, "standoff": 4}} | _window(seeds, log=log)
     y_axis = list_axis(
@@ -105,13 +105,14 @@ def dots(standings: BenchmarkResults, key: str, title: str, *, log: bool = False
 
 
 def _window(seeds: Sequence[np.ndarray], *, log: bool) -> Chart:
-    """Range with room at both ends for the numbers that are written."""
+    """Return the range of an axis, with room at both ends for text."""
     values = np.concatenate(list(seeds))
     values = np.log10(values) if log else values
     low, high = float(values.min()), float(values.max())
     pad = 0.12 * (high - low) or 0.5
     ticks: Chart = {}
     if log:
-        places = places_of_ten(np.concatenate(list(seeds)))
-        ticks = {"type": "log", "tickvals": places, "ticktext": [f"{place:,g}" for place in places]}
+        tick_values = log_ticks(np.concatenate(list(seeds)))
+        texts = [f"{value:,g}" for value in tick_values]
+        ticks = {"type": "log", "tickvals": tick_values, "ticktext": texts}
     return {"range": [low - pad, high + pad], **ticks}

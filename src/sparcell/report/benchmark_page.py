@@ -1,4 +1,4 @@
-"""What the page of a benchmark is handed: names, numbers as they are written, and the store of charts."""
+"""Content of a benchmark's page for the template: names, formatted numbers, and all charts."""
 
 from __future__ import annotations
 
@@ -8,167 +8,168 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparcell import __version__, pl
-from sparcell.pl.benchmark import TYPE_MATCHES, best, in_units, shade
+from sparcell import pl
+from sparcell._utils.version import VERSION
+from sparcell.pl.benchmark import SINGLE_LATENT_AXES, best_method, format_metric, shade
 from sparcell.pl.colors import ink_on, row_styles
 from sparcell.pl.tables import value_at
 from sparcell.report import benchmark_charts, study_charts
-from sparcell.report.benchmark_words import conclusions, limits
-from sparcell.report.study_page import format_value, legend, non_breaking, settings_table
-from sparcell.results.benchmark import BASELINE, EXTERNAL, GROUPS, MODEL, measured, summary
+from sparcell.report.benchmark_text import conclusions, limits
+from sparcell.report.study_page import legend, settings_table
+from sparcell.report.text import format_value, non_breaking
+from sparcell.results.benchmark import BASELINE, EXTERNAL, GROUPS, MODEL, available_metrics, summary
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sparcell.report.study_words import Paragraph
-    from sparcell.results.benchmark import BenchmarkResults, MetricGroup
+    from sparcell.report.text import Paragraph
+    from sparcell.results.benchmark import BenchmarkResults, Metric, MetricGroup
 
 KINDS = {
     MODEL: ("sparcell", "trained on nine tenths of the cells"),
     EXTERNAL: (
-        "Peers",
-        "other packages' models of counts, trained on the same nine tenths, settings as their library has them",
+        "External models",
+        "count models of other packages, trained on the same nine tenths, with the default settings of their libraries",
     ),
-    BASELINE: ("Baselines", "computed on log-normalised counts of all cells, not trained"),
+    BASELINE: ("Baselines", "computed from log-normalized counts of all cells"),
 }
 """Kind of method → heading and note of its rows."""
 
 CONTENTS = {
-    "conclusions": "In short", "scores": "Measures", "tradeoff": "Biology and mixing", "readability": "Readable codes",
-    "likelihood": "Likelihood", "cost": "Cost",
-    "maps": "Maps", "limits": "What cannot be compared", "protocol": "How it was done", "settings": "Settings", "provenance": "Provenance",
+    "conclusions": "Summary", "scores": "Metrics", "tradeoff": "Trade-off", "single-latents": "Single latents",
+    "likelihood": "Held-out likelihood", "cost": "Cost",
+    "maps": "Maps", "limits": "Limits", "protocol": "Protocol", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 
 LAST = "-Infinity"
-"""What a table sorts a missing number as."""
+"""Value by which a table sorts a missing number."""
 
 
-def chart_store(standings: BenchmarkResults) -> dict[str, Any]:
-    """Every chart of the page; those that follow the chosen row by its name."""
+def chart_store(results: BenchmarkResults) -> dict[str, Any]:
+    """Return all charts of the page by name; charts of a row are in a mapping by the name of the row."""
     store: dict[str, Any] = {
-        "labels": {row.name: study_charts.label_map(row, standings.labels) for row in standings.rows}
+        "labels": {row.name: study_charts.label_map(row, results.labels) for row in results.rows}
     }
-    if standings.batches is not None:
-        batches = standings.batches
-        store["batches"] = {row.name: benchmark_charts.batch_map(row, batches) for row in standings.rows}
-    there = standings.scores.notna()
-    if (there["bio_conservation"] & there["batch_correction"]).any():
-        store["tradeoff"] = benchmark_charts.trade_off(standings)
-    for key in TYPE_MATCHES:
-        if there[key].any():
-            store[key] = benchmark_charts.dots(standings, key, "0 to 1; further right is better")
-    if there["log_likelihood"].any():
-        title = "nats per held-out cell; further right is better"
-        store["likelihood"] = benchmark_charts.dots(standings, "log_likelihood", title)
+    if results.batches is not None:
+        batches = results.batches
+        store["batches"] = {row.name: benchmark_charts.batch_map(row, batches) for row in results.rows}
+    present = results.scores.notna()
+    if (present["bio_conservation"] & present["batch_correction"]).any():
+        store["tradeoff"] = benchmark_charts.trade_off(results)
+    for key in SINGLE_LATENT_AXES:
+        if present[key].any():
+            store[key] = benchmark_charts.dots(results, key, "0 to 1; higher is better")
+    if present["log_likelihood"].any():
+        title = "nats per held-out cell; higher is better"
+        store["likelihood"] = benchmark_charts.dots(results, "log_likelihood", title)
     store["time"] = benchmark_charts.dots(
-        standings, "train_seconds", "seconds of training, logarithmic; further left is better", log=True
+        results, "train_seconds", "seconds of training, log scale; lower is better", log=True
     )
-    if there["peak_mib"].any():
+    if present["peak_mib"].any():
         store["memory"] = benchmark_charts.dots(
-            standings, "peak_mib", "MiB of memory, logarithmic; further left is better", log=True
+            results, "peak_mib", "MiB of memory, log scale; lower is better", log=True
         )
     return store
 
 
-def page_context(standings: BenchmarkResults, image: Callable[[Figure], str]) -> dict[str, Any]:
-    """Everything but charts and code; `image` turns a figure into base64 text."""
-    store = chart_store(standings)
-    numbers = summary(standings.scores)
-    n_seeds = int(numbers["n_seeds"].max())
+def page_context(results: BenchmarkResults, image: Callable[[Figure], str]) -> dict[str, Any]:
+    """Return all of the page except charts and code; `image` renders a figure as base64 text."""
+    store = chart_store(results)
+    means = summary(results.scores)
+    n_seeds = int(means["n_seeds"].max())
     context: dict[str, Any] = {
-        "title": standings.title,
-        "version": __version__,
-        "facts": _facts(standings, n_seeds),
-        "skipped": [(entry.title, entry.reason.rstrip(".")) for entry in standings.skipped],
-        "passages": _told(conclusions(standings)),
-        "limits": _told(limits(standings)),
+        "title": results.title,
+        "version": VERSION,
+        "facts": _facts(results, n_seeds),
+        "skipped": [(entry.title, entry.reason.rstrip(".")) for entry in results.skipped],
+        "paragraphs": _paragraphs(conclusions(results)),
+        "limits": _paragraphs(limits(results)),
         "tables": [
-            _table(standings, group, numbers) for group in GROUPS if measured(standings.scores, group)
+            _table(results, group, means) for group in GROUPS if available_metrics(results.scores, group)
         ],
         "several_seeds": n_seeds > 1,
-        "rows": [_row(standings, place, image) for place in range(len(standings.rows))],
-        "legend": legend(standings.labels),
-        "batch_legend": [] if standings.batches is None else legend(standings.batches),
-        "drawn_note": study_charts.drawn_note(len(standings.labels)),
-        "charts_there": set(store),
+        "rows": [_row(results, place, image) for place in range(len(results.rows))],
+        "legend": legend(results.labels),
+        "batch_legend": [] if results.batches is None else legend(results.batches),
+        "subset_note": study_charts.subset_note(len(results.labels)),
+        "available_charts": set(store),
         "heights": {
             name: store[name]["layout"].get("height", 0) for name in store if "layout" in store[name]
         },
-        "notes": [
-            (row.title, standings.notes[row.name]) for row in standings.rows if row.name in standings.notes
-        ],
-        "settings": settings_table(standings.rows),
+        "notes": [(row.title, results.notes[row.name]) for row in results.rows if row.name in results.notes],
+        "settings": settings_table(results.rows),
         "provenance": [
             (str(key).replace("_", " "), format_value(value, str(key)))
-            for key, value in standings.provenance.items()
+            for key, value in results.provenance.items()
         ],
-        "n_dropped": standings.provenance.get("n_dropped", 0),
+        "n_dropped": results.provenance.get("n_dropped", 0),
     }
-    drawn_by = {"likelihood": "likelihood", "tradeoff": "tradeoff", "readability": "lms_smi"}
+    chart_of = {"likelihood": "likelihood", "tradeoff": "tradeoff", "single-latents": "lms_smi"}
     context["contents"] = [
-        (key, text) for key, text in CONTENTS.items() if drawn_by.get(key, "time") in store
+        (key, text) for key, text in CONTENTS.items() if chart_of.get(key, "time") in store
     ]
     return context
 
 
-def _facts(standings: BenchmarkResults, n_seeds: int) -> list[tuple[str, str]]:
-    told = standings.provenance
-    facts = [("cells", f"{len(standings.labels):,}")]
+def _facts(results: BenchmarkResults, n_seeds: int) -> list[tuple[str, str]]:
+    provenance = results.provenance
+    facts = [("cells", f"{len(results.labels):,}")]
     facts += [
-        (word, f"{value:,}")
-        for key, word in (("n_test", "of them held out"), ("n_genes", "genes"))
-        if isinstance(value := told.get(key), int)
+        (title, f"{value:,}")
+        for key, title in (("n_test", "held-out cells"), ("n_genes", "genes"))
+        if isinstance(value := provenance.get(key), int)
     ]
-    facts.append(("cell types", str(len(standings.labels.categories))))
-    if standings.batches is not None:
-        facts.append(("batches", str(len(standings.batches.categories))))
-    facts += [("methods", str(len(standings.rows))), ("seeds", str(n_seeds))]
-    return [*facts, ("date", str(told.get("date", date.today().isoformat()))[:10])]
+    facts.append(("cell types", str(len(results.labels.categories))))
+    if results.batches is not None:
+        facts.append(("batches", str(len(results.batches.categories))))
+    facts += [("methods", str(len(results.rows))), ("seeds", str(n_seeds))]
+    return [*facts, ("date", str(provenance.get("date", date.today().isoformat()))[:10])]
 
 
-def _told(passages: list[Paragraph]) -> list[dict[str, Any]]:
+def _paragraphs(paragraphs: list[Paragraph]) -> list[dict[str, Any]]:
     return [
         {
-            "heading": non_breaking(passage.heading),
-            "told": [non_breaking(sentence) for sentence in passage.sentences],
+            "heading": non_breaking(paragraph.heading),
+            "texts": [non_breaking(sentence) for sentence in paragraph.sentences],
         }
-        for passage in passages
+        for paragraph in paragraphs
     ]
 
 
-def _row(standings: BenchmarkResults, place: int, image: Callable[[Figure], str]) -> dict[str, Any]:
-    row = standings.rows[place]
-    figure = pl.type_and_batch(row, standings.labels, standings.batches)
+def _row(results: BenchmarkResults, place: int, image: Callable[[Figure], str]) -> dict[str, Any]:
+    row = results.rows[place]
+    figure = pl.type_and_batch(row, results.labels, results.batches)
     return {"name": row.name, "title": row.title, "preset": row.preset, "image": image(figure)}
 
 
-def _table(standings: BenchmarkResults, group: MetricGroup, numbers: pd.DataFrame) -> dict[str, Any]:
-    measures, styles = measured(standings.scores, group), row_styles(standings.rows)
+def _table(results: BenchmarkResults, group: MetricGroup, means: pd.DataFrame) -> dict[str, Any]:
+    metrics, styles = available_metrics(results.scores, group), row_styles(results.rows)
     groups = []
     for kind, (heading, note) in KINDS.items():
         lines = []
-        for row in standings.rows:
-            if row.preset != kind:
-                continue
-            cells = []
-            for measure in measures:
-                mean, sd = (value_at(numbers, row.name, key) for key in (measure.key, f"{measure.key}_sd"))
-                colour = shade(numbers, row.name, measure)
-                cells.append({
-                    "value": LAST if np.isnan(mean) else f"{mean:.6f}",
-                    "mean": in_units(measure.key, mean),
-                    "sd": "" if np.isnan(sd) else in_units(measure.key, sd),
-                    "best": best(numbers, measure) == row.name,
-                    "style": "" if colour is None else f"background:{colour};color:{ink_on(colour)}",
-                })  # fmt: skip
-            lines.append({"title": row.title, "colour": styles[row.name][0], "cells": cells})
+        for row in results.rows:
+            if row.preset == kind:
+                cells = [_cell(means, row.name, metric) for metric in metrics]
+                lines.append({"title": row.title, "color": styles[row.name][0], "cells": cells})
         if lines:
             groups.append({"kind": heading, "note": note, "lines": lines})
     return {
         "key": group.key,
         "heading": group.title,
-        "says": group.says,
-        "measures": measures,
+        "description": group.description,
+        "metrics": metrics,
         "groups": groups,
+    }
+
+
+def _cell(means: pd.DataFrame, name: str, metric: Metric) -> dict[str, Any]:
+    mean, sd = (value_at(means, name, key) for key in (metric.key, f"{metric.key}_sd"))
+    color = shade(means, name, metric)
+    return {
+        "value": LAST if np.isnan(mean) else f"{mean:.6f}",
+        "mean": format_metric(metric.key, mean),
+        "sd": "" if np.isnan(sd) else format_metric(metric.key, sd),
+        "best": best_method(means, metric) == name,
+        "style": "" if color is None else f"background:{color};color:{ink_on(color)}",
     }

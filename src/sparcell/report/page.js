@@ -31,8 +31,8 @@
       div.innerHTML = '<p class="sorry">This browser offers no WebGL, which the 3-D map needs.</p>';
       return;
     }
-    const colouredByLabel = div.dataset.chart === "labels" || div.dataset.chart === "space";
-    const opacity = colouredByLabel ? dims(figure) : null;
+    const coloredByLabel = div.dataset.chart === "labels" || div.dataset.chart === "space";
+    const opacity = coloredByLabel ? dims(figure) : null;
     const data = figure.data.map((trace, i) => Object.assign({}, trace,
       opacity ? { opacity: opacity[i] } : {},
       !webgl && trace.type === "scattergl" ? { type: "scatter" } : {}));

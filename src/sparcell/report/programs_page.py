@@ -1,4 +1,4 @@
-"""What the page of programs is handed: names, numbers as they are written, and the store of charts."""
+"""The page of gene programs as values for its template: titles, formatted numbers and charts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparcell import __version__
+from sparcell._utils.version import VERSION
 from sparcell.pl.programs import UNSTABLE, panel_titles
 from sparcell.report import programs_charts as charts
 from sparcell.report import programs_words as words
-from sparcell.report.study_page import format_value, legend, non_breaking
+from sparcell.report.study_page import legend
+from sparcell.report.text import format_value, non_breaking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,164 +19,168 @@ if TYPE_CHECKING:
     from sparcell.results.programs import ProgramResults
 
 CONTENTS = {
-    "conclusions": "In short", "programs": "All programs", "program": "One program", "types": "Cell types", "stability": "Other seeds",
-    "method": "How it was done", "settings": "Settings", "provenance": "Provenance",
+    "conclusions": "Summary", "programs": "All programs", "program": "One program", "types": "Cell types", "stability": "Other seeds",
+    "method": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
-N_LISTED = 8
-"""Genes named in a line of the table."""
-LEAST_AUC = 0.8
-"""Below this a program is said to stand out in no type: the table greys the one where it does so most."""
-LAST = "-Infinity"
-"""What a table sorts a missing number as."""
+N_TABLE_GENES = 8
+"""Genes listed in a row of the table."""
+MIN_TABLE_AUC = 0.8
+"""Below this AUC a program separates no cell type: the table shows the best one in grey."""
+SORT_LAST = "-Infinity"
+"""Value by which the table sorts a missing number."""
 
 
-def chart_store(found: ProgramResults) -> dict[str, Any]:
-    """Every chart of the page; those that follow the chosen program by its key."""
-    keys, titles = found.programs["key"].tolist(), panel_titles(found)
+def chart_store(results: ProgramResults) -> dict[str, Any]:
+    """Return all charts of the page; charts of a single program by its key."""
+    keys, titles = results.programs["key"].tolist(), panel_titles(results)
     store: dict[str, Any] = {
-        "labels": charts.labels(found),
-        "cells": charts.cells(found),
-        "map": {key: charts.program_map(found, place) for place, key in enumerate(keys)},
-        "bars": {key: charts.bars(found, place) for place, key in enumerate(keys)},
-        "walk": {
-            key: charts.traversal(found, place) for place, key in enumerate(keys) if key in found.traversals
+        "labels": charts.labels(results),
+        "cells": charts.cells(results),
+        "map": {key: charts.program_map(results, position) for position, key in enumerate(keys)},
+        "bars": {key: charts.bars(results, position) for position, key in enumerate(keys)},
+        "traversal": {
+            key: charts.traversal(results, position)
+            for position, key in enumerate(keys)
+            if key in results.traversals
         },
     }
-    if found.shares is not None and keys:
-        store["types"] = charts.shares(found, titles)
-    if found.matches is not None and keys:
-        store["matches"] = charts.matches(found, titles)
+    if results.label_fractions is not None and keys:
+        store["types"] = charts.label_fractions(results, titles)
+    if results.matches is not None and keys:
+        store["matches"] = charts.matches(results, titles)
     return store
 
 
-def page_context(found: ProgramResults) -> dict[str, Any]:
-    """Everything but charts and code."""
-    rows = [_row(found, place) for place in range(len(found.programs))]
-    gone = {
+def page_context(results: ProgramResults) -> dict[str, Any]:
+    """Return all values of the template except the charts."""
+    rows = [_row(results, position) for position in range(len(results.programs))]
+    is_absent = {
         "programs": not rows,
         "program": not rows,
-        "types": found.shares is None or not rows,
-        "stability": found.matches is None or not rows,
+        "types": results.label_fractions is None or not rows,
+        "stability": results.matches is None or not rows,
     }
-    n_types = 0 if found.shares is None else found.shares.shape[1]
-    labels = found.map.labels
+    labels = results.embedding.labels
     return {
-        "title": found.title,
-        "version": __version__,
-        "contents": [(key, text) for key, text in CONTENTS.items() if not gone.get(key, False)],
-        "facts": _facts(found),
-        "lead": non_breaking(words.lead(found)),
+        "title": results.title,
+        "version": VERSION,
+        "contents": [(key, text) for key, text in CONTENTS.items() if not is_absent.get(key, False)],
+        "facts": _facts(results),
+        "lead": non_breaking(words.lead(results)),
         "passages": [
-            {"heading": passage.heading, "told": [non_breaking(sentence) for sentence in passage.sentences]}
-            for passage in words.conclusions(found)
+            {
+                "heading": paragraph.heading,
+                "told": [non_breaking(sentence) for sentence in paragraph.sentences],
+            }
+            for paragraph in words.conclusions(results)
         ],
         "rows": rows,
         "unstable": UNSTABLE,
-        "with_labels": found.shares is not None,
-        "with_seeds": found.matches is not None,
-        "with_sets": bool(found.sets_source),
+        "with_labels": results.label_fractions is not None,
+        "with_seeds": results.matches is not None,
+        "with_sets": bool(results.sets_source),
         "legend": [] if labels is None else legend(labels),
-        "map_source": found.map.source,
-        "drawn_note": _drawn(found),
-        "n_named": found.n_genes_enrichment,
-        "counts": found.counts,
-        "spikes": found.spikes,
-        "n_types": n_types,
+        "map_source": results.embedding.source,
+        "sample_note": _sample_note(results),
+        "n_genes_enrichment": results.n_genes_enrichment,
+        "counts": results.counts,
+        "spikes": results.spikes,
+        "n_types": 0 if results.label_fractions is None else results.label_fractions.shape[1],
         "heights": {
             "types": 130 + 21 * len(rows),
             "matches": 80 + 21 * len(rows),
         },
-        "least_match": f"{found.least_match:g}",
-        "sets_source": found.sets_source,
-        "settings": [(name, "–" if value is None else str(value)) for name, value in found.settings.items()],
+        "min_match": f"{results.min_match:g}",
+        "sets_source": results.sets_source,
+        "settings": [
+            (name, "–" if value is None else str(value)) for name, value in results.settings.items()
+        ],
         "provenance": [
             (str(key).replace("_", " "), format_value(value, str(key)))
-            for key, value in found.provenance.items()
+            for key, value in results.provenance.items()
             if value not in ("", None)
         ],
     }
 
 
-def _drawn(found: ProgramResults) -> str:
-    n_drawn = len(found.map.xy_m2)
-    return (
-        ""
-        if n_drawn == found.map.n_all
-        else f" Drawn are {n_drawn:,} cells chosen at random of {found.map.n_all:,}."
-    )
+def _sample_note(results: ProgramResults) -> str:
+    """Return a sentence on the cells that the map shows; "" if it shows all cells."""
+    n_shown, n_cells = len(results.embedding.xy_m2), results.embedding.n_cells
+    if n_shown == n_cells:
+        return ""
+    return f" The map shows a random sample of {n_shown:,} of the {n_cells:,} cells."
 
 
-def _facts(found: ProgramResults) -> list[tuple[str, str]]:
+def _facts(results: ProgramResults) -> list[tuple[str, str]]:
     facts = [
-        ("cells", f"{found.n_cells:,}"),
-        ("genes", f"{found.n_genes:,}"),
-        ("model", found.model),
-        ("latents, at most", str(found.n_latent)),
-        ("live", str(found.n_active)),
+        ("cells", f"{results.n_cells:,}"),
+        ("genes", f"{results.n_genes:,}"),
+        ("model", results.model),
+        ("latents", str(results.n_latent)),
+        ("active", str(results.n_active)),
     ]
-    if found.n_expected is not None:
-        facts.append(("expected", str(found.n_expected)))
-    facts.append(("explain 1 % or more", str(int(found.large.sum()))))
-    if found.stable is not None:
-        facts.append(("stable", str(int(found.stable.sum()))))
+    if results.n_active_predicted is not None:
+        facts.append(("predicted active", str(results.n_active_predicted)))
+    facts.append(("explain 1 % or more", str(int(results.major.sum()))))
+    if results.stable is not None:
+        facts.append(("stable", str(int(results.stable.sum()))))
     return facts
 
 
-def _row(found: ProgramResults, place: int) -> dict[str, Any]:
-    row = found.programs.iloc[place]
-    genes = found.first_genes(row["key"], N_LISTED)["gene"].astype(str).tolist()
-    stable = found.stable
-    kept = None if stable is None else bool(stable[place])
-    title = found.titles[place]
-    made: dict[str, Any] = {
-        "name": row["key"],
+def _row(results: ProgramResults, position: int) -> dict[str, Any]:
+    """Return one program as values for the table and for the section on one program."""
+    program = results.programs.iloc[position]
+    key, explained = program["key"], program["fraction_explained"]
+    title = results.titles[position]
+    fdr = program["fdr"]
+    row: dict[str, Any] = {
+        "name": key,
         "title": title,
         "preset": "",
         "number": title.split(" ")[0],
-        "called": row["name"],
-        "also": row["also"],
-        "fdr": words.rate(row["fdr"]),
-        "fdr_value": _value(-np.log10(max(row["fdr"], 1e-300)) if np.isfinite(row["fdr"]) else np.nan),
-        "share_on": words.share(row["share_on"]),
-        "share_value": _value(row["share_on"]),
-        "explained": words.share(row["explained"]),
-        "explained_value": _value(row["explained"]),
-        "bar": f"{100 * min(max(float(np.nan_to_num(row['explained'])), 0), 1):.1f}",
-        "genes": genes,
-        "stable": kept,
-        "about": [non_breaking(sentence) for sentence in words.about(found, row)],
-        "sets": _sets(found.enrichment[found.enrichment["key"] == row["key"]]),
-        "walk": row["key"] in found.traversals,
-        "rank": place,
+        "gene_set": program["name"],
+        "second_gene_set": program["second_name"],
+        "fdr": words.format_rate(fdr),
+        "fdr_value": _sort_value(-np.log10(max(fdr, 1e-300)) if np.isfinite(fdr) else np.nan),
+        "fraction_on": words.format_fraction(program["fraction_cells_on"]),
+        "fraction_on_value": _sort_value(program["fraction_cells_on"]),
+        "explained": words.format_fraction(explained),
+        "explained_value": _sort_value(explained),
+        "bar": f"{100 * min(max(float(np.nan_to_num(explained)), 0), 1):.1f}",
+        "genes": results.top_genes(key, N_TABLE_GENES)["gene"].astype(str).tolist(),
+        "stable": None if results.stable is None else bool(results.stable[position]),
+        "sentences": [non_breaking(sentence) for sentence in words.program_sentences(results, program)],
+        "sets": _gene_sets(results.enrichment[results.enrichment["key"] == key]),
+        "rank": position,
     }
-    if found.shares is not None:
-        made |= {
-            "label": row["label"],
-            "auc": f"{row['label_auc']:.3f}",
-            "auc_value": _value(row["label_auc"]),
-            "clear": row["label_auc"] >= LEAST_AUC,
+    if results.label_fractions is not None:
+        row |= {
+            "label": program["label"],
+            "auc": f"{program['label_auc']:.3f}",
+            "auc_value": _sort_value(program["label_auc"]),
+            "clear": program["label_auc"] >= MIN_TABLE_AUC,
         }
-    if stable is not None:
-        made |= {
-            "seeds": f"{row['n_found']} of {row['n_others']}",
-            "match": f"{row['median_match']:.2f}",
-            "match_value": _value(row["median_match"]),
+    if results.stable is not None:
+        row |= {
+            "seeds": f"{program['n_reproduced']} of {program['n_others']}",
+            "match": f"{program['median_match']:.2f}",
+            "match_value": _sort_value(program["median_match"]),
         }
-    return made
+    return row
 
 
-def _value(number: float) -> str:
-    """A number as a table sorts by it."""
-    return f"{float(number):.6g}" if np.isfinite(number) else LAST
+def _sort_value(number: float) -> str:
+    """Return the number by which the table sorts."""
+    return f"{float(number):.6g}" if np.isfinite(number) else SORT_LAST
 
 
-def _sets(enriched: pd.DataFrame) -> list[dict[str, str]]:
+def _gene_sets(enriched: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "set": str(line["set"]),
             "overlap": f"{line['overlap']} of {line['set_size']}",
             "fold": f"{line['fold']:.1f}",
-            "fdr": words.rate(line["fdr"]),
+            "fdr": words.format_rate(line["fdr"]),
             "genes": ", ".join(line["genes"]),
         }
         for _, line in enriched.iterrows()

@@ -1,4 +1,4 @@
-"""From a catalogue of programs to sentences: pure functions, no HTML. Every number in the text is computed here."""
+"""Sentences about the gene programs of a model: pure functions, no HTML. Every number in the text is computed here."""
 
 from __future__ import annotations
 
@@ -7,195 +7,207 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.report.study_words import Paragraph, capital, listed, several
+from sparcell.report.text import Paragraph, capitalize, join_words, pluralize
 
 if TYPE_CHECKING:
     from sparcell.results.programs import ProgramResults
 
 CLEAR_AUC = 0.95
-"""From this on a program is said to tell a cell type from the rest."""
+"""A program separates a cell type from the other cells from this AUC on."""
 
 
-def conclusions(found: ProgramResults) -> list[Paragraph]:
-    """All that is to be said, in the order it is read; passages with nothing to say are left out."""
-    passages = [
-        Paragraph("Programs", tuple(counted(found))),
-        Paragraph("Expected before", tuple(expected(found))),
-        Paragraph("Names", tuple(names(found))),
-        Paragraph("Cell types", tuple(types(found))),
-        Paragraph("Other seeds", tuple(seeds(found))),
-        Paragraph("When one is on", tuple(on(found))),
+def conclusions(results: ProgramResults) -> list[Paragraph]:
+    """Return the paragraphs of the summary, in reading order; a paragraph without a sentence is left out."""
+    paragraphs = [
+        Paragraph("Programs", tuple(active_sentences(results))),
+        Paragraph("Prediction", tuple(prediction_sentences(results))),
+        Paragraph("Names", tuple(name_sentences(results))),
+        Paragraph("Cell types", tuple(cell_type_sentences(results))),
+        Paragraph("Other seeds", tuple(seed_sentences(results))),
+        Paragraph("On and off", tuple(on_sentences(results))),
     ]
-    return [passage for passage in passages if passage.sentences]
+    return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
-def counted(found: ProgramResults) -> list[str]:
-    """How many latents live and how many of them matter."""
-    n_large = found.programs.loc[found.large, "latent"].nunique()
-    n_sides, n_latents = len(found.programs), found.programs["latent"].nunique()
-    told = [
-        f"Of {several(found.n_latent, 'latent')}, an upper bound, {found.n_active} {_are(found.n_active)} live in these {found.n_cells:,} "
-        f"cells; {n_large} of them explain a hundredth or more of what the code explains."
+def active_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the number of active latents and of latents that matter."""
+    n_major = results.programs.loc[results.major, "latent"].nunique()
+    n_programs, n_latents = len(results.programs), results.programs["latent"].nunique()
+    sentences = [
+        f"{results.n_active} of {pluralize(results.n_latent, 'latent')} {_be(results.n_active)} active in these "
+        f"{results.n_cells:,} cells.",
+        f"{capitalize(pluralize(n_major, 'latent'))} {'explains' if n_major == 1 else 'explain'} 1 % or more of what all latents "
+        "together explain.",
     ]
-    if n_sides > n_latents:
-        told.append(
-            f"They make {several(n_sides, 'program')}, because codes above and below 0 are told apart."
+    if n_programs > n_latents:
+        sentences.append(
+            f"Values above 0 and values below 0 are separate programs, so there are {pluralize(n_programs, 'program')}."
         )
-    if not n_sides:
-        told.append("So there are no programs to show: train with a smaller beta, or longer.")
-    elif np.isfinite(found.programs["explained"]).any():
-        total = found.programs["explained"].head(3).sum()
-        told.append(f"The first {min(n_sides, 3)} explain {total:.0%} together.")
-    return told
+    if not n_programs:
+        sentences.append(
+            "There are no programs to show. Train with a smaller beta or for longer to get active latents."
+        )
+    elif np.isfinite(results.programs["fraction_explained"]).any():
+        n_first = min(n_programs, 3)
+        total = results.programs["fraction_explained"].head(3).sum()
+        first = "The first program explains" if n_first == 1 else f"The first {n_first} programs explain"
+        sentences.append(f"{first} {total:.0%}.")
+    return sentences
 
 
-def expected(found: ProgramResults) -> list[str]:
-    """What the theory said beforehand, beside what happened."""
-    if found.n_expected is None:
-        reason = "counts" if found.counts else "a code without a prior"
+def prediction_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the predicted number of active latents, beside the actual number."""
+    if results.n_active_predicted is None:
+        reason = "counts" if results.counts else "a model without a prior"
         return [
-            f"How many latents will live can be told beforehand for Gaussian expression only, not for {reason}."
+            f"The number of active latents can be predicted for Gaussian expression only, not for {reason}."
         ]
-    guide = (
-        ""
-        if found.exact
-        else " The theory is that of a linear decoder with Gaussian latents, so here the number is no more than a guide."
-    )
-    return [
-        f"From the eigenvalues of the data's covariance, {several(found.n_expected, 'latent')} "
-        f"{_were(found.n_expected)} to be expected to live; {found.n_active} {_do(found.n_active)}.{guide}"
+    n_predicted = results.n_active_predicted
+    sentences = [
+        f"The eigenvalues of the data's covariance predict {pluralize(n_predicted, 'active latent')}; "
+        f"{results.n_active} {_be(results.n_active)} active."
     ]
+    if not results.prediction_exact:
+        sentences.append(
+            "The theory covers a linear decoder with Gaussian latents, so the prediction is only a guide for this model."
+        )
+    return sentences
 
 
-def names(found: ProgramResults) -> list[str]:
-    """How many programs the gene sets name."""
-    if not found.sets_source:
+def name_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the number of programs with a name."""
+    if not results.sets_source:
         return ["No gene of the built-in sets is among the model's genes, so programs have no names."]
-    n_named, n_programs = int((found.programs["name"] != "").sum()), len(found.programs)
+    n_named, n_programs = int((results.programs["name"] != "").sum()), len(results.programs)
     if not n_programs:
         return []
-    told = [
-        f"{capital(several(n_named, 'program'))} of {n_programs} {'has' if n_named == 1 else 'have'} a name: a set that holds more of the "
-        f"{found.n_genes_enrichment} first genes than chance would give (FDR at most 5 %). Tested were {found.sets_source}."
+    sentences = [
+        f"{capitalize(pluralize(n_named, 'program'))} of {n_programs} {_have(n_named)} a name.",
+        f"A name is the gene set that shares most genes, beyond chance, with the program's {results.n_genes_enrichment} top genes "
+        "(FDR at most 5 %).",
+        f"The test used {results.sets_source}.",
     ]
-    n_unnamed = int((found.large & (found.programs["name"] == "").to_numpy()).sum())
+    n_unnamed = int((results.major & (results.programs["name"] == "").to_numpy()).sum())
     if n_unnamed:
-        told.append(
-            f"Of those that explain a hundredth or more, {n_unnamed} {_are(n_unnamed)} without a name: other gene sets may know them."
+        programs = pluralize(n_unnamed, "program that explains", "programs that explain")
+        sentences.append(
+            f"{capitalize(programs)} 1 % or more {_have(n_unnamed)} no name; other gene sets may give one."
         )
-    return told
+    return sentences
 
 
-def types(found: ProgramResults) -> list[str]:
-    """Which cell types a program tells from all other cells."""
-    if found.shares is None or not len(found.programs):
+def cell_type_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the cell types that a program separates from all other cells."""
+    if results.label_fractions is None or not len(results.programs):
         return []
-    best = found.programs.groupby("label", sort=False)["label_auc"].max()
+    best = results.programs.groupby("label", sort=False)["label_auc"].max()
     clear = [str(label) for label, auc in best.items() if auc >= CLEAR_AUC]
-    missing = [str(label) for label in found.shares.columns if str(label) not in clear]
-    told = f"A program of its own, with an AUC of {CLEAR_AUC:.2f} or more, {'have' if len(clear) != 1 else 'has'} {listed(clear, 12)}"
-    told = told + "." if clear else f"No cell type has a program with an AUC of {CLEAR_AUC:.2f} or more."
-    return [told, f"None that clear: {listed(missing, 12)}."] if missing and clear else [told]
+    others = [str(label) for label in results.label_fractions.columns if str(label) not in clear]
+    if not clear:
+        return [f"No cell type has a program with AUC ≥ {CLEAR_AUC:.2f}."]
+    verb = "has" if len(clear) == 1 else "each have"
+    sentences = [f"{join_words(clear, 12)} {verb} a program with AUC ≥ {CLEAR_AUC:.2f}."]
+    if others:
+        sentences.append(f"Cell types without such a program: {join_words(others, 12)}.")
+    return sentences
 
 
-def seeds(found: ProgramResults) -> list[str]:
-    """How many programs other seeds find too."""
-    stable = found.stable
-    if stable is None or found.matches is None:
+def seed_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the number of programs that other seeds reproduce."""
+    stable = results.stable
+    if stable is None or results.matches is None:
         return [
-            "One seed was looked at: sparcell programs --seeds 5 says which programs are found again from others."
+            "The programs come from one seed. Run sparcell programs --seeds 5 to see which programs other seeds reproduce."
         ]
     if not len(stable):
         return []
-    n_seeds, large = found.matches.shape[1] + 1, found.large
-    told = [
-        f"{stable.sum()} of {len(stable)} programs are stable: at least four fifths of {n_seeds} seeds have them. Of those that explain a "
-        f"hundredth or more, {int((stable & large).sum())} of {int(large.sum())} are.",
-        f"A program is found again where the correlation of gene effects with its match, one to one, is {found.least_match:g} or more.",
+    n_seeds, major = results.matches.shape[1] + 1, results.major
+    sentences = [
+        f"{stable.sum()} of {len(stable)} programs are stable: at least four fifths of {n_seeds} seeds have them.",
+        f"{int((stable & major).sum())} of the {int(major.sum())} programs that explain 1 % or more are stable.",
+        f"A seed reproduces a program if the gene effects of the matched program correlate by {results.min_match:g} or more.",
     ]
     if not stable.all():
-        told.append(
-            "Those that are not stable are marked; take them for one way among several to tell the rest."
+        sentences.append(
+            "Programs that are not stable are marked. Such a program is one of several possible descriptions of the cells."
         )
-    return told
+    return sentences
 
 
-def on(found: ProgramResults) -> list[str]:
-    """What it means that a program is on in a cell."""
-    if found.spikes:
+def on_sentences(results: ProgramResults) -> list[str]:
+    """Return sentences about the meaning of a program that is on in a cell."""
+    if results.spikes:
         return [
-            "A program is on in a cell where its inclusion probability γ is ½ or more; on maps it is grey elsewhere."
+            "A program is on in a cell if its posterior inclusion probability is ½ or more. Maps show other cells in grey."
         ]
     return [
-        f"{found.model} has no spikes, so nothing is ever off: a program counts as on where its code is as far from 0 as its "
-        "root mean square over the cells, or further. That share is set by the shape of the code, not learned."
+        f"{results.model} has no spikes, so its latents are never off.",
+        "A program counts as on in a cell if its latent is at least as far from 0 as the root mean square over the cells.",
+        "The shape of the latent's distribution sets the fraction of cells that are on; the model does not learn this fraction.",
     ]
 
 
-def lead(found: ProgramResults) -> str:
-    """The page in one sentence."""
-    n_large = int(found.large.sum())
-    named = found.programs.loc[found.large & (found.programs["name"] != "").to_numpy(), "name"]
-    known = listed(list(dict.fromkeys(named)), 8)
-    verb = "explains" if n_large == 1 else "explain"
-    parts = [
-        f"{found.n_active} of at most {found.n_latent} latents are live, {several(n_large, 'program')} {verb} a hundredth or more"
-    ]
-    if known:
-        parts.append(f"among them {known}")
-    return ", ".join(parts) + "."
+def lead(results: ProgramResults) -> str:
+    """Return the page in one sentence."""
+    n_major = int(results.major.sum())
+    has_name = (results.programs["name"] != "").to_numpy()
+    names = join_words(list(dict.fromkeys(results.programs.loc[results.major & has_name, "name"])), 8)
+    verb = "explains" if n_major == 1 else "explain"
+    clauses = f"{results.n_active} of {results.n_latent} latents are active, and {pluralize(n_major, 'program')} {verb} 1 % or more"
+    return f"{clauses}, among them {names}." if names else f"{clauses}."
 
 
-def about(found: ProgramResults, row: pd.Series) -> list[str]:
-    """A program in words."""
-    told = [
-        f"On in {row['share_on']:.1%} of the cells; explains {share(row['explained'])} of what the code explains."
+def program_sentences(results: ProgramResults, program: pd.Series) -> list[str]:
+    """Return the description of one program, a row of `ProgramResults.programs`."""
+    sentences = [
+        f"The program is on in {program['fraction_cells_on']:.1%} of the cells.",
+        f"The program explains {format_fraction(program['fraction_explained'])} of what all latents together explain.",
     ]
-    if "label" in row:
-        told.append(
-            f"Stands out most in {row['label']} (AUC {row['label_auc']:.3f}); on in {row['label_share']:.0%} of these cells."
+    if "label" in program:
+        sentences.append(
+            f"The label {program['label']} stands out most (AUC {program['label_auc']:.3f}); the program is on in "
+            f"{program['label_fraction_on']:.0%} of its cells."
         )
-    if row["name"]:
-        also = f", and of what is left as {row['also']} (FDR {rate(row['also_fdr'])})" if row["also"] else ""
-        told.append(f"Named {row['name']} (FDR {rate(row['fdr'])}){also}.")
-    elif found.sets_source:
-        told.append("No gene set stands out among its first genes.")
-    if found.stable is not None:
-        word = "stable" if row["stable"] else "not stable"
-        told.append(
-            f"Found again in {row['n_found']} of {row['n_others']} other seeds, median match {row['median_match']:.2f}: {word}."
+    if program["name"]:
+        sentences.append(f"Best gene set: {program['name']} (FDR {format_rate(program['fdr'])}).")
+        if program["second_name"]:
+            rate = format_rate(program["second_fdr"])
+            sentences.append(f"Second gene set: {program['second_name']} (FDR {rate}).")
+    elif results.sets_source:
+        sentences.append("No gene set is over-represented among its top genes.")
+    if results.stable is not None:
+        verdict = "stable" if program["stable"] else "not stable"
+        sentences.append(
+            f"{program['n_reproduced']} of {program['n_others']} other seeds reproduce the program (median match "
+            f"{program['median_match']:.2f}); it is {verdict}."
         )
-    return told
+    return sentences
 
 
-def share(value: float) -> str:
-    """A share in per cent, with the digits that it needs."""
+def format_fraction(value: float) -> str:
+    """Return a fraction in percent, with one decimal below 10 %."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.0%}" if value >= 0.095 else f"{value:.1%}"
 
 
-def rate(value: float) -> str:
-    """A false discovery rate as it is read."""
+def format_rate(value: float) -> str:
+    """Return a false discovery rate as text: 0.040 or 3·10⁻¹²."""
     if not np.isfinite(value):
         return "–"
     if value >= 0.001:
         return f"{value:.3f}"
     digit, exponent = f"{max(value, 1e-300):.0e}".split("e")
-    return f"{digit}·10{_power(int(exponent))}"
+    return f"{digit}·10{_superscript(int(exponent))}"
 
 
-def _power(exponent: int) -> str:
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def _superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _are(n: int) -> str:
+def _be(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
-def _were(n: int) -> str:
-    return "was" if n == 1 else "were"
-
-
-def _do(n: int) -> str:
-    return "does" if n == 1 else "do"
+def _have(n: int) -> str:
+    return "has" if n == 1 else "have"

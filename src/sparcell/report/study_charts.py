@@ -1,4 +1,4 @@
-"""Interactive charts as plain plotly figures (dicts that become JSON); plotly itself is not needed to build them.
+"""Interactive charts as plain plotly figures: dicts that become JSON, built without importing plotly.
 
 Suffixes: n cells, l labels, c clusters.
 """
@@ -16,25 +16,25 @@ from sparcell.pl.colors import (
     INK,
     MISSING,
     SEQUENTIAL,
-    cluster_colours,
+    cluster_colors,
     ink_on,
     palette,
-    ramp_colour,
+    ramp_color,
     row_styles,
 )
 from sparcell.pl.style import middles, push_apart
 from sparcell.pl.tables import (
     cluster_order,
-    colour_range,
+    color_range,
     contingency,
+    format_seconds,
     match_clusters,
     presets,
     score_summary,
-    seconds_in_words,
     value_at,
 )
-from sparcell.report.study_words import MEASURE_NAMES, short_titles
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, MethodResult, StudyResults
+from sparcell.report.study_text import METRIC_TITLES, short_titles
+from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult, StudyResults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,41 +43,42 @@ if TYPE_CHECKING:
 
     Chart = dict[str, Any]
 
-N_DRAWN = 6_000
-"""Interactive maps draw at most so many cells, a fixed random choice: more would make the page heavy, not clearer."""
+MAX_CELLS = 6_000
+"""Maximum number of cells on an interactive map. With more cells the page would be large, but not clearer."""
 
 AXIS: Chart = {"automargin": True, "gridcolor": "#e8ecf0", "zeroline": False, "fixedrange": True}
-"""An axis of numbers that cannot be zoomed."""
-N_WRITTEN = 14
+"""A numeric axis without zoom."""
+MAX_NAMES = 14
+"""Maximum number of labels that are written on a map."""
 _FONT = {
     "family": "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif",
     "size": 12,
     "color": INK,
 }
 _HOVER = {"bgcolor": "#ffffff", "bordercolor": "#c9d1d9", "font": {"color": INK, "size": 12}}
-_RAMP = [[place / (len(SEQUENTIAL) - 1), colour] for place, colour in enumerate(SEQUENTIAL)]
+_RAMP = [[place / (len(SEQUENTIAL) - 1), color] for place, color in enumerate(SEQUENTIAL)]
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def plain(text: object) -> str:
-    """Make a name safe for plotly, which reads some HTML and, between dollars, TeX in its texts."""
+    """Return a name as plain text for plotly, which would render HTML and TeX between dollar signs."""
     return html.escape(str(text), quote=False).replace("$", "&#36;")
 
 
-def drawn_cells(n: int) -> Ints:
-    """Which cells the interactive maps draw: all, or a fixed random choice in increasing order."""
-    if n <= N_DRAWN:
+def subset_of_cells(n: int) -> Ints:
+    """Return the rows of the cells on the interactive maps: all, or a fixed random subset in increasing order."""
+    if n <= MAX_CELLS:
         return np.arange(n)
-    return np.sort(np.random.default_rng(0).choice(n, N_DRAWN, replace=False))
+    return np.sort(np.random.default_rng(0).choice(n, MAX_CELLS, replace=False))
 
 
-def drawn_note(n: int) -> str:
-    """Say that not all cells are drawn, where that is so."""
-    return f" Drawn are {N_DRAWN:,} cells chosen at random of {n:,}." if n > N_DRAWN else ""
+def subset_note(n: int) -> str:
+    """Return a sentence on the subset of cells on the interactive maps; empty if they show all cells."""
+    return f" The map shows a random subset of {MAX_CELLS:,} of {n:,} cells." if n > MAX_CELLS else ""
 
 
 def layout(**more: object) -> Chart:
-    """The look that all charts share, and what is special to one."""
+    """Return the layout that all charts share, updated with the entries of one chart."""
     base: Chart = {
         "font": _FONT,
         "hoverlabel": _HOVER,
@@ -93,7 +94,7 @@ def layout(**more: object) -> Chart:
 def list_axis(
     places: Sequence[int] | None = None, names: Sequence[str] | None = None, **more: object
 ) -> Chart:
-    """An axis that lists things: names with a little air, no lines, no zoom."""
+    """Return an axis of names, without lines and without zoom."""
     axis: Chart = {"fixedrange": True, "showgrid": False, "zeroline": False, "showline": False,
                    "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}  # fmt: skip
     if places is not None:
@@ -102,12 +103,12 @@ def list_axis(
 
 
 def rounded(values: Floats, decimals: int = 2) -> list[float | None]:
-    """Numbers as JSON can hold them."""
+    """Return rounded numbers for JSON; None for NaN and infinity."""
     return [None if not np.isfinite(value) else round(float(value), decimals) for value in values]
 
 
 def map_layout(xy_n2: Floats, names: Sequence[Chart]) -> Chart:
-    """A square window around all cells, without axes."""
+    """Return the layout of a map: a square window around all cells, without axes."""
     low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.06
     ranges = [[round(float(m - half), 2), round(float(m + half), 2)] for m in middle]
@@ -124,14 +125,14 @@ def _name_on_map(place: Floats, text: str, size: int = 12, shift: int = 0) -> Ch
 
 
 def point_size(n: int) -> float:
-    """Diameter of a cell on a map of so many, in pixels."""
+    """Return the diameter of a marker on a map of n cells, in pixels."""
     return round(float(np.clip(175 / np.sqrt(max(n, 1)), 2.4, 9)), 1)
 
 
-def _cloud(xy_n2: Floats, name: str, colour: str, n_all: int, hover: object = None) -> Chart:
+def _cloud(xy_n2: Floats, name: str, color: str, n_all: int, hover: object = None) -> Chart:
     trace: Chart = {
         "type": "scattergl", "mode": "markers", "name": plain(name), "x": rounded(xy_n2[:, 0]), "y": rounded(xy_n2[:, 1]),
-        "marker": {"color": colour, "size": point_size(n_all), "opacity": 0.85, "line": {"width": 0}},
+        "marker": {"color": color, "size": point_size(n_all), "opacity": 0.85, "line": {"width": 0}},
         "hovertemplate": "%{text}<extra></extra>" if hover is not None else f"{plain(name)}<extra></extra>",
     }  # fmt: skip
     if hover is not None:
@@ -140,34 +141,33 @@ def _cloud(xy_n2: Floats, name: str, colour: str, n_all: int, hover: object = No
 
 
 def _apart(places: Floats, names: Sequence[str], xy_n2: Floats, panel: float = 430.0) -> Floats:
-    """Places at which names do not cover one another in a panel of so many pixels."""
-    there = np.isfinite(places[:, 0])
+    """Return places at which names do not overlap in a panel of `panel` pixels."""
+    finite = np.isfinite(places[:, 0])
     low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
     pixel = max(float((high - low).max()), 1e-6) * 1.06 / panel
     sizes = np.array([[6.8 * len(name) + 6, 17.0] for name in names[: len(places)]]) * pixel
     moved = np.array(places)
-    moved[there] = push_apart(places[there], sizes[there], np.stack([low, high]))
+    moved[finite] = push_apart(places[finite], sizes[finite], np.stack([low, high]))
     return moved
 
 
 def label_groups(labels: pd.Categorical) -> list[tuple[int, str, str]]:
-    """Code, name and colour of each label, then of the missing one if there is any."""
+    """Return code, name and color of each label, and of the missing label (-1) if there is one."""
     names = [str(name) for name in labels.categories]
     groups = [
-        (code, name, colour)
-        for code, (name, colour) in enumerate(zip(names, palette(len(names)), strict=True))
+        (code, name, color) for code, (name, color) in enumerate(zip(names, palette(len(names)), strict=True))
     ]
     return [*groups, (-1, "no label", MISSING)] if (labels.codes < 0).any() else groups
 
 
 def label_map(row: MethodResult, labels: pd.Categorical) -> Chart:
-    """The 2-D map coloured by label, names written at the groups while there are few."""
-    cells = drawn_cells(len(labels))
+    """Return the 2-D map colored by label, with the names on the map if there are few labels."""
+    cells = subset_of_cells(len(labels))
     xy, codes = row.tsne2d_n2[cells], np.asarray(labels.codes)[cells]
     groups = label_groups(labels)
-    data = [_cloud(xy[codes == code], name, colour, len(cells)) for code, name, colour in groups]
+    data = [_cloud(xy[codes == code], name, color, len(cells)) for code, name, color in groups]
     names: list[Chart] = []
-    if len(labels.categories) <= N_WRITTEN:
+    if len(labels.categories) <= MAX_NAMES:
         places = _apart(
             middles(xy, codes, len(labels.categories)), [name for _, name, _ in groups], row.tsne2d_n2
         )
@@ -176,20 +176,20 @@ def label_map(row: MethodResult, labels: pd.Categorical) -> Chart:
 
 
 def partition_map(row: MethodResult, labels: pd.Categorical) -> Chart:
-    """The same map coloured by cluster, with centroids; hovering tells what the cluster holds."""
-    cells = drawn_cells(len(labels))
+    """Return the 2-D map colored by cluster, with centroids; the hover text names the most frequent label of a cluster."""
+    cells = subset_of_cells(len(labels))
     xy, clusters = row.tsne2d_n2[cells], np.asarray(row.kmeans_n)[cells]
     table_lc = contingency(labels, row.kmeans_n)
     label_names = [str(name) for name in labels.categories]
     data = []
-    for cluster, colour in enumerate(cluster_colours(labels, row.kmeans_n)):
-        told = plain(f"cluster {cluster}")
+    for cluster, color in enumerate(cluster_colors(labels, row.kmeans_n)):
+        hover = plain(f"cluster {cluster}")
         largest = int(table_lc[:, cluster].argmax()) if table_lc.size else 0
         if table_lc[:, cluster].any():
-            share = table_lc[largest, cluster] / table_lc[:, cluster].sum()
-            told = f"cluster {cluster}: {share:.0%} {plain(label_names[largest])}"
-        trace = _cloud(xy[clusters == cluster], f"cluster {cluster}", colour, len(cells))
-        data.append(trace | {"hovertemplate": f"{told}<extra></extra>"})
+            fraction = table_lc[largest, cluster] / table_lc[:, cluster].sum()
+            hover = f"cluster {cluster}: {fraction:.0%} {plain(label_names[largest])}"
+        trace = _cloud(xy[clusters == cluster], f"cluster {cluster}", color, len(cells))
+        data.append(trace | {"hovertemplate": f"{hover}<extra></extra>"})
     data.append({
         "type": "scattergl", "mode": "markers", "name": "centroids", "x": rounded(row.centroids_c2[:, 0]),
         "y": rounded(row.centroids_c2[:, 1]), "hoverinfo": "skip",
@@ -202,18 +202,18 @@ def partition_map(row: MethodResult, labels: pd.Categorical) -> Chart:
 
 
 def space_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
-    """The 3-D map, one trace a label."""
+    """Return the 3-D map with one trace for each label; None if the row has no 3-D map."""
     if row.tsne3d_n3 is None:
         return None
-    cells = drawn_cells(len(labels))
+    cells = subset_of_cells(len(labels))
     xyz, codes = row.tsne3d_n3[cells], np.asarray(labels.codes)[cells]
     data = []
-    for code, name, colour in label_groups(labels):
-        own = xyz[codes == code]
+    for code, name, color in label_groups(labels):
+        members = xyz[codes == code]
         data.append({
             "type": "scatter3d", "mode": "markers", "name": plain(name),
-            "x": rounded(own[:, 0]), "y": rounded(own[:, 1]), "z": rounded(own[:, 2]),
-            "marker": {"color": colour, "size": round(point_size(len(cells)) * 0.8, 1), "opacity": 0.9, "line": {"width": 0}},
+            "x": rounded(members[:, 0]), "y": rounded(members[:, 1]), "z": rounded(members[:, 2]),
+            "marker": {"color": color, "size": round(point_size(len(cells)) * 0.8, 1), "opacity": 0.9, "line": {"width": 0}},
             "hovertemplate": f"{plain(name)}<extra></extra>",
         })  # fmt: skip
     axis = {"title": {"text": ""}, "showticklabels": False, "ticks": "", "showspikes": False, "gridcolor": "#dfe5ea",
@@ -224,23 +224,23 @@ def space_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
 
 
 def generated_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
-    """Generated cells over the real ones, in grey, and the walk between two real cells."""
+    """Return the map of generated cells over the real cells (gray), with the interpolation between two real cells."""
     if row.generated_m2 is None and row.interpolated_s2 is None:
         return None
-    cells = drawn_cells(len(labels))
+    cells = subset_of_cells(len(labels))
     parts = [row.tsne2d_n2]
     data = [_cloud(row.tsne2d_n2[cells], "real cell", MISSING, len(cells))]
     names: list[Chart] = []
     if row.generated_m2 is not None:
         parts.append(row.generated_m2)
-        made = _cloud(row.generated_m2, "generated cell", "#1f5f8b", len(row.generated_m2))
-        made["marker"] |= {"size": 5, "opacity": 0.75}
-        data.append(made)
+        generated = _cloud(row.generated_m2, "generated cell", "#1f5f8b", len(row.generated_m2))
+        generated["marker"] |= {"size": 5, "opacity": 0.75}
+        data.append(generated)
     if row.interpolated_s2 is not None and len(row.interpolated_s2):
         walk = row.interpolated_s2
         parts.append(walk)
         data.append({
-            "type": "scattergl", "mode": "lines+markers", "name": "walk", "x": rounded(walk[:, 0]), "y": rounded(walk[:, 1]),
+            "type": "scattergl", "mode": "lines+markers", "name": "interpolation", "x": rounded(walk[:, 0]), "y": rounded(walk[:, 1]),
             "line": {"color": "#cc3311", "width": 2}, "marker": {"size": 6, "color": "#cc3311"},
             "text": [f"step {step} of {len(walk)}" for step in range(1, len(walk) + 1)],
             "hovertemplate": "%{text}<extra></extra>",
@@ -255,18 +255,18 @@ def generated_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
 
 
 def confusion(row: MethodResult, labels: pd.Categorical) -> Chart:
-    """Share of each label in each cluster, the clusters put in the order of the labels they stand for."""
+    """Return the fraction of each label in each cluster, with clusters sorted by their matched labels."""
     table_lc = contingency(labels, row.kmeans_n)
     order = cluster_order(match_clusters(table_lc))
-    share = table_lc[:, order] / np.maximum(table_lc.sum(axis=1), 1)[:, None]
+    fraction = table_lc[:, order] / np.maximum(table_lc.sum(axis=1), 1)[:, None]
     names = [plain(name) for name in labels.categories]
     y = list(range(len(names)))
     few = len(names) <= 20
-    words = [[f"{100 * value:.0f}" if value >= 0.045 and few else "" for value in line] for line in share]
+    texts = [[f"{100 * value:.0f}" if value >= 0.045 and few else "" for value in line] for line in fraction]
     counts = [[f"{table_lc[i, c]:,} of {table_lc[i].sum():,} cells" for c in order] for i in y]
     heat: Chart = {
-        "type": "heatmap", "z": [rounded(line, 3) for line in share], "x": [str(c) for c in order], "y": y,
-        "text": words, "texttemplate": "%{text}", "textfont": {"size": 11}, "customdata": counts, "zmin": 0, "zmax": 1,
+        "type": "heatmap", "z": [rounded(line, 3) for line in fraction], "x": [str(c) for c in order], "y": y,
+        "text": texts, "texttemplate": "%{text}", "textfont": {"size": 11}, "customdata": counts, "zmin": 0, "zmax": 1,
         "colorscale": _RAMP, "showscale": False, "xgap": 2, "ygap": 2,
         "hovertemplate": "%{customdata} in cluster %{x}<extra></extra>",
     }  # fmt: skip
@@ -278,50 +278,50 @@ def confusion(row: MethodResult, labels: pd.Categorical) -> Chart:
 
 
 def score_heatmap(results: StudyResults, space: str = PRIMARY_SPACE) -> Chart:
-    """Mean scores, rows × four measures, mean and sd written in."""
+    """Return the heat map of mean scores, rows × four metrics, with mean and sd as text."""
     summary = score_summary(results.scores, space)
     rows = [row for _, group in presets(results.rows) for row in group if row.name in summary.index]
-    low, high = colour_range(summary)
-    notes, z = [], []
+    low, high = color_range(summary)
+    annotations, z = [], []
     for line, row in enumerate(rows):
-        z.append(rounded(np.array([value_at(summary, row.name, measure) for measure in MEASURES]), 4))
-        for column, measure in enumerate(MEASURES):
-            mean, sd = value_at(summary, row.name, measure), value_at(summary, row.name, f"{measure}_sd")
+        z.append(rounded(np.array([value_at(summary, row.name, metric) for metric in CLUSTERING_METRICS]), 4))
+        for column, metric in enumerate(CLUSTERING_METRICS):
+            mean, sd = value_at(summary, row.name, metric), value_at(summary, row.name, f"{metric}_sd")
             spread = "" if np.isnan(sd) else f"<br><span style='font-size:.82em'>± {sd:.3f}</span>"
-            colour = ramp_colour((mean - low) / (high - low))
-            notes.append({"x": column, "y": line, "text": f"{mean:.3f}{spread}", "showarrow": False,
-                          "font": {"size": 12, "color": ink_on(colour)}})  # fmt: skip
-    columns, lines = list(range(len(MEASURES))), list(range(len(rows)))
+            color = ramp_color((mean - low) / (high - low))
+            annotations.append({"x": column, "y": line, "text": f"{mean:.3f}{spread}", "showarrow": False,
+                          "font": {"size": 12, "color": ink_on(color)}})  # fmt: skip
+    columns, lines = list(range(len(CLUSTERING_METRICS))), list(range(len(rows)))
     heat: Chart = {
         "type": "heatmap", "z": z, "x": columns, "y": lines, "zmin": low, "zmax": high, "colorscale": _RAMP,
         "showscale": False, "xgap": 2, "ygap": 3, "hoverinfo": "skip",
     }  # fmt: skip
-    x = list_axis(columns, [MEASURE_NAMES[measure] for measure in MEASURES], side="top", tickangle=0)
+    x = list_axis(columns, [METRIC_TITLES[metric] for metric in CLUSTERING_METRICS], side="top", tickangle=0)
     y = list_axis(lines, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
     margin = {"l": 8, "r": 8, "t": 40, "b": 8}
     frame = layout(
-        height=60 + 42 * len(rows), xaxis=x, yaxis=y, annotations=notes, dragmode=False, margin=margin
+        height=60 + 42 * len(rows), xaxis=x, yaxis=y, annotations=annotations, dragmode=False, margin=margin
     )
     short = ["NMI", "ARI", "homo-<br>geneity", "complete-<br>ness"]
     return {"data": [heat], "layout": frame, "narrow": {"xaxis": {"ticktext": short}}}
 
 
 def wrapped(title: str) -> str:
-    """Break a title at its comma, so that it leaves room for the chart on a narrow screen."""
+    """Return a title broken at its comma, which leaves room for the chart on a narrow screen."""
     return plain(title).replace(", ", ",<br>", 1)
 
 
 def loss_curves(results: StudyResults, preset: str, term: str) -> Chart | None:
-    """One loss term over epochs for the rows of one preset: a line a seed, coloured by model."""
+    """Return one loss term over epochs for the rows of one preset: a line for each seed, colored by model."""
     styles = row_styles(results.rows)
     titles = short_titles([row for row in results.rows if row.preset == preset and row.model is not None])
     data: list[Chart] = []
     shown: list[Floats] = []
     for row in results.rows:
-        own = results.history.query("model == @row.name") if len(results.history) else results.history
-        if row.preset != preset or not len(own) or (term == "kl" and not own["kl"].fillna(0).any()):
+        history = results.history.query("model == @row.name") if len(results.history) else results.history
+        if row.preset != preset or not len(history) or (term == "kl" and not history["kl"].fillna(0).any()):
             continue
-        for number, (seed, curve) in enumerate(own.groupby("seed")):
+        for number, (seed, curve) in enumerate(history.groupby("seed")):
             values = curve[term].to_numpy(dtype=float)
             shown.append(values[max(1, len(values) // 50) :] if len(values) > 2 else values)
             data.append({
@@ -336,9 +336,9 @@ def loss_curves(results: StudyResults, preset: str, term: str) -> Chart | None:
     return {"data": data, "layout": _curve_layout(np.concatenate(shown), "loss" if term == "loss" else "KL")}
 
 
-def _curve_layout(values: Floats, word: str) -> Chart:
-    # The first epochs run out of the frame: they fall so far that nothing after them could be seen.
-    y = AXIS | {"title": {"text": f"{word}, nats per cell", "standoff": 4}, "fixedrange": False}
+def _curve_layout(values: Floats, title: str) -> Chart:
+    # The frame leaves out the first epochs, whose losses are so high that later changes would not be visible.
+    y = AXIS | {"title": {"text": f"{title}, nats per cell", "standoff": 4}, "fixedrange": False}
     values = values[np.isfinite(values)]
     if len(values) and values.max() > values.min():
         pad = 0.05 * float(values.max() - values.min())
@@ -355,9 +355,9 @@ def _curve_layout(values: Floats, word: str) -> Chart:
 
 
 def training_times(results: StudyResults) -> Chart | None:
-    """Mean training time as bars, seeds as dots."""
-    there = set(results.times["model"]) if len(results.times) else set()
-    rows = [row for _, group in presets(results.rows) for row in group if row.name in there]
+    """Return mean training times as bars, with seeds as dots."""
+    timed = set(results.times["model"]) if len(results.times) else set()
+    rows = [row for _, group in presets(results.rows) for row in group if row.name in timed]
     if not rows:
         return None
     styles = row_styles(results.rows)
@@ -377,13 +377,13 @@ def training_times(results: StudyResults) -> Chart | None:
         "marker": {"color": INK, "size": 5, "line": {"color": "#ffffff", "width": 0.8}},
     }  # fmt: skip
     longest = max(float(s.max()) for s in seconds)
-    written: Chart = {
+    texts: Chart = {
         "type": "scatter", "mode": "text", "hoverinfo": "skip", "y": places, "x": [float(s.max()) for s in seconds],
-        "text": [f"\u2002{seconds_in_words(float(s.mean()))}" for s in seconds], "textposition": "middle right",
+        "text": [f"\u2002{format_seconds(float(s.mean()))}" for s in seconds], "textposition": "middle right",
         "cliponaxis": False,
     }  # fmt: skip
     x = AXIS | {"title": {"text": "seconds of training", "standoff": 4}, "range": [0, 1.18 * longest or 1.0]}
     y = list_axis(places, [wrapped(row.title) for row in rows], autorange="reversed", automargin=True)
     frame = layout(height=80 + 38 * len(rows), bargap=0.35, dragmode=False, xaxis=x, yaxis=y)
     narrow = {"xaxis": {"range": [0, 1.45 * longest or 1.0]}}
-    return {"data": [bars, dots, written], "layout": frame, "narrow": narrow}
+    return {"data": [bars, dots, texts], "layout": frame, "narrow": narrow}

@@ -1,6 +1,6 @@
-"""The programs of one model in some cells, as plain arrays and tables: made by `program_report`, drawn by `pl`, told by `report`.
+"""Programs of one model in some cells, as plain arrays and tables: computed in `programs`, read by figures (`pl`) and pages (`report`).
 
-Suffixes: m cells on the map, g genes, p programs and their directions, s steps.
+Suffixes: m cells on the map, g genes, p programs and their directions, s steps of a traversal.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
-LARGE = 0.01
-"""A program that explains at least this share is called one that matters."""
+MIN_FRACTION_EXPLAINED = 0.01
+"""A program that explains at least this fraction is called a major program."""
 
 
 @dataclass(frozen=True)
 class Traversal:
-    """What a decoder expects of a program's first genes while its latent goes from 0 to where few cells reach."""
+    """Expected expression of a program's top genes along its latent, from 0 to a value that few cells exceed."""
 
-    amount_s: Floats
-    """Distance of the code from 0."""
+    distance_s: Floats
+    """Distance of the latent from 0."""
     genes: tuple[str, ...]
     expected_sg: Floats
     """Expected expression, log(1 + x)."""
@@ -34,82 +34,86 @@ class Traversal:
 
 @dataclass(frozen=True)
 class Embedding2D:
-    """Some of the cells on a map, with how far each program is on in them."""
+    """A two-dimensional map of some cells, with the activity of each program."""
 
     xy_m2: Floats
     source: str
-    """For people, after "The map is": "the t-SNE of the code", "obsm['X_umap'] of the data"."""
-    amount_mp: Floats
-    """Distance of the code from 0 on the program's side, else 0; with spikes also 0 where it is off. Columns as `Catalogue.programs`."""
+    """Origin of the map, as the end of a sentence "The map is …": "the t-SNE of the latents", "obsm['X_umap'] of the data"."""
+    activity_mp: Floats
+    """Distance of the latent from 0 on the program's side, else 0. With spikes also 0 where the program is off. Columns as
+    `ProgramResults.programs`."""
     labels: pd.Categorical | None
-    """Of these cells."""
-    n_all: int
-    """Cells that there are."""
+    """Labels of these cells."""
+    n_cells: int
+    """Number of all cells, on the map or not."""
 
 
 @dataclass(frozen=True)
 class ProgramResults:
-    """All that is shown of a model's programs."""
+    """Everything that figures, tables and page show of a model's programs."""
 
     title: str
-    """The data's name."""
+    """Name of the data."""
     model: str
-    """For people: "β-VSC"."""
+    """Name of the model, as shown."""
     programs: pd.DataFrame
-    """`Programs.summary`, and: key, the program with its direction ("beta_vsc_3+"); name, fdr, also and also_fdr (`name_programs`);
-    where seeds were compared n_found, n_others, median_match and stable (`Stability`)."""
+    """`Programs.summary` with these columns: key, the program with its direction ("beta_vsc_3+"); name, fdr, second_name and second_fdr
+    (see `tl.name_programs`). With several seeds also n_reproduced, n_others, median_match and stable (see `tl.Stability`)."""
     genes: pd.DataFrame
     """`Programs.genes`."""
     effects: pd.DataFrame
     """`Programs.effects`."""
     enrichment: pd.DataFrame
-    """Sets found in the first genes of each program: key, then the columns of `enrichment.enrich`; the best ones of each."""
-    shares: pd.DataFrame | None
-    """`Programs.labels`."""
-    map: Embedding2D
+    """Best gene sets of each program: key, then the columns of `tl.enrich`."""
+    label_fractions: pd.DataFrame | None
+    """`Programs.label_fractions`."""
+    embedding: Embedding2D
     traversals: Mapping[str, Traversal]
-    """By key."""
+    """Traversal of each program, by key."""
     n_cells: int
     n_genes: int
     n_latent: int
     n_active: int
-    n_expected: int | None
-    """Latents that were to be expected to live, by `metrics.expected_live`; None where its theory says nothing."""
-    exact: bool
-    """Whether the theory covers the model: else the number is a guide."""
+    n_active_predicted: int | None
+    """Number of active latents that `metrics.predict_active_latents` predicts; None where the theory does not apply."""
+    prediction_exact: bool
+    """Whether the theory of the prediction covers the model; otherwise the number is a guide."""
     counts: bool
+    """Whether the model describes counts."""
     spikes: bool
+    """Whether the latents have spikes, that is, can be off."""
     sets_source: str
-    """For people: "the 18 built-in sets"; "" where no gene of any set is among the model's."""
+    """Origin of the gene sets, as shown: "the 32 built-in sets"; "" if no gene of any set is among the model's genes."""
     n_genes_enrichment: int
-    """Genes of each program that were tested."""
+    """Number of top genes per program used for enrichment."""
     matches: pd.DataFrame | None = None
-    """`Stability.matches`; None where one seed alone was looked at."""
-    least_match: float = 0.0
+    """`Stability.matches`; None for a single seed."""
+    min_match: float = 0.0
+    """`Stability.min_match`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def large(self) -> NDArray[np.bool_]:
-        """Which programs explain at least a hundredth, (p,)."""
-        return np.asarray(self.programs["explained"] >= LARGE, dtype=np.bool_)
+    def major(self) -> NDArray[np.bool_]:
+        """Which programs explain at least 1 %, (p,)."""
+        return np.asarray(self.programs["fraction_explained"] >= MIN_FRACTION_EXPLAINED, dtype=np.bool_)
 
     @property
     def stable(self) -> NDArray[np.bool_] | None:
-        """Which were found again in the other seeds, (p,); None where one seed alone was looked at."""
+        """Which programs the other seeds reproduce, (p,); None for a single seed."""
         return None if self.matches is None else np.asarray(self.programs["stable"], dtype=np.bool_)
 
     @property
     def titles(self) -> list[str]:
-        """What each program is called in figures: its number, with the direction where latents have two, and its name."""
+        """Titles of the programs in figures: number and name, with the direction if some latent has two."""
         signed = (self.programs["direction"] != "+").any()
         parts = zip(self.programs["latent"], self.programs["direction"], self.programs["name"], strict=True)
         return [
-            f"{latent + 1}{side.replace('-', '−') if signed else ''}{f' {name}' if name else ''}"
-            for latent, side, name in parts
+            f"{latent + 1}{direction.replace('-', '−') if signed else ''}{f' {name}' if name else ''}"
+            for latent, direction, name in parts
         ]
 
-    def first_genes(self, key: str, n: int) -> pd.DataFrame:
-        """Rows of `genes` of a program, the first n."""
-        own = (self.genes["program"] + self.genes["direction"]) == key
-        return self.genes[own].head(n)
+    def top_genes(self, key: str, n: int) -> pd.DataFrame:
+        """Return the first n rows of `genes` of a program."""
+        rows = (self.genes["program"] + self.genes["direction"]) == key
+        return self.genes[rows].head(n)

@@ -1,4 +1,4 @@
-"""What a study found, as plain arrays and tables: written by `study`, drawn by `pl`, told by `report`.
+"""The results of a study as plain arrays and tables: written by `study`, drawn by `pl`, described by `report`.
 
 Suffixes: n cells, k latents, c clusters, m generated cells, s interpolation steps.
 """
@@ -17,31 +17,32 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
     Ints = NDArray[np.integer]
 
-MEASURES = ("nmi", "ari", "homogeneity", "completeness")
-"""The seed's four clustering scores, in the order they are shown."""
+CLUSTERING_METRICS = ("nmi", "ari", "homogeneity", "completeness")
+"""The four clustering scores of the 2019 study, in the order they are shown."""
 
 PRIMARY_SPACE = "tsne2d"
-"""Where the seed clusters: the 2-D t-SNE map."""
+"""The space in which the 2019 study clusters: the 2-D t-SNE map."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method under one preset. Arrays are those of the first seed; scores over all seeds stand in `Results.scores`."""
+    """One method with its settings. Arrays are those of the first seed; the tables of the results hold all seeds."""
 
     name: str
     """Unique, as in the `model` column of the tables: "beta-vae", "beta-vae-hvg", "pca-10"."""
     title: str
-    """For people: "β-VAE", "β-VAE, 2,000 variable genes", "PCA, 10 components"."""
+    """Name for people: "β-VAE", "β-VAE, variable genes", "PCA, 10 components"."""
     model: str | None
-    """Key in MODELS; None for a baseline."""
+    """Key in MODELS; None for a method of another package."""
     preset: str
-    """"seed", "hvg" or "baseline"."""
+    """Group of the method: in a study the preset ("study-2019", "hvg", …) or "baseline", in a benchmark the kind of method."""
     settings: dict[str, object]
-    """Hyper-parameters and data settings; empty for a baseline."""
+    """Hyperparameters and data settings; empty for a baseline of a study."""
     latent_nk: Floats
+    """Latent representation."""
     tsne2d_n2: Floats
     kmeans_n: Ints
-    """K-means partition of the 2-D map, 0 … c-1."""
+    """K-means cluster of each cell on the 2-D map, 0 … c-1."""
     centroids_c2: Floats
     tsne3d_n3: Floats | None = None
     inclusion_nk: Floats | None = None
@@ -49,36 +50,37 @@ class MethodResult:
     kl_k: Floats | None = None
     """Mean KL of each latent in nats; None where the model has none."""
     active_k: NDArray[np.bool_] | None = None
-    """Latents that carry anything: variance of the code over cells above .01 (Burda et al. 2016)."""
+    """Active latents: see `metrics.active_latents`."""
     generated_m2: Floats | None = None
-    """New cells decoded from the prior, encoded again, placed on this row's 2-D map."""
+    """Cells sampled from the prior, decoded, encoded again, and placed on the 2-D map."""
     interpolated_s2: Floats | None = None
-    """The walk between two real cells, decoded, encoded again, placed on the map."""
+    """Interpolation between two real cells, decoded, encoded again, and placed on the 2-D map."""
     interpolated_labels: tuple[str, str] | None = None
+    """Cell types of the first and the last cell of the interpolation."""
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything a report needs; nothing in it knows torch or AnnData."""
+    """All that the report of a study shows; no field is a torch or AnnData object."""
 
     title: str
-    """Name of the data, for the head of the page."""
+    """Name of the data."""
     labels: pd.Categorical
-    """Length n. Cells without a label hold a missing value and count in no score."""
+    """Length n. Cells without a label hold a missing value and are not scored."""
     label_source: str
     """In words: "column seurat of labels.csv" or "markers on Louvain clusters of 10 principal components"."""
     labels_from_pca: bool
-    """Whether the labels come from, or agree with, a clustering of principal components: an advantage for PCA by construction."""
+    """Whether the labels come from a clustering of principal components, or agree with one. PCA then has an advantage by construction."""
     rows: tuple[MethodResult, ...]
     scores: pd.DataFrame
     """Columns model, seed, space, nmi, ari, homogeneity, completeness."""
     times: pd.DataFrame
     """Columns model, seed, epochs, train_seconds."""
     history: pd.DataFrame
-    """Columns model, seed, epoch, loss, nll, kl: nats per cell, means over the epoch."""
+    """Columns model, seed, epoch, loss, reconstruction_loss, kl: nats per cell, means over the epoch."""
     qc: pd.DataFrame
     """All cells before filtering: n_genes, total_counts, pct_mito, kept. Empty when the input came filtered."""
     program_pages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Row → file beside the report that shows its gene programs, and what stands there in a sentence."""
+    """Name of a method → (file beside the report that shows its gene programs, summary of that page in a sentence)."""
     provenance: dict[str, object] = field(default_factory=dict)
-    """Keys command, versions, seeds, input, machine, n_cells, n_genes, seconds."""
+    """Keys command, versions, seeds, input, machine, n_cells, n_genes, seconds, qc_limits."""

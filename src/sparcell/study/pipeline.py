@@ -1,68 +1,74 @@
-"""The whole comparison: counts in, a scored, drawn and reported folder out."""
+"""The study: train the models on raw counts, score them, and write figures and a report into a folder."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sparcell.io import model_folder
-from sparcell.io import files
-from sparcell.experiments.provenance import digest_of, versions
-from sparcell.study import write
-from sparcell.experiments import presets
-from sparcell.experiments import runs
-from sparcell.config.experiments import StudyConfig
-from sparcell.config.data import DataConfig
-from sparcell.tl.embedding import affordable_perplexity
-from sparcell.config.presets import PRESETS, TITLES
-from sparcell.errors import InputError, did_you_mean
-from sparcell.models import MODELS
-from sparcell.study.prepare import StudyData, prepare
-from sparcell.results.study import MEASURES, PRIMARY_SPACE, StudyResults, MethodResult
-from sparcell.experiments.runs import FORMAT, Run, EmbeddingContext
 from sparcell._utils.torch_runtime import resolve_device
+from sparcell.config.data import DataConfig
+from sparcell.config.experiments import StudyConfig
+from sparcell.config.presets import PRESETS
+from sparcell.experiments import checks, embedding, presets, runs
+from sparcell.experiments.embedding import EmbeddingContext, method_result
+from sparcell.experiments.provenance import versions
+from sparcell.experiments.runs import Fingerprint, Run, fingerprint_of, run_or_load
+from sparcell.experiments.writing import print_table
+from sparcell.io import model_folder
+from sparcell.models import MODELS
+from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult, StudyResults
+from sparcell.study import write
+from sparcell.study.prepare import StudyData, prepare
+from sparcell.tl.embedding import cap_perplexity
 
 if TYPE_CHECKING:
     from sparcell.experiments.presets import StudyEntry
 
 log = logging.getLogger("sparcell")
 
+FORMAT = 7
+"""Format of stored runs of a study. Raise it whenever the same settings begin to give other results."""
+
 BASELINES = {"pca-6": 6, "pca-10": 10}
-"""Name → number of principal components: as many as the seed's latents, and as many as its labels were made from."""
+"""Name → number of principal components: the number of latents in the 2019 study, and the number its labels were made from."""
 
 
 @dataclass(frozen=True)
 class StudyRunSpec:
-    """One run that a study has to make: a model (`trained`) or a baseline, with one seed."""
+    """One run of a study: a model (`entry`) or a PCA baseline, with one seed."""
 
     name: str
     title: str
     seed: int
-    trained: StudyEntry | None
+    entry: StudyEntry | None
     n_components: int = 0
 
-    def fingerprint(self, prepared: StudyData, config: StudyConfig) -> str:
-        """Digest of everything the run's result depends on: a stored run is taken up again only where it is the same."""
-        settings = (
-            None if self.trained is None else (asdict(self.trained.estimator), asdict(self.trained.data))
+    def fingerprint(self, data: StudyData, config: StudyConfig) -> Fingerprint:
+        """Return the digests of all inputs that the result of the run depends on."""
+        entry = self.entry
+        return fingerprint_of(
+            format=FORMAT,
+            versions=versions(),
+            method=(self.name, self.n_components),
+            seed=self.seed,
+            settings=None if entry is None else (asdict(entry.estimator), asdict(entry.data)),
+            data=data.digest,
+            labels=[str(label) for label in data.labels],
+            perplexity=config.perplexity,
+            genes=(config.n_top_genes, data.batch_key),
+            quality_control=(config.min_genes, config.max_genes, config.max_pct_mito),
         )
-        given = (
-            prepared.digest,
-            [str(label) for label in prepared.labels],
-            config.perplexity,
-            config.n_top_genes,
-        )
-        limits = (config.min_genes, config.max_genes, config.max_pct_mito, prepared.batch_key)
-        return digest_of(
-            [FORMAT, versions(), self.name, self.seed, self.n_components, settings, given, limits]
-        )
+
+    def path(self, folder: Path) -> Path:
+        """Return the file of the run in the output folder of a study."""
+        return folder / "runs" / f"{self.name}-seed{self.seed}.npz"
 
 
 def run(
@@ -70,223 +76,176 @@ def run(
     out: str | Path,
     config: StudyConfig | None = None,
     *,
-    changes: dict[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
     resume: bool = False,
     silent: bool = False,
     command: str = "",
 ) -> StudyResults:
-    """Compare the models on one data set and write everything into a folder.
+    """Compare the models on one data set, and write everything into a folder.
 
     Parameters
     ----------
     data
-        Raw counts: anything `sparcell.io.read` reads; None for the PBMC3k counts that ship with the package.
+        Raw counts in any format that `sparcell.io.read` reads. None: the PBMC3k counts that ship with the package.
     out
-        Folder for the results: new or empty, or with `resume` one of an earlier study.
+        Folder for the results: new or empty, or with `resume` the folder of an earlier study.
     config
-        What to compare; `StudyConfig()` when not given.
+        What to compare; default `StudyConfig()`.
     changes
         Settings of models (`n_latent`, `beta`, `epochs`, …) and of `DataConfig` that differ from the presets.
     resume
-        Take up the runs that an interrupted study of the same data and settings left in `out`, and make only those that are missing.
+        Keep the runs in `out` that have the same data and settings, and compute only the others.
     silent
         Show no progress.
     command
-        What the user typed, for the record.
+        Command line, for the provenance.
 
     Returns
     -------
-    The results, as they stand in the report. Written into the folder: report.html, programs_<row>.html of each row with spikes,
-    scores.csv, times.csv, history.csv, figures/*.png, study.h5ad, models/<model>/, provenance.json, runs/*.npz.
+    The results that the report shows. Files in the folder: report.html, programs_<row>.html for each row with spikes, scores.csv,
+    times.csv, history.csv, figures/*.png, study.h5ad, models/<row>/, provenance.json, runs/*.npz.
 
     Raises
     ------
     InputError
-        Before any training and before anything is written, where data, labels or settings do not fit.
+        Before any training, and before anything is written, if data, labels or settings do not fit.
+
+    Examples
+    --------
+    >>> results = sp.study.run(None, "pbmc3k", sp.StudyConfig(models=("beta-vsc",)))  # doctest: +SKIP
     """
     started = time.perf_counter()
     config = config or StudyConfig()
-    tasks = list(plan_tasks(config, changes or {}))
+    specs = list(plan_runs(config, changes or {}))
     folder = runs.check_runs_folder(Path(out), resume, foreign="benchmark.h5ad")
-    prepared = prepare(data, config, [task.trained for task in tasks if task.trained])
-    check_fits(prepared, folder)
-    scene = shared_scene(prepared, config, silent)
-    fingerprint = partial(StudyRunSpec.fingerprint, prepared=prepared, config=config)
+    study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
+    runs.check_same_data(folder, study_data.digest, experiment="study", parts="counts")
+    checks.check_kmeans(study_data.adata.n_obs, study_data.labels)
+    context = embedding_context(study_data, config, silent)
+    fingerprint = partial(StudyRunSpec.fingerprint, data=study_data, config=config)
     try:
-        made = {(task.name, task.seed): run for task, run in run_tasks(tasks, scene, folder, fingerprint)}
-        spent = time.perf_counter() - started
-        record = write.provenance(command, prepared.title, prepared.digest, config, spent)
-        results = collect(prepared, tasks, made, record)
-        write.write(results, prepared.adata, folder)
+        finished = {(spec.name, spec.seed): run for spec, run in run_all(specs, context, folder, fingerprint)}
+        seconds = time.perf_counter() - started
+        record = write.provenance(command, study_data.title, study_data.digest, config, seconds)
+        results = collect(study_data, specs, finished, record)
+        write.write(results, study_data.adata, folder)
     except KeyboardInterrupt:
-        kept = [Run.from_file(stored_in(folder, task), fingerprint(task)) for task in tasks]
-        saved = f"{len(kept) - kept.count(None)} of {len(tasks)} runs are saved in {folder}"
-        raise KeyboardInterrupt(f"{saved}; the same command with --resume goes on from there.") from None
+        saved = [Run.from_file(spec.path(folder), fingerprint(spec)) for spec in specs]
+        raise runs.interruption(len(saved) - saved.count(None), len(specs), folder) from None
     return results
 
 
-def plan_tasks(config: StudyConfig, changes: dict[str, Any]) -> Iterator[StudyRunSpec]:
-    """List the runs of a study; settings are checked here."""
-    for choice, known, what in (
-        (config.models, MODELS, "model"),
-        (config.presets, PRESETS, "preset"),
-    ):
-        for name in choice:
-            if name not in known:
-                raise InputError(f"no {what} {name!r}; {did_you_mean(name, known)}")
-    kinds: list[type] = [DataConfig, *(MODELS[model] for model in config.models)]
-    names = {setting.name for kind in kinds for setting in fields(kind)}
-    for name in changes.keys() - names:
-        raise InputError(
-            f"{' and '.join(config.models)}: no setting {name!r} there, so it would do nothing; {did_you_mean(name, sorted(names))}"
-        )
+def plan_runs(config: StudyConfig, changes: Mapping[str, Any]) -> Iterator[StudyRunSpec]:
+    """Yield the runs of a study; raise InputError for unknown models, presets and settings."""
+    presets.require_names(config.models, MODELS, "model")
+    presets.require_names(config.presets, PRESETS, "preset")
+    presets.require_settings(changes, [DataConfig, *(MODELS[name] for name in config.models)], config.models)
     for preset in dict.fromkeys(config.presets):
         for model in dict.fromkeys(config.models):
             for seed in range(config.seeds):
-                row = presets.study_entry(model, PRESETS[preset], seed, changes)
-                resolve_device(row.estimator.device)
-                yield StudyRunSpec(row.name, row.title, seed, row)
+                entry = presets.study_entry(model, PRESETS[preset], seed, changes)
+                resolve_device(entry.estimator.device)
+                yield StudyRunSpec(entry.name, entry.title, seed, entry)
     for name, n_components in BASELINES.items():
         for seed in range(config.seeds):
             yield StudyRunSpec(name, f"PCA, {n_components} components", seed, None, n_components)
 
 
-def check_fits(prepared: StudyData, folder: Path) -> None:
-    """Refuse, before any training, data that is too small for k-means, or not that of the study in the folder."""
-    runs.check_same_data(folder, prepared.digest, of="study", parts="counts")
-    n_cells, n_types = prepared.adata.n_obs, len(prepared.labels.categories)
-    if n_cells <= n_types:
-        raise InputError(
-            f"{n_cells} cells for {n_types} labels; expected more cells than k-means has clusters: give coarser labels."
+def embedding_context(data: StudyData, config: StudyConfig, silent: bool) -> EmbeddingContext:
+    """Return what all runs share; a perplexity that is too large for the number of cells is lowered here, with one warning."""
+    perplexity = cap_perplexity(config.perplexity, data.adata.n_obs)
+    return EmbeddingContext(data.adata, data.labels, perplexity, silent)
+
+
+def run_all(
+    specs: Sequence[StudyRunSpec],
+    context: EmbeddingContext,
+    folder: Path,
+    fingerprint: Callable[[StudyRunSpec], Fingerprint],
+) -> Iterator[tuple[StudyRunSpec, Run]]:
+    """Compute or load each run; a run is on disk before it is yielded."""
+    for number, spec in enumerate(specs, 1):
+        log.info("%d of %d: %s, seed %d", number, len(specs), spec.title, spec.seed)
+        needs_model = spec.entry is not None and spec.seed == 0
+        has_model = not needs_model or model_folder.is_whole(folder / "models" / spec.name)
+        yield (
+            spec,
+            run_or_load(
+                spec.path(folder),
+                fingerprint(spec),
+                partial(run_method, spec, context, folder),
+                incomplete="" if has_model else "the saved model",
+            ),
         )
 
 
-def shared_scene(prepared: StudyData, config: StudyConfig, silent: bool) -> EmbeddingContext:
-    """Give what all runs share; a perplexity that is too large for the cells is lowered here, and told once."""
-    perplexity = affordable_perplexity(config.perplexity, prepared.adata.n_obs)
-    return EmbeddingContext(prepared.adata, prepared.labels, perplexity, silent)
-
-
-def run_tasks(
-    tasks: list[StudyRunSpec], scene: EmbeddingContext, folder: Path, fingerprint: Callable[[StudyRunSpec], str]
-) -> Iterator[tuple[StudyRunSpec, Run]]:
-    """Make the runs, or take them up where an earlier study left them; each is on disk before it is given."""
-    for number, task in enumerate(tasks, 1):
-        log.info("%d of %d: %s, seed %d", number, len(tasks), task.title, task.seed)
-        made_from = fingerprint(task)
-        earlier = taken_up(task, folder, made_from)
-        yield task, make(task, scene, folder, made_from) if earlier is None else earlier
-
-
-def stored_in(folder: Path, task: StudyRunSpec) -> Path:
-    """Name the file of a run."""
-    return folder / "runs" / f"{task.name}-seed{task.seed}.npz"
-
-
-def taken_up(task: StudyRunSpec, folder: Path, fingerprint: str) -> Run | None:
-    """Read a run that an earlier study left, if it is whole and of the same data, settings and versions."""
-    path = stored_in(folder, task)
-    run = Run.from_file(path, fingerprint)
-    if run is not None and (
-        task.trained is None or task.seed or model_folder.is_whole(folder / "models" / task.name)
-    ):
-        log.info("taken up from %s", path)
-        return run
-    if path.exists():
-        log.warning("%s is of other data, settings or versions, or without its model: made anew", path)
-    return None
-
-
-def make(task: StudyRunSpec, scene: EmbeddingContext, folder: Path, fingerprint: str) -> Run:
-    """Make a run and write it; a model of the first seed is kept too."""
-    path = stored_in(folder, task)
-    if task.trained is None:
-        run = runs.baseline(scene, task.n_components, task.seed)
-    else:
-        first = task.seed == 0
-        model, run = runs.trained(scene, task.trained, whole=first)
-        if first:
-            path.unlink(missing_ok=True)  # an earlier run vouches for the model that is replaced here
-            model.save(folder / "models" / task.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_write(path) as aside:
-        aside.write_bytes(run.to_bytes(fingerprint))
+def run_method(spec: StudyRunSpec, context: EmbeddingContext, folder: Path) -> Run:
+    """Compute one run; the model of the first seed is saved in the folder models."""
+    if spec.entry is None:
+        return embedding.pca_run(context, spec.n_components, spec.seed)
+    first = spec.seed == 0
+    model, run = embedding.train_run(context, spec.entry, complete=first)
+    if first:
+        spec.path(folder).unlink(missing_ok=True)  # a stored run belongs to the model that is replaced here
+        model.save(folder / "models" / spec.name)
     return run
 
 
 def collect(
-    prepared: StudyData, tasks: list[StudyRunSpec], runs: dict[tuple[str, int], Run], record: dict[str, object]
+    data: StudyData,
+    specs: Sequence[StudyRunSpec],
+    finished: Mapping[tuple[str, int], Run],
+    record: dict[str, object],
 ) -> StudyResults:
-    """Put the runs together into tables and rows."""
+    """Return the tables and rows of all runs."""
     scores, times, histories, rows = [], [], [], []
-    for task in tasks:
-        run = runs[task.name, task.seed]
-        for space, values in run.scores(prepared.labels).items():
-            scores.append({"model": task.name, "seed": task.seed, "space": space, **values})
-        if task.trained is not None:
+    for spec in specs:
+        run, key = finished[spec.name, spec.seed], {"model": spec.name, "seed": spec.seed}
+        for space, values in run.scores(data.labels).items():
+            scores.append({**key, "space": space, **values})
+        if spec.entry is not None:
             seconds = float(run.arrays["train_seconds"])
-            times.append(
-                {"model": task.name, "seed": task.seed, "epochs": len(run.history), "train_seconds": seconds}
-            )
-            histories.append(run.history.drop(columns="seconds").assign(model=task.name, seed=task.seed))
-        if task.seed == 0:
-            rows.append(as_row(task, run))
-    history = pd.concat(histories, ignore_index=True)[["model", "seed", "epoch", "loss", "reconstruction_loss", "kl"]]
+            times.append({**key, "epochs": len(run.history), "train_seconds": seconds})
+            histories.append(run.history.drop(columns="seconds").assign(**key))
+        if spec.seed == 0:
+            rows.append(row_of(spec, run))
+    columns = ["model", "seed", "epoch", "loss", "reconstruction_loss", "kl"]
     return StudyResults(
-        title=prepared.title,
-        labels=prepared.labels,
-        label_source=prepared.label_source,
-        labels_from_pca=prepared.labels_from_pca,
+        title=data.title,
+        labels=data.labels,
+        label_source=data.label_source,
+        labels_from_pca=data.labels_from_pca,
         rows=tuple(rows),
-        scores=pd.DataFrame(scores, columns=["model", "seed", "space", *MEASURES]),
+        scores=pd.DataFrame(scores, columns=["model", "seed", "space", *CLUSTERING_METRICS]),
         times=pd.DataFrame(times, columns=["model", "seed", "epochs", "train_seconds"]),
-        history=history,
-        qc=prepared.qc,
-        provenance={**record, "n_cells": prepared.adata.n_obs, "n_genes": prepared.adata.n_vars},
+        history=pd.concat(histories, ignore_index=True)[columns],
+        qc=data.qc,
+        provenance={**record, "n_cells": data.adata.n_obs, "n_genes": data.adata.n_vars},
     )
 
 
-def as_row(task: StudyRunSpec, run: Run) -> MethodResult:
-    """Describe the first seed's run of a method."""
-    trained, names = task.trained, run.get("interpolated_labels")
-    settings = {} if trained is None else {**asdict(trained.estimator), **asdict(trained.data)}
-    return MethodResult(
-        name=task.name,
-        title=task.title,
-        model=None if trained is None else trained.model,
-        preset="baseline" if trained is None else trained.preset,
-        settings=settings,
-        latent_nk=run.arrays["latent_nk"],
-        tsne2d_n2=run.arrays["tsne2d_n2"],
-        kmeans_n=run.arrays["kmeans_n"],
-        centroids_c2=run.arrays["centroids_c2"],
-        tsne3d_n3=run.get("tsne3d_n3"),
-        inclusion_nk=run.get("inclusion_nk"),
-        kl_k=run.get("kl_k"),
-        active_k=run.get("active_k"),
-        generated_m2=run.get("generated_m2"),
-        interpolated_s2=run.get("interpolated_s2"),
-        interpolated_labels=None if names is None else (str(names[0]), str(names[1])),
+def row_of(spec: StudyRunSpec, run: Run) -> MethodResult:
+    """Return the result of a method from the run of its first seed."""
+    entry = spec.entry
+    return method_result(
+        spec.name,
+        spec.title,
+        run,
+        model=None if entry is None else entry.model,
+        preset="baseline" if entry is None else entry.preset,
+        settings={} if entry is None else {**asdict(entry.estimator), **asdict(entry.data)},
     )
 
 
 def show(results: StudyResults) -> None:
-    """Print the scores on the 2-D map as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{results.title}: k-means on the 2-D map against {results.label_source}")
-    for column in ("model", *MEASURES):
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    primary = results.scores[results.scores["space"] == PRIMARY_SPACE].drop(columns=["seed", "space"])
+    """Print the scores on the 2-D map as a table: mean over seeds, ± sd where there are several."""
+    primary = results.scores[results.scores["space"] == PRIMARY_SPACE]
+    lines = []
     for name, group in primary.groupby("model", sort=False):
-        spread = group[list(MEASURES)].std()
-        cells = [
-            _short(group[m].mean()) + (f" ± {_short(spread[m])}" if len(group) > 1 else "") for m in MEASURES
-        ]
-        table.add_row(str(name), *cells)
-    Console().print(table)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
+        mean, sd = group[list(CLUSTERING_METRICS)].mean(), group[list(CLUSTERING_METRICS)].std()
+        spread = [f" ± {sd[key]:.3f}" if len(group) > 1 else "" for key in CLUSTERING_METRICS]
+        lines.append(
+            [str(name), *(f"{mean[key]:.3f}{s}" for key, s in zip(CLUSTERING_METRICS, spread, strict=True))]
+        )
+    title = f"{results.title}: k-means on the 2-D map against {results.label_source}"
+    print_table(title, ["model", *CLUSTERING_METRICS], lines)

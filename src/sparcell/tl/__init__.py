@@ -1,26 +1,26 @@
-"""Tools: maps and partitions, gene sets and enrichment, stability of gene programs over seeds."""
+"""Tools: t-SNE and k-means, gene sets and enrichment, gene programs and their stability over seeds."""
 
 from __future__ import annotations
 
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich, name_programs
-from sparcell.tl.gene_sets import GeneSets, builtin, gmt_text, read_gmt
+from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets, gmt_text, read_gmt
 from sparcell.tl.programs import Programs
-from sparcell.tl.stability import Stability, across_seeds, compare
+from sparcell.tl.stability import Stability, compare_programs, seed_stability
 
 __all__ = [
     "GeneSets",
     "Programs",
     "Stability",
-    "across_seeds",
     "benjamini_hochberg",
-    "builtin",
-    "compare",
+    "builtin_gene_sets",
+    "compare_programs",
     "enrich",
     "gmt_text",
     "kmeans",
     "name_programs",
     "read_gmt",
+    "seed_stability",
     "tsne",
     "tsne_transform",
 ]

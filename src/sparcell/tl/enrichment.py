@@ -1,4 +1,4 @@
-"""Name gene programs after gene sets: over-representation of a set among a program's top genes.
+"""Names for gene programs: over-representation of gene sets among a program's top genes.
 
 Suffixes: b background genes, s gene sets that are tested.
 """
@@ -18,70 +18,77 @@ from scipy import sparse
 from scipy.stats import hypergeom
 
 from sparcell.errors import InputError
-from sparcell.tl.gene_sets import ANY_TISSUE, GeneSets, checked_names, few
+from sparcell.tl.gene_sets import ANY_TISSUE, GeneSets, first_three, require_gene_names
 
 log = logging.getLogger("sparcell")
 
-LEAST_OVERLAP = 2
-"""One gene in common is no program."""
+MIN_OVERLAP = 2
+"""Default number of genes that a set must share with the tested genes: one shared gene is no evidence."""
 
-EXACT_SHARE = 0.1
-"""Exact matches must be this share of the matches that ignore case, else case is ignored: of the human symbols
-a few (C3, F5) are written alike for mouse."""
+EXACT_FRACTION = 0.1
+"""Case is ignored if exact matches are fewer than this fraction of the matches that ignore case.
 
-KINDS = (
+A few human symbols (C3, F5) are spelled the same for mouse, so some exact matches do not prove the same species.
+"""
+
+NAME_PATTERNS = (
     ("human Ensembl ids", re.compile(r"ENSG\d{6,}(\.\d+)?")),
     ("Ensembl ids", re.compile(r"ENS[A-Z]*\d{6,}(\.\d+)?")),
     ("numbers, as Entrez ids are", re.compile(r"\d+")),
     ("symbols in capitals, as for human", re.compile(r"[A-Z][A-Z0-9.-]*(orf[0-9A-Z-]+)?")),
     ("symbols with one capital, as for mouse", re.compile(r"[A-Z][a-z0-9.-]+|mt-.+|\d+Rik")),
 )
-"""What gene names look like, the first that fits the whole name."""
+"""Kinds of gene names and their patterns; the first pattern that fits the whole name counts."""
 
 COLUMNS = ("set", "overlap", "set_size", "expected", "fold", "p", "fdr", "genes")
-NAME_COLUMNS = ("name", "fdr", "overlap", "set_size", "fold", "genes", "also", "also_fdr")
+NAME_COLUMNS = ("name", "fdr", "overlap", "set_size", "fold", "genes", "second_name", "second_fdr")
 
-LEAST_LEFT = 3
-"""So many genes must speak for a second name once those of the first are left out."""
+MIN_SECOND_OVERLAP = 3
+"""Number of genes that a second name needs after the genes of the first set are removed."""
 
 
 def enrich(
-    genes: Sequence[str], sets: GeneSets, background: Collection[str], *, least_overlap: int = LEAST_OVERLAP
+    genes: Sequence[str], sets: GeneSets, background: Collection[str], *, min_overlap: int = MIN_OVERLAP
 ) -> pd.DataFrame:
-    """Test which sets hold more of the given genes than as many genes drawn from the background would.
+    """Return the gene sets that share more genes with a list than chance explains.
 
-    The p-value is the hypergeometric right tail, P(overlap or more), which is Fisher's one-sided exact test
-    (Rivals et al., Bioinformatics 23, 401, 2007). Sets are cut to the background first. Tested are all sets
-    of which `least_overlap` genes are left, whatever their overlap; `fdr` is over these, so that leaving the
-    small overlaps out of the table does not flatter the rest.
+    The p-value is the hypergeometric right tail, P(overlap or more). This is Fisher's one-sided exact test (Rivals et al.,
+    Bioinformatics 23, 401, 2007). Sets are first cut to the background. Every set with `min_overlap` genes or more in the background is
+    tested, and `fdr` corrects for all of them, also for the sets that the table leaves out.
 
     Parameters
     ----------
     genes
-        A program's top genes; all of them in the background.
+        Top genes of a program; all of them must be in the background.
     sets
-        From `gene_sets.read_gmt` or `gene_sets.builtin`.
+        Gene sets, from `read_gmt` or `builtin_gene_sets`.
     background
-        The genes that could have been in `genes`: all that the model saw, and no others.
-    least_overlap
-        Sets that share fewer genes are not shown, ≥ 1.
+        All genes that the list could contain: the genes of the model, and no others.
+    min_overlap
+        Leave out sets that share fewer genes; 1 or more.
 
     Returns
     -------
-    A row a set, sorted by p, then by name: set, overlap, set_size (after the cut), expected (overlap by
-    chance), fold (overlap / expected), p, fdr, genes (the shared ones, a tuple, in the given order). Its
-    `attrs`: n_genes, n_background, n_tested, and matched: "exact", or "ignoring case" where the names differ
-    in case (Cd3e, CD3E), which is logged too. The symbols of a mouse gene and its human orthologue mostly
-    differ in case only, but not always.
+    One row per set, sorted by p, then by name. Columns: set, overlap, set_size (after the cut), expected (overlap by chance), fold
+    (overlap / expected), p, fdr, genes (the shared genes as a tuple, in the order of the list). `attrs` holds n_genes, n_background,
+    n_tested and matched. `matched` is "exact", or "ignoring case" if the names differ in case (Cd3e, CD3E); the log then says so. The
+    symbols of a mouse gene and of its human ortholog mostly, but not always, differ in case only.
 
     Raises
     ------
     InputError
-        If there are no genes, one is not in the background, or none of the sets' genes is.
+        If there are no genes, a gene is not in the background, or no gene of the sets is in the background.
+
+    Examples
+    --------
+    >>> sets = sp.tl.GeneSets({"B cell": ("CD79A", "MS4A1"), "NK": ("GNLY", "NKG7")})
+    >>> background = ["CD79A", "MS4A1", "GNLY", "NKG7", *(f"G{i}" for i in range(100))]
+    >>> sp.tl.enrich(["CD79A", "G7", "MS4A1"], sets, background)["set"].tolist()
+    ['B cell']
     """
-    if least_overlap < 1:
-        raise InputError(f"least_overlap={least_overlap}; expected 1 or more shared genes.")
-    return _test(genes, "genes", _cut(sets, background, least_overlap), least_overlap)
+    if min_overlap < 1:
+        raise InputError(f"min_overlap={min_overlap}; expected 1 or more shared genes.")
+    return _test(genes, "genes", _restrict(sets, background, min_overlap), min_overlap)
 
 
 def name_programs(
@@ -89,67 +96,92 @@ def name_programs(
     sets: GeneSets,
     background: Collection[str],
     *,
-    n_top: int = 50,
-    most_fdr: float = 0.05,
+    n_genes: int = 50,
+    max_fdr: float = 0.05,
 ) -> pd.DataFrame:
-    """Name each program after the set in which its top genes are most over-represented, see `enrich`.
+    """Return a name for each program: the gene set that is most over-represented among its top genes (see `enrich`).
 
-    Each program is tested on its own: of programs with no meaning, a share of up to `most_fdr` gets a name. Many programs are two
-    things at once (B cells present antigen), and many collections hold sets that say the same. So the genes of the first set are taken
-    out of the program, of the other sets and of the background, and what is left is tested again: a set found then, with three genes
-    or more, is in `also`. Of the built-in sets, those of any tissue (MHC class II, proliferation) leave the first place to a cell type.
+    Each program is tested on its own. Up to a fraction `max_fdr` of programs without meaning therefore gets a name.
+
+    A program can mean two things at once: B cells also present antigen. So a second test removes the genes of the first set from the
+    program, from the other sets and from the background. The best set of that test, with three genes or more, is the second name. A
+    built-in set of any tissue (MHC class II, proliferation) leaves the first place to a cell type.
 
     Parameters
     ----------
     ranked_genes
-        Program → its genes, the strongest first; an empty program gets no name.
+        Program → its genes, the strongest first. A program without genes gets no name.
     sets, background
         As in `enrich`.
-    n_top
-        How many genes of each program are used, ≥ 1.
-    most_fdr
-        A set with a larger FDR gives no name, 0 to 1.
+    n_genes
+        Number of top genes of each program that are tested; 1 or more.
+    max_fdr
+        Largest false discovery rate of a name, 0 to 1.
 
     Returns
     -------
-    Indexed by program, in the given order: name ("" where no set is found), fdr, overlap, set_size, fold,
-    genes (shared with the set), also ("" where there is no second one) and also_fdr. Where the two changed places, also_fdr is that of
-    the first test and fdr that of what was left. Programs of the same name keep it. `attrs` as in `enrich`, less n_genes.
+    One row per program, in the order of `ranked_genes`. Columns: name ("" if no set is significant), fdr, overlap, set_size, fold, genes
+    (shared with the set), second_name ("" if there is none), second_fdr. If a cell type took the first place from a set of any tissue,
+    fdr is that of the second test and second_fdr that of the first test. Two programs may have the same name. `attrs` as in `enrich`,
+    without n_genes.
+
+    Raises
+    ------
+    InputError
+        As in `enrich`, or if `n_genes` or `max_fdr` is out of range.
+
+    Examples
+    --------
+    >>> sets = sp.tl.GeneSets({"B cell": ("CD79A", "MS4A1"), "NK": ("GNLY", "NKG7")})
+    >>> background = ["CD79A", "MS4A1", "GNLY", "NKG7", *(f"G{i}" for i in range(100))]
+    >>> names = sp.tl.name_programs({"vsc_1+": ["CD79A", "G7", "MS4A1"]}, sets, background)
+    >>> names.loc["vsc_1+", "name"]
+    'B cell'
     """
-    if n_top < 1:
-        raise InputError(f"n_top={n_top}; expected 1 or more genes of each program.")
-    if not 0 <= most_fdr <= 1:
-        raise InputError(f"most_fdr={most_fdr}; expected a rate between 0 and 1, such as 0.05.")
-    cut = _cut(sets, background, LEAST_OVERLAP)
+    if n_genes < 1:
+        raise InputError(f"n_genes={n_genes}; expected 1 or more genes of each program.")
+    if not 0 <= max_fdr <= 1:
+        raise InputError(f"max_fdr={max_fdr}; expected a rate between 0 and 1, such as 0.05.")
+    tested = _restrict(sets, background, MIN_OVERLAP)
     rows = []
     for program, ranked in ranked_genes.items():
         what = f"program {program!r}"
-        top = ranked if isinstance(ranked, str) else ranked[:n_top]
-        table = _test(top, what, cut, LEAST_OVERLAP) if len(ranked) else None
-        if table is None or table.empty or not table["fdr"].iloc[0] <= most_fdr:
+        top = ranked if isinstance(ranked, str) else ranked[:n_genes]
+        table = _test(top, what, tested, MIN_OVERLAP) if len(ranked) else None
+        if table is None or table.empty or not table["fdr"].iloc[0] <= max_fdr:
             rows.append(("", np.nan, 0, 0, np.nan, (), "", np.nan))
             continue
-        best, second = table.iloc[0], _second(top, what, cut, table["set"].iloc[0])
-        if second is None or not second["fdr"] <= most_fdr:
-            rows.append((*_named(best), "", np.nan))
-        elif _of_any_tissue(sets, best) and not _of_any_tissue(sets, second):
-            rows.append((*_named(second), best["set"], best["fdr"]))
+        first, second = table.iloc[0], _second_set(top, what, tested, table["set"].iloc[0])
+        if second is None or not second["fdr"] <= max_fdr:
+            rows.append((*_name_fields(first), "", np.nan))
+        elif _is_of_any_tissue(sets, first) and not _is_of_any_tissue(sets, second):
+            rows.append((*_name_fields(second), first["set"], first["fdr"]))
         else:
-            rows.append((*_named(best), second["set"], second["fdr"]))
-    named = pd.DataFrame(
+            rows.append((*_name_fields(first), second["set"], second["fdr"]))
+    names = pd.DataFrame(
         rows, columns=list(NAME_COLUMNS), index=pd.Index(list(ranked_genes), name="program", dtype=object)
     )
-    named = named.astype(
-        {"fdr": float, "overlap": np.int64, "set_size": np.int64, "fold": float, "also_fdr": float}
+    names = names.astype(
+        {"fdr": float, "overlap": np.int64, "set_size": np.int64, "fold": float, "second_fdr": float}
     )
-    named.attrs = cut.told()
-    return named
+    names.attrs = tested.attrs()
+    return names
 
 
 def benjamini_hochberg(p_s: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p-values to false discovery rates (Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289, 1995).
+    """Return false discovery rates for p-values, (s,) (Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289, 1995).
 
-    fdr of the i-th smallest of m = the least of p_j · m / j over j ≥ i, so it rises with p and is at most 1.
+    The rate of the i-th smallest of m p-values is min over j ≥ i of p_j · m / j. It rises with p and is at most 1.
+
+    Parameters
+    ----------
+    p_s
+        p-values, (s,), in any order.
+
+    Examples
+    --------
+    >>> sp.tl.benjamini_hochberg([0.01, 0.02, 0.5])
+    array([0.03, 0.03, 0.5 ])
     """
     p = np.asarray(p_s, dtype=np.float64)
     order = np.argsort(p)
@@ -160,27 +192,31 @@ def benjamini_hochberg(p_s: ArrayLike) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """The sets that can be tested, cut to the background."""
+class _TestedSets:
+    """Gene sets that are large enough to test, cut to the background."""
 
     column: dict[str, int]
-    """Background gene → its column."""
+    """Background gene → its column of `member_sb`."""
     names: NDArray[np.str_]
-    """Length s."""
+    """Names of the sets, (s,)."""
     member_sb: sparse.csr_matrix
+    """1 where a gene is in a set, (s, b)."""
     sizes_s: NDArray[np.int64]
+    """Number of background genes in each set."""
     matched: str
+    """"exact" or "ignoring case"."""
 
-    def without(self, name: str) -> _Cut:
-        """The same without the genes of one set, in the background and in every set."""
-        inside_b = self.member_sb[np.flatnonzero(self.names == name)].toarray().ravel() > 0
-        left = {gene: b for b, gene in enumerate(g for g, b in self.column.items() if not inside_b[b])}
-        member_sb = self.member_sb[:, ~inside_b]
+    def without(self, name: str) -> _TestedSets:
+        """Return the sets after the genes of one set are removed from the background and from every set."""
+        removed_b = self.member_sb[np.flatnonzero(self.names == name)].toarray().ravel() > 0
+        column = {gene: b for b, gene in enumerate(g for g, b in self.column.items() if not removed_b[b])}
+        member_sb = self.member_sb[:, ~removed_b]
         sizes_s = np.asarray(member_sb.sum(axis=1), dtype=np.int64).ravel()
-        keep_s = sizes_s >= LEAST_OVERLAP
-        return _Cut(left, self.names[keep_s], member_sb[keep_s], sizes_s[keep_s], self.matched)
+        large_s = sizes_s >= MIN_OVERLAP
+        return _TestedSets(column, self.names[large_s], member_sb[large_s], sizes_s[large_s], self.matched)
 
-    def told(self) -> dict[Hashable, Any]:
+    def attrs(self) -> dict[Hashable, Any]:
+        """Return what the tables note about the test."""
         return {
             "n_background": len(self.column),
             "n_tested": len(self.names),
@@ -188,121 +224,131 @@ class _Cut:
         }
 
 
-def _cut(sets: GeneSets, background: Collection[str], least: int) -> _Cut:
-    column = {gene: b for b, gene in enumerate(dict.fromkeys(checked_names(background, "the background")))}
-    of_sets = {gene for genes in sets.genes.values() for gene in genes}
+def _restrict(sets: GeneSets, background: Collection[str], min_size: int) -> _TestedSets:
+    """Return the sets with `min_size` background genes or more."""
+    unique = dict.fromkeys(require_gene_names(background, "the background"))
+    column = {gene: b for b, gene in enumerate(unique)}
     by_case: dict[str, list[str]] = {}
     for gene in column:
         by_case.setdefault(gene.casefold(), []).append(gene)
-    n_exact = len(of_sets & column.keys())
-    n_any_case = len({gene.casefold() for gene in of_sets} & by_case.keys())
-    if n_any_case == 0:
-        raise InputError(
-            f"None of the {len(of_sets)} genes of the sets is in the background. The sets name "
-            f"{_looks(of_sets)}; the background names {_looks(column)}. Expected the same kind of names: read a "
-            "collection of the background's kind, or put the other names into var_names before the fit."
-        )
-    exact = n_exact >= EXACT_SHARE * n_any_case
-    if not exact:
-        log.warning(
-            "%d genes of the sets are in the background if case is ignored, %d as written: case is ignored "
-            "(the sets name %s; the background names %s)",
-            n_any_case,
-            n_exact,
-            _looks(of_sets),
-            _looks(column),
-        )
+    exact = _match_exactly(sets, column, by_case)
     names, members = [], []
     for name, genes in sets.genes.items():
-        found = (
+        columns = (
             {column[gene] for gene in genes if gene in column}
             if exact
             else {column[gene] for each in genes for gene in by_case.get(each.casefold(), ())}
         )
-        if len(found) >= least:
+        if len(columns) >= min_size:
             names.append(name)
-            members.append(sorted(found))
-    sizes_s = np.array([len(found) for found in members], dtype=np.int64)
+            members.append(sorted(columns))
+    sizes_s = np.array([len(columns) for columns in members], dtype=np.int64)
     indices = np.concatenate([np.zeros(0, dtype=np.int64), *map(np.asarray, members)]).astype(np.int64)
     member_sb = sparse.csr_matrix(
         (np.ones(len(indices), dtype=np.int64), indices, np.concatenate([[0], np.cumsum(sizes_s)])),
         shape=(len(names), len(column)),
     )
-    return _Cut(
-        column, np.array(names, dtype=np.str_), member_sb, sizes_s, "exact" if exact else "ignoring case"
-    )
+    matched = "exact" if exact else "ignoring case"
+    return _TestedSets(column, np.array(names, dtype=np.str_), member_sb, sizes_s, matched)
 
 
-def _second(top: Sequence[str], what: str, cut: _Cut, first: str) -> pd.Series | None:
-    """The best set of what is left of a program without the genes of its first set; None where there is none."""
-    rest = cut.without(first)
+def _match_exactly(sets: GeneSets, column: Mapping[str, int], by_case: Mapping[str, list[str]]) -> bool:
+    """Return whether gene names match as written; False if case must be ignored, which the log then says."""
+    set_genes = {gene for genes in sets.genes.values() for gene in genes}
+    n_exact = len(set_genes & column.keys())
+    n_any_case = len({gene.casefold() for gene in set_genes} & by_case.keys())
+    if n_any_case == 0:
+        raise InputError(
+            f"None of the {len(set_genes)} genes of the sets is in the background. The sets hold "
+            f"{_describe(set_genes)}; the background holds {_describe(column)}. Expected the same kind of names. Read sets "
+            "with the background's kind of names, or put the sets' kind of names into var_names before the fit."
+        )
+    exact = n_exact >= EXACT_FRACTION * n_any_case
+    if not exact:
+        log.warning(
+            "%d genes of the sets are in the background if case is ignored, %d as written; case is ignored "
+            "(the sets hold %s; the background holds %s)",
+            n_any_case,
+            n_exact,
+            _describe(set_genes),
+            _describe(column),
+        )
+    return exact
+
+
+def _second_set(top: Sequence[str], what: str, tested: _TestedSets, first: str) -> pd.Series | None:
+    """Return the best set after the genes of a program's first set are removed; None if there is none."""
+    rest = tested.without(first)
     genes = [gene for gene in top if gene in rest.column]
-    table = _test(genes, what, rest, LEAST_LEFT) if genes and len(rest.names) else None
+    table = _test(genes, what, rest, MIN_SECOND_OVERLAP) if genes and len(rest.names) else None
     return None if table is None or table.empty else table.iloc[0]
 
 
-def _named(found: pd.Series) -> tuple[Any, ...]:
-    return tuple(found[column] for column in ("set", *NAME_COLUMNS[1:-2]))
+def _name_fields(row: pd.Series) -> tuple[Any, ...]:
+    return tuple(row[column] for column in ("set", *NAME_COLUMNS[1:-2]))
 
 
-def _of_any_tissue(sets: GeneSets, found: pd.Series) -> bool:
-    return sets.descriptions[found["set"]].startswith(ANY_TISSUE)
+def _is_of_any_tissue(sets: GeneSets, row: pd.Series) -> bool:
+    return sets.descriptions[row["set"]].startswith(ANY_TISSUE)
 
 
-def _test(genes: Sequence[str], what: str, cut: _Cut, least_overlap: int) -> pd.DataFrame:
-    """Test genes in all sets of a cut; columns and order as `enrich` says, `what` begins the messages."""
-    drawn = list(dict.fromkeys(checked_names(genes, what)))
-    strange = [gene for gene in drawn if gene not in cut.column]
-    if strange:
+def _test(genes: Sequence[str], what: str, tested: _TestedSets, min_overlap: int) -> pd.DataFrame:
+    """Return the table of `enrich` for some genes; `what` begins the error messages."""
+    query = list(dict.fromkeys(require_gene_names(genes, what)))
+    unknown = [gene for gene in query if gene not in tested.column]
+    if unknown:
         raise InputError(
-            f"{what}: {len(strange)} of {len(drawn)} are not in the background: {few(strange)}; the background "
-            f"names {_looks(cut.column)}. Expected as background all genes that could have been found, those "
-            "that the model saw."
+            f"{what}: {len(unknown)} of {len(query)} are not in the background: {first_three(unknown)}; the background "
+            f"holds {_describe(tested.column)}. Expected as background all genes of the model."
         )
-    drawn_b = np.zeros(len(cut.column), dtype=np.int64)
-    drawn_b[[cut.column[gene] for gene in drawn]] = 1
-    overlap_s = np.asarray(cut.member_sb @ drawn_b, dtype=np.int64)
-    p_s = _right_tail(overlap_s, cut.sizes_s, len(cut.column), len(drawn))
-    expected_s = cut.sizes_s * (len(drawn) / len(cut.column))
-    order = np.lexsort((cut.names, p_s))
-    shown = order[overlap_s[order] >= least_overlap]
+    query_b = np.zeros(len(tested.column), dtype=np.int64)
+    query_b[[tested.column[gene] for gene in query]] = 1
+    overlap_s = np.asarray(tested.member_sb @ query_b, dtype=np.int64)
+    p_s = _right_tail(overlap_s, tested.sizes_s, len(tested.column), len(query))
+    expected_s = tested.sizes_s * (len(query) / len(tested.column))
+    order = np.lexsort((tested.names, p_s))
+    rows = order[overlap_s[order] >= min_overlap]
     table = pd.DataFrame(
         {
-            "set": cut.names[shown].astype(object),
-            "overlap": overlap_s[shown],
-            "set_size": cut.sizes_s[shown],
-            "expected": expected_s[shown],
-            "fold": overlap_s[shown] / expected_s[shown],
-            "p": p_s[shown],
-            "fdr": benjamini_hochberg(p_s)[shown],
-            "genes": pd.Series(list(_shared(drawn, cut, shown)), dtype=object),
+            "set": tested.names[rows].astype(object),
+            "overlap": overlap_s[rows],
+            "set_size": tested.sizes_s[rows],
+            "expected": expected_s[rows],
+            "fold": overlap_s[rows] / expected_s[rows],
+            "p": p_s[rows],
+            "fdr": benjamini_hochberg(p_s)[rows],
+            "genes": pd.Series(list(_shared_genes(query, tested, rows)), dtype=object),
         },
         columns=list(COLUMNS),
     )
-    table.attrs = {"n_genes": len(drawn), **cut.told()}
+    table.attrs = {"n_genes": len(query), **tested.attrs()}
     return table
 
 
-def _shared(drawn: list[str], cut: _Cut, shown: NDArray[np.intp]) -> Iterator[tuple[str, ...]]:
-    """Genes that are drawn and in the set, in the order in which they were drawn, for each set shown."""
-    for s in shown:
-        inside = set(cut.member_sb.indices[cut.member_sb.indptr[s] : cut.member_sb.indptr[s + 1]])
-        yield tuple(gene for gene in drawn if cut.column[gene] in inside)
+def _shared_genes(query: list[str], tested: _TestedSets, rows: NDArray[np.intp]) -> Iterator[tuple[str, ...]]:
+    """Yield the query genes in each of some sets, in the order of the query."""
+    indptr, indices = tested.member_sb.indptr, tested.member_sb.indices
+    for s in rows:
+        members = set(indices[indptr[s] : indptr[s + 1]])
+        yield tuple(gene for gene in query if tested.column[gene] in members)
 
 
 def _right_tail(
-    overlap_s: NDArray[np.int64], sizes_s: NDArray[np.int64], n_background: int, n_drawn: int
+    overlap_s: NDArray[np.int64], sizes_s: NDArray[np.int64], n_background: int, n_query: int
 ) -> NDArray[np.float64]:
-    """P(overlap or more), once for each distinct pair of overlap and size: scipy sums the tail in Python."""
-    pairs, which_s = np.unique(np.stack([overlap_s, sizes_s], axis=1), axis=0, return_inverse=True)
-    p = hypergeom.sf(pairs[:, 0] - 1, n_background, pairs[:, 1], n_drawn)
-    tail: NDArray[np.float64] = np.clip(p, 0.0, 1.0)[which_s.ravel()]
+    """Return P(overlap or more), (s,), computed once for each distinct pair of overlap and size: scipy sums the tail in Python."""
+    pairs, pair_of_s = np.unique(np.stack([overlap_s, sizes_s], axis=1), axis=0, return_inverse=True)
+    p = hypergeom.sf(pairs[:, 0] - 1, n_background, pairs[:, 1], n_query)
+    tail: NDArray[np.float64] = np.clip(p, 0.0, 1.0)[pair_of_s.ravel()]
     return tail
 
 
-def _looks(genes: Collection[str]) -> str:
-    """What most of the names look like, with three of these: human Ensembl ids (ENSG…, ENSG…, ENSG…)."""
+def _describe(genes: Collection[str]) -> str:
+    """Return the most frequent kind of name with three examples: human Ensembl ids (ENSG…, ENSG…, ENSG…)."""
     names = sorted(genes)
-    kinds = [next((kind for kind, looks in KINDS if looks.fullmatch(name)), "names") for name in names]
+    kinds = [
+        next((kind for kind, pattern in NAME_PATTERNS if pattern.fullmatch(name)), "names") for name in names
+    ]
     kind = max(set(kinds), key=lambda each: (kinds.count(each), each))
-    return f"{kind} ({few([name for name, each in zip(names, kinds, strict=True) if each == kind])})"
+    examples = [name for name, each in zip(names, kinds, strict=True) if each == kind]
+    return f"{kind} ({first_three(examples)})"

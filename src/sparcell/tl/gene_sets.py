@@ -1,6 +1,6 @@
-"""Collections of gene sets: reading and writing the GMT format, and the package's own sets.
+"""Collections of gene sets: reading and writing the GMT format, and the sets that ship with the package.
 
-No torch and no AnnData: names in, names out.
+This file needs neither torch nor AnnData: names in, names out.
 """
 
 from __future__ import annotations
@@ -18,23 +18,29 @@ from sparcell.errors import InputError
 BUILTIN_FILE = Path(__file__).parent / "gene_sets.gmt"
 
 ANY_TISSUE = "any tissue"
-"""How the descriptions of the built-in sets begin that belong to no one tissue."""
+"""First words of the description of a built-in set that belongs to no single tissue."""
 
 
 @dataclass(frozen=True)
 class GeneSets:
-    """Named sets of genes, in the order of their file.
+    """Named gene sets, in the order of their file.
 
     Raises
     ------
     InputError
-        If there is no set, one has no name or no gene, or a description belongs to no set.
+        If there is no set, a set has no name or no gene, or a description belongs to no set.
+
+    Examples
+    --------
+    >>> sets = sp.tl.GeneSets({"B cell": ("CD79A", "MS4A1"), "NK": ("GNLY", "NKG7")})
+    >>> len(sets)
+    2
     """
 
     genes: Mapping[str, tuple[str, ...]]
-    """Name of the set → its genes, each once."""
+    """Name of the set → its genes; each gene occurs once."""
     descriptions: Mapping[str, str] = field(default_factory=dict)
-    """Name of the set → the second field of its line, often a source or an address; "" where nothing is given."""
+    """Name of the set → the second field of its line, often a source or an address; "" where the description is missing."""
 
     def __post_init__(self) -> None:
         if not self.genes:
@@ -42,13 +48,13 @@ class GeneSets:
         for name, genes in self.genes.items():
             if not name.strip():
                 raise InputError(
-                    f"A gene set has no name (its genes: {few(genes)}); expected one for each set."
+                    f"A gene set has no name (its genes: {first_three(genes)}); expected one name for each set."
                 )
-            checked_names(genes, f"the gene set {name!r}")
-        strange = [name for name in self.descriptions if name not in self.genes]
-        if strange:
+            require_gene_names(genes, f"the gene set {name!r}")
+        unknown = [name for name in self.descriptions if name not in self.genes]
+        if unknown:
             raise InputError(
-                f"{strange[0]!r} has a description and no genes; expected the same names in both."
+                f"{unknown[0]!r} has a description and no genes; expected the same names in genes and descriptions."
             )
         unique = {name: tuple(dict.fromkeys(genes)) for name, genes in self.genes.items()}
         object.__setattr__(self, "genes", unique)
@@ -59,59 +65,87 @@ class GeneSets:
 
 
 def read_gmt(path: str | Path) -> GeneSets:
-    """Read a collection of gene sets in the GMT format, as MSigDB, GO and Reactome export it; also gzipped.
+    """Return the gene sets of a GMT file, as MSigDB, GO and Reactome export it; the file may be gzipped.
 
-    A line is a set: name, description, genes, separated by tabs. Blank lines, and lines without a tab that
-    begin with #, are skipped; so are tabs at the end of a line, and a gene's repetitions within its set.
+    Each line is a set: name, description and genes, separated by tabs. The reader skips blank lines, lines without a tab that begin with
+    #, tabs at the end of a line, and repeated genes within a set.
+
+    Parameters
+    ----------
+    path
+        The GMT file, UTF-8 text.
 
     Raises
     ------
     InputError
-        If there is no such file, it is no text or damaged, a line has no tab, no name or no genes, or two
-        sets have the same name: which line, and what stands there.
+        If the file is missing, damaged or no text, a line has no tab, no name or no genes, or two sets have the same name. The message
+        names the line.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> _ = Path("sets.gmt").write_text("B cell\\tmarkers\\tCD79A\\tMS4A1\\n")
+    >>> sp.tl.read_gmt("sets.gmt").genes["B cell"]
+    ('CD79A', 'MS4A1')
     """
-    where = Path(path)
+    file = Path(path)
     sets: dict[str, tuple[str, ...]] = {}
     descriptions: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for number, line in enumerate(io.StringIO(_text(where), newline=None), start=1):
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(io.StringIO(_text(file), newline=None), start=1):
         if not line.strip() or (line.startswith("#") and "\t" not in line):
             continue
-        at = f"{where}, line {number}"
-        if "\t" not in line:
-            raise InputError(
-                f"{at} has no tab: {line.strip()[:40]!r}; expected the GMT format, on each line a name, a "
-                f"description and genes, separated by tabs{_other_format(line)}."
-            )
-        name, description, *genes = (part.strip() for part in line.split("\t"))
-        genes = [gene for gene in genes if gene]
-        if not name:
-            raise InputError(
-                f"{at} begins with a tab, so the set has no name; expected name, description, genes."
-            )
-        if not genes:
-            raise InputError(
-                f"{at}: the set {name!r} has no genes; expected name, description, genes, separated by tabs: "
-                "take the line out or write its genes behind the second tab."
-            )
+        name, description, genes = _parse_line(line, f"{file}, line {number}")
         if name in sets:
             raise InputError(
-                f"{at}: the name {name!r} stands on line {lines[name]} already; expected each name once: "
-                "rename one of the two."
+                f"{file}, line {number}: the name {name!r} stands on line {line_of[name]} already; expected each name "
+                "once. Rename one of the two sets."
             )
-        sets[name], descriptions[name], lines[name] = tuple(genes), description, number
+        sets[name], descriptions[name], line_of[name] = genes, description, number
     if not sets:
-        raise InputError(f"{where} holds no gene set; expected lines of name, description, genes.")
+        raise InputError(f"{file} holds no gene set; expected lines of name, description, genes.")
     return GeneSets(sets, descriptions)
 
 
+def _parse_line(line: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return name, description and genes of one line; `where` begins the error messages."""
+    if "\t" not in line:
+        raise InputError(
+            f"{where} has no tab: {line.strip()[:40]!r}; expected the GMT format, on each line a name, a "
+            f"description and genes, separated by tabs{_format_hint(line)}."
+        )
+    name, description, *fields = (part.strip() for part in line.split("\t"))
+    genes = tuple(gene for gene in fields if gene)
+    if not name:
+        raise InputError(
+            f"{where} begins with a tab, so the set has no name; expected name, description, genes."
+        )
+    if not genes:
+        raise InputError(
+            f"{where}: the set {name!r} has no genes; expected name, description, genes, separated by tabs. "
+            "Delete the line or write the genes after the second tab."
+        )
+    return name, description, genes
+
+
 def gmt_text(sets: GeneSets) -> str:
-    """Write sets in the GMT format, so that `read_gmt` gives them back.
+    """Return the sets in the GMT format; `read_gmt` reads the same sets back.
+
+    Parameters
+    ----------
+    sets
+        The gene sets to write.
 
     Raises
     ------
     InputError
-        If a name, a description or a gene holds a tab or a line break, or begins or ends with blanks.
+        If a name, a description or a gene holds a tab or a line break, or begins or ends with a blank.
+
+    Examples
+    --------
+    >>> sets = sp.tl.GeneSets({"NK": ("GNLY", "NKG7")}, {"NK": "markers"})
+    >>> sp.tl.gmt_text(sets).split()
+    ['NK', 'markers', 'GNLY', 'NKG7']
     """
     lines = []
     for name, genes in sets.genes.items():
@@ -119,20 +153,31 @@ def gmt_text(sets: GeneSets) -> str:
         for text in fields:
             if text != text.strip() or set(text) & set("\t\r\n\0\ufeff"):
                 raise InputError(
-                    f"{text!r} of the set {name!r} cannot stand in a GMT file; expected no tabs, line breaks or "
-                    "blanks around it."
+                    f"{text!r} of the set {name!r} cannot stand in a GMT file; expected text without tabs, line breaks, "
+                    "leading blanks or trailing blanks."
                 )
         lines.append("\t".join(fields) + "\n")
     return "".join(lines)
 
 
-def builtin(tissue: Literal["blood", "pancreas"] | None = None) -> GeneSets:
-    """Give the package's own sets for human blood and pancreas, 8 to 20 textbook markers each.
+def builtin_gene_sets(tissue: Literal["blood", "pancreas"] | None = None) -> GeneSets:
+    """Return the gene sets that ship with the package: 8 to 20 textbook markers per cell type of human blood and pancreas.
 
     Parameters
     ----------
     tissue
-        Leaves the sets of the other tissue out; those of any tissue (proliferation, interferon, …) stay.
+        Leave out the sets of the other tissue. Sets of any tissue (proliferation, interferon, …) always stay. Default: all sets.
+
+    Raises
+    ------
+    InputError
+        If there are no sets for the tissue.
+
+    Examples
+    --------
+    >>> sets = sp.tl.builtin_gene_sets("blood")
+    >>> "B cell" in sets.genes
+    True
     """
     sets = read_gmt(BUILTIN_FILE)
     tissues = {text.partition(":")[0] for text in sets.descriptions.values()} - {ANY_TISSUE}
@@ -140,20 +185,20 @@ def builtin(tissue: Literal["blood", "pancreas"] | None = None) -> GeneSets:
         raise InputError(
             f"There are no built-in sets for {tissue!r}; there are: {', '.join(sorted(tissues))}."
         )
-    wanted = {ANY_TISSUE, tissue} if tissue else {ANY_TISSUE, *tissues}
-    kept = [name for name, text in sets.descriptions.items() if text.partition(":")[0] in wanted]
+    selected = {ANY_TISSUE, tissue} if tissue else {ANY_TISSUE, *tissues}
+    names = [name for name, text in sets.descriptions.items() if text.partition(":")[0] in selected]
     return GeneSets(
-        {name: sets.genes[name] for name in kept}, {name: sets.descriptions[name] for name in kept}
+        {name: sets.genes[name] for name in names}, {name: sets.descriptions[name] for name in names}
     )
 
 
-def checked_names(genes: Collection[str], what: str) -> list[str]:
-    """Give the names as a list.
+def require_gene_names(genes: Collection[str], what: str) -> list[str]:
+    """Return gene names as a list.
 
     Raises
     ------
     InputError
-        If there are none, they are one text, or one of them is no text; `what` begins the message.
+        If there is no name, the names are a single text, or a name is no text. `what` begins the message.
     """
     if isinstance(genes, str):
         raise InputError(
@@ -170,21 +215,21 @@ def checked_names(genes: Collection[str], what: str) -> list[str]:
     return names
 
 
-def few(names: Collection[str]) -> str:
-    """Name the first three."""
+def first_three(names: Collection[str]) -> str:
+    """Return the first three names as text, with "…" if there are more."""
     return ", ".join(str(name) for name in list(names)[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _other_format(line: str) -> str:
+def _format_hint(line: str) -> str:
     if line.lstrip().startswith("<"):
-        return "; this is a web page or XML: fetch the file itself"
+        return "; this is a web page or XML: download the file itself"
     if line.lstrip().startswith(("{", "[")):
-        return "; this is JSON: choose GMT where it was exported"
+        return "; this is JSON: choose GMT for the export"
     return ""
 
 
 def _text(path: Path) -> str:
-    """Read UTF-8 text, gzipped or not (told by its first bytes)."""
+    """Return the UTF-8 text of a file; its first bytes tell whether it is gzipped."""
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
@@ -192,8 +237,8 @@ def _text(path: Path) -> str:
         raise InputError(f"There is no file {path}; expected gene sets in the GMT format.") from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is not text in UTF-8 (byte {error.start}); expected a GMT file: if it is text of another "
-            "encoding, save it as UTF-8."
+            f"{path} is not text in UTF-8 (byte {error.start}); expected a GMT file. If the text has another encoding, "
+            "save it as UTF-8."
         ) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); expected a GMT file, gzipped or not.") from error

@@ -1,6 +1,6 @@
-"""Which programs of a model are found again when the same settings are trained from other seeds.
+"""Which programs of a model are reproduced when the same settings are trained from other seeds.
 
-Suffixes: g genes, p programs and their directions.
+Suffixes: g genes, p programs and their directions, o other models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from sparcell.config.validation import require_whole
 from sparcell.errors import InputError
-from sparcell.metrics.disentanglement import program_reproducibility
+from sparcell.metrics.matching import program_reproducibility
 
 if TYPE_CHECKING:
     from sparcell.data.covariates import Unseen
@@ -25,159 +25,179 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-LEAST_MATCH = 0.7
-"""Least correlation of gene effects at which two programs count as the same. On PBMC3k programs of one cell type correlate by .65 to .99
-between seeds; those that are matched only because nothing better is left, by .15 to .5."""
-STABLE_SHARE = 0.8
-"""A program is stable when so many of the seeds have it, its own among them: 4 of 5."""
+MIN_MATCH = 0.7
+"""Default correlation of gene effects from which two programs count as the same.
+
+On PBMC3k programs of one cell type correlate by 0.65 to 0.99 between seeds. Programs that are matched only because no better match is left
+correlate by 0.15 to 0.5.
+"""
+STABLE_FRACTION = 0.8
+"""A program is stable if at least this fraction of all seeds has it, the model's own seed included: 4 of 5."""
 
 
 class Model(Protocol):
-    """What is needed of a fitted model here."""
+    """The part of a fitted model that this file uses."""
 
     settings: Any
     schema: Schema
 
     def programs(self, adata: AnnData, *, seed: int = 0, unseen: Unseen = "error") -> Programs:
-        """Read the gene programs."""
+        """Return the gene programs of the model in some cells."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """What became of each program of the first model in the models of the other seeds."""
+    """How well the models of other seeds reproduce each program of the first model."""
 
     table: pd.DataFrame
-    """One row a program and direction, in the order of the first model's summary: program, direction, n_found, in how many of the other
-    seeds it was found, n_others, median_match, the median of `matches`, stable."""
+    """One row per program and direction, in the order of the first model's summary. Columns: program, direction, n_reproduced (number of
+    other seeds that reproduce it), n_others (number of other seeds), median_match (median of `matches`), stable."""
     matches: pd.DataFrame
-    """Correlation of gene effects with the program it was matched to: programs and directions ("beta_vsc_3+") × the other seeds; 0 where
-    there was none left."""
+    """Correlation of gene effects between each program and its match: programs and directions ("beta_vsc_3+") × other seeds. 0 where no
+    program was left to match."""
     programs: tuple[Programs, ...]
-    """The tables of each seed, the first model's first."""
+    """Programs of each model, the first model's first."""
     seeds: tuple[int, ...]
-    """In the same order."""
-    least_match: float
+    """Seeds in the same order."""
+    min_match: float
+    """Correlation from which a program counts as reproduced."""
 
 
-def compare(
+def compare_programs(
     models: Sequence[Model],
     adata: AnnData,
     *,
-    least_match: float = LEAST_MATCH,
+    min_match: float = MIN_MATCH,
     seed: int = 0,
     unseen: Unseen = "error",
 ) -> Stability:
-    """Look for the programs of the first model in the others.
+    """Return how well other models reproduce the programs of the first model.
 
-    Programs and their directions are matched one to one between two models by the correlation of their gene effects (Hungarian, see
-    `readability.program_reproducibility`), over the genes of the models. A program is found where its match reaches `least_match`, and
-    stable where at least four fifths of the seeds have it, its own among them.
+    The programs of two models are matched one to one by the correlation of their gene effects (Hungarian algorithm; see
+    `sp.metrics.program_reproducibility`). Effects are those on the genes of the models. Another model reproduces a program if the
+    correlation with its match is at least `min_match`. A program is stable if at least four fifths of all models have it, the first
+    included.
 
     Parameters
     ----------
     models
-        Two or more, over the same genes.
+        Two or more models of the same genes.
     adata
-        Cells in which the programs are read; nothing is written into it.
-    least_match
-        Least correlation, above 0 and up to 1.
+        Cells in which the programs are computed. Nothing is written into it.
+    min_match
+        Correlation from which a program counts as reproduced, above 0 and up to 1.
     seed, unseen
         As for `Model.programs`.
 
     Raises
     ------
     InputError
-        With fewer than two models, or where these do not have the same genes.
+        If there are fewer than two models, or their genes differ.
+
+    Examples
+    --------
+    ::
+
+        stability = sp.tl.compare_programs([model, other_model], adata)
+        stability.table.query("stable")
     """
     if len(models) < 2:
-        raise InputError(f"{len(models)} model given; expected two or more, trained from different seeds.")
+        raise InputError(f"found {len(models)} model; expected two or more, trained from different seeds.")
     genes = models[0].schema.genes
     if any(set(model.schema.genes) != set(genes) for model in models):
         counts = ", ".join(str(len(model.schema.genes)) for model in models)
-        raise InputError(f"the models have other genes ({counts} of them); expected the same ones in each.")
-    tables = tuple(model.programs(shallow(adata), seed=seed, unseen=unseen) for model in models)
-    own = tables[0]
+        raise InputError(
+            f"the models differ in their genes ({counts} genes); expected the same genes in each model."
+        )
+    tables = tuple(model.programs(copy_without_results(adata), seed=seed, unseen=unseen) for model in models)
+    first = tables[0]
     effects = [_effects(programs, genes) for programs in tables]
-    found = program_reproducibility(effects, least_match, signed=True)
-    n_programs, n_others = len(own.summary), len(models) - 1
-    match_op = found.matches[0][:, :n_programs]
-    n_found = (match_op >= least_match).sum(axis=0)
-    table = own.summary[["program", "direction"]].assign(
-        n_found=n_found,
+    reproducibility = program_reproducibility(effects, min_match, signed=True)
+    n_programs, n_others = len(first.summary), len(models) - 1
+    match_op = reproducibility.matches[0][:, :n_programs]
+    n_reproduced = (match_op >= min_match).sum(axis=0)
+    table = first.summary[["program", "direction"]].assign(
+        n_reproduced=n_reproduced,
         n_others=n_others,
         median_match=np.median(match_op, axis=0) if n_programs else np.zeros(0),
-        stable=(n_found + 1) >= STABLE_SHARE * (n_others + 1),
+        stable=(n_reproduced + 1) >= STABLE_FRACTION * (n_others + 1),
     )
-    seeds = tuple(seed_of(model) for model in models)
+    seeds = tuple(int(model.settings.seed) for model in models)
     columns = pd.Index([f"seed {number}" for number in seeds[1:]], dtype=object)
-    matches = pd.DataFrame(match_op.T, index=own.effects.columns, columns=columns)
-    return Stability(table, matches, tables, seeds, least_match)
+    matches = pd.DataFrame(match_op.T, index=first.effects.columns, columns=columns)
+    return Stability(table, matches, tables, seeds, min_match)
 
 
-def across_seeds(
+def seed_stability(
     model: Model,
     adata: AnnData,
     n_seeds: int = 5,
     *,
-    least_match: float = LEAST_MATCH,
+    min_match: float = MIN_MATCH,
     seed: int = 0,
     silent: bool = False,
 ) -> Stability:
-    """Train a model's settings from other seeds on `adata`, and look for its programs there (see `compare`).
+    """Return how well models trained from other seeds reproduce a model's programs (see `compare_programs`).
+
+    The function trains the model's settings from other seeds on `adata`, with the same genes, layer, batches and covariates.
 
     Parameters
     ----------
     model
-        One of the `n_seeds`; the others get the lowest of the seeds 0, 1, … that are not its own. They see the same genes, layer,
-        batches and covariates.
+        A fitted model. The other models get the lowest seeds 0, 1, … that differ from the model's seed.
     adata
-        Best the cells that the model was trained on: else a program can also be missing because the cells are others.
+        Cells to train on, best those that the model was trained on. On other cells a program can also be missing because the cells
+        differ. Nothing is written into it.
     n_seeds
-        2 or more, the model's own among them.
-    least_match, seed
-        As for `compare`.
+        Number of seeds, the model's own included; 2 or more.
+    min_match, seed
+        As for `compare_programs`.
     silent
         Show no progress.
 
     Raises
     ------
     InputError
-        Before any training, where the data does not fit the model or is smaller than its batch size.
+        Before any training, if the data does not fit the model or has fewer cells than the model's batch size.
+
+    Examples
+    --------
+    ::
+
+        stability = sp.tl.seed_stability(model, adata, n_seeds=5)
+        stability.table[["program", "n_reproduced", "stable"]]
     """
     require_whole("n_seeds", n_seeds, 2)
-    return compare(
-        [model, *retrained(model, adata, n_seeds, silent)], adata, least_match=least_match, seed=seed
-    )
+    models = [model, *_train_other_seeds(model, adata, n_seeds, silent)]
+    return compare_programs(models, adata, min_match=min_match, seed=seed)
 
 
-def retrained(model: Model, adata: AnnData, n_seeds: int, silent: bool) -> list[Model]:
-    """Train the settings of a model from the seeds that are missing among `n_seeds`."""
+def _train_other_seeds(model: Model, adata: AnnData, n_seeds: int, silent: bool) -> list[Model]:
+    """Return models of the same settings, trained from the other seeds among `n_seeds`."""
     settings = model.settings
     if adata.n_obs < settings.batch_size:
         raise InputError(
             f"the data has {adata.n_obs} cells, fewer than the model's batch_size ({settings.batch_size}), so other seeds "
-            "cannot be trained on it; give the cells that the model was trained on."
+            "cannot be trained on it. Pass the cells that the model was trained on."
         )
     others = [number for number in range(n_seeds) if number != settings.seed][: n_seeds - 1]
     models = []
-    for place, number in enumerate(others, 1):
-        log.info("seed %d: training %d of %d more", number, place, len(others))
+    for position, number in enumerate(others, 1):
+        log.info("training seed %d (%d of %d)", number, position, len(others))
         models.append(replace(settings, seed=number).train(adata, model.schema, None, None, silent))
     return models
 
 
-def seed_of(model: Model) -> int:
-    """Seed that a model was trained from."""
-    return int(model.settings.seed)
+def copy_without_results(adata: AnnData) -> AnnData:
+    """Return AnnData with the same X, layers, obs and var, and without obsm, varm and uns: results can be written into it.
 
-
-def shallow(adata: AnnData) -> AnnData:
-    """The same matrices and names without what else is in the data: a place to write to that is not the user's."""
+    X and the layers are shared with `adata`, not copied.
+    """
     return AnnData(adata.X, obs=adata.obs.copy(), var=adata.var.copy(), layers=dict(adata.layers))
 
 
 def _effects(programs: Programs, genes: tuple[str, ...]) -> np.ndarray:
-    """Effects, (g, p); of a model without programs one column of zeros, which nothing matches."""
+    """Return effects, (g, p); for a model without programs one column of zeros, which matches nothing."""
     effect_gp = programs.effects.loc[list(genes)].to_numpy(dtype=np.float64)
     return effect_gp if effect_gp.shape[1] else np.zeros((len(genes), 1))

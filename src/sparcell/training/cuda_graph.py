@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sparcell.protocols import Minibatch
-    from sparcell.training.loop import TrainPlan
+    from sparcell.training.plan import TrainPlan
     from sparcell.training.state import TrainState
 
 log = logging.getLogger("sparcell")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,66 +13,23 @@ from sparcell.errors import TrainingError
 from sparcell.protocols import EpochRecord
 from sparcell.training.cuda_graph import wrap_step
 from sparcell.training.objective import negative_elbo
-from sparcell.training.schedules import LR_SCHEDULES, warmup_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sparcell.config.training import TrainConfig
     from sparcell.protocols import BatchProvider, Minibatch
     from sparcell.training.cuda_graph import Step
+    from sparcell.training.plan import TrainPlan
     from sparcell.training.state import TrainState
 
 CHUNK_STEPS = 200
 """Steps between two checks of the loss; a run whose loss is not finite goes back by at most this many."""
-MIN_EPOCHS, MAX_EPOCHS, ENOUGH_STEPS = 20, 400, 20_000
-"""With epochs auto: least and most epochs, and the number of steps that justifies fewer epochs."""
 MAX_ROLLBACKS = 5
 """Attempts with ever lower learning rates before a run gives up."""
 
 
 class NonFiniteLossError(TrainingError):
     """The loss was not finite in every attempt; the network is back at its last snapshot."""
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """Length and schedules of a run. Steps count from 0 over all epochs."""
-
-    config: TrainConfig
-    n_epochs: int
-    n_steps: int
-    """Steps in an epoch."""
-    beta: float
-    use_bfloat16: bool = False
-    """Whether the head's products are in bfloat16."""
-
-    @classmethod
-    def of(cls, config: TrainConfig, n_steps: int, beta: float, *, use_bfloat16: bool = False) -> TrainPlan:
-        """Resolve the number of epochs: as set, or from max_steps within limits."""
-        if config.epochs != "auto":
-            return cls(config, config.epochs, n_steps, beta, use_bfloat16)
-        least = max(1, min(MIN_EPOCHS, ENOUGH_STEPS // n_steps))
-        epochs = min(MAX_EPOCHS, max(least, round(config.max_steps / n_steps)))
-        return cls(config, epochs, n_steps, beta, use_bfloat16)
-
-    @property
-    def n_warmup(self) -> int:
-        """Number of warm-up steps."""
-        return int(self.config.kl_warmup_fraction * self.n_epochs * self.n_steps)
-
-    def progress(self, step: int) -> float:
-        """Return the fraction of the warm-up that is done."""
-        return warmup_progress(step, self.n_warmup)
-
-    def kl_weight(self, step: int) -> float:
-        """Return the weight of the KL: from kl_warmup_start · beta to beta in the warm-up, then beta."""
-        start = self.config.kl_warmup_start
-        return self.beta * (start + (1 - start) * self.progress(step))
-
-    def lr_factor(self, step: int) -> float:
-        """Return the schedule's factor of the learning rate."""
-        return LR_SCHEDULES[self.config.lr_schedule](step, self.n_epochs * self.n_steps)
 
 
 def train(state: TrainState, data: BatchProvider, plan: TrainPlan) -> Iterator[EpochRecord]:

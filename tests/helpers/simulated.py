@@ -1,4 +1,4 @@
-"""Cells whose types are known because they were planted: what the tests of training need, made in a moment.
+"""Simulated cells of four known types, with and without batches, and settings that learn them in a second.
 
 Suffixes: n cells, g genes.
 """
@@ -12,7 +12,7 @@ from scipy import sparse
 
 N_TYPES = 4
 QUICK = {"batch_size": 64, "epochs": 100, "learning_rate": 0.003}
-"""Settings with which each model learns these cells in a second."""
+"""Settings with which each model learns these cells in a second from log-normalized values."""
 COUNTS = {
     **QUICK,
     "epochs": 40,
@@ -34,26 +34,27 @@ COUNTS = {
     "beta": 1.0,
     "n_prior_components": 3,
 }
-"""The same from their counts, whatever the defaults for counts are; each model takes those it has."""
+"""Settings for counts, independent of the defaults; each model takes those that it has."""
 
 
-def planted(n_cells=300, n_genes=120, seed=0):
-    """Four types of cells with fifteen marker genes each; negative-binomial counts in X, LogNormalize in layers["lognorm"].
+def simulated_cells(n_cells=300, n_genes=120, seed=0):
+    """Return four types of cells with fifteen marker genes each.
 
-    obs["type"] is the type, obs["depth"] a number of the user's own; var["marked"] is true for the markers.
+    X: negative-binomial counts. layers["lognorm"]: log-normalized counts. obs["type"]: the type. obs["depth"]: an unrelated number.
+    var["marked"]: true for the marker genes. obsm["X_other"] and uns["other"]: entries that sparcell must not change.
     """
     rng = np.random.default_rng(seed)
     types_n = rng.permutation(np.arange(n_cells) % N_TYPES)
     rate_ng = np.tile(rng.gamma(2.0, 0.4, size=n_genes), (n_cells, 1))
-    for kind in range(N_TYPES):
-        rate_ng[np.ix_(types_n == kind, np.arange(kind * 15, kind * 15 + 15))] += 6.0
+    for number in range(N_TYPES):
+        rate_ng[np.ix_(types_n == number, np.arange(number * 15, number * 15 + 15))] += 6.0
     rate_ng *= rng.uniform(0.7, 1.4, size=(n_cells, 1))
     counts_ng = rng.poisson(rng.gamma(5.0, rate_ng / 5.0)).astype(np.float32)
     counts_ng[:, -1] += 1  # no cell is empty
     adata = ad.AnnData(
         sparse.csr_matrix(counts_ng),
         obs=pd.DataFrame(
-            {"type": pd.Categorical([f"type {kind}" for kind in types_n]), "depth": counts_ng.sum(axis=1)},
+            {"type": pd.Categorical([f"type {number}" for number in types_n]), "depth": counts_ng.sum(axis=1)},
             index=[f"cell{number}" for number in range(n_cells)],
         ),
         var=pd.DataFrame(
@@ -62,30 +63,30 @@ def planted(n_cells=300, n_genes=120, seed=0):
         ),
     )
     adata.layers["lognorm"] = lognormalized(adata.X)
-    adata.obsm["X_theirs"] = rng.normal(size=(n_cells, 2))
-    adata.uns["theirs"] = {"note": "keep", "numbers": np.arange(3)}
+    adata.obsm["X_other"] = rng.normal(size=(n_cells, 2))
+    adata.uns["other"] = {"note": "keep", "numbers": np.arange(3)}
     return adata
 
 
 def two_batches(n_cells=400, n_affected=40, seed=0):
-    """Planted cells in two batches: in batch b the last `n_affected` genes, which mark no type, are counted five times as often.
+    """Return simulated cells in two batches: in batch b the last `n_affected` genes, which mark no type, have five times the counts.
 
-    obs["batch"] is drawn whatever the type.
+    obs["batch"] is independent of the type.
     """
-    adata = planted(n_cells, seed=seed)
+    adata = simulated_cells(n_cells, seed=seed)
     rng = np.random.default_rng([seed, 1])
-    in_b_n = rng.uniform(size=n_cells) < 0.5
+    in_batch_b_n = rng.uniform(size=n_cells) < 0.5
     counts_ng = adata.X.toarray()
-    more_ng = rng.poisson(4 * counts_ng[:, -n_affected:])
-    counts_ng[:, -n_affected:] += np.where(in_b_n[:, None], more_ng, 0)
+    extra_ng = rng.poisson(4 * counts_ng[:, -n_affected:])
+    counts_ng[:, -n_affected:] += np.where(in_batch_b_n[:, None], extra_ng, 0)
     adata.X = sparse.csr_matrix(counts_ng)
     adata.layers["lognorm"] = lognormalized(adata.X)
-    adata.obs["batch"] = pd.Categorical(np.where(in_b_n, "b", "a"))
+    adata.obs["batch"] = pd.Categorical(np.where(in_batch_b_n, "b", "a"))
     return adata
 
 
 def lognormalized(counts_ng):
-    """LogNormalize written out: log(1 + counts / total · 10,000)."""
+    """Return log(1 + counts / total · 10,000), written out."""
     dense_ng = np.asarray(counts_ng.todense(), dtype=np.float64)
     return sparse.csr_matrix(
         np.log1p(dense_ng / dense_ng.sum(axis=1, keepdims=True) * 1e4).astype(np.float32)

@@ -1,0 +1,64 @@
+"""A two-dimensional map of some cells, with the activity of each program.
+
+Suffixes: n cells, m cells on the map, p programs and their directions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparcell.data.sampler import subsample
+from sparcell.results.programs import Embedding2D
+from sparcell.tl import embedding
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sparcell.results.latents import LatentRepresentation
+    from sparcell.tl.programs import Programs
+
+    Floats = NDArray[np.floating]
+
+MAX_MAP_CELLS = 6_000
+"""Largest number of cells on the map: more cells would make the page large and slow, and would not show more."""
+MAP_KEYS = ("X_umap", "X_tsne")
+"""Keys of obsm that can hold the map, in order of preference."""
+
+
+def embed_cells(
+    adata: AnnData,
+    latents: LatentRepresentation,
+    programs: Programs,
+    labels: pd.Categorical | None,
+    map_n2: Floats | None,
+    seed: int,
+) -> Embedding2D:
+    """Return a map of at most `MAX_MAP_CELLS` cells: `map_n2`, a map in obsm, or a t-SNE of the latents, in this order.
+
+    A map with NaN or infinite values is passed over.
+    """
+    cells_m = np.sort(subsample(adata.n_obs, MAX_MAP_CELLS, seed))
+    stored = {"the map passed by the caller": map_n2}
+    stored |= {f"obsm[{key!r}] of the data": adata.obsm.get(key) for key in MAP_KEYS}
+    maps = {
+        source: np.asarray(xy_n2[cells_m, :2], dtype=np.float64)
+        for source, xy_n2 in stored.items()
+        if isinstance(xy_n2, np.ndarray) and xy_n2.ndim == 2 and xy_n2.shape[1] >= 2
+    }
+    tsne_source = "a t-SNE of the latents"
+    source = next((name for name, xy_m2 in maps.items() if np.isfinite(xy_m2).all()), tsne_source)
+    if source in maps:
+        xy_m2 = maps[source]
+    else:
+        xy_m2 = np.array(embedding.tsne(latents.mean_nk[cells_m], seed=seed))
+    sign_p = np.where(programs.summary["direction"] == "+", 1, -1)
+    latent_p = programs.summary["latent"].to_numpy(dtype=np.int64)
+    activity_mp = np.maximum(latents.mean_nk[np.ix_(cells_m, latent_p)] * sign_p, 0)
+    if latents.inclusion_nk is not None:  # posterior means are hardly ever exactly 0, but off in most cells
+        activity_mp *= latents.on_nk[np.ix_(cells_m, latent_p)]
+    labels_m = None if labels is None else labels[cells_m]
+    return Embedding2D(xy_m2, source, activity_mp, labels_m, adata.n_obs)

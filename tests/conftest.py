@@ -1,0 +1,48 @@
+"""What all tests share: which files are slow, and one compilation of the loops for all workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+KERNELS = TESTS.parent / "src" / "sparcell" / "kernels"
+
+SLOW = {
+    "benchmark/test_benchmark.py": "whole benchmarks",
+    "models/test_program_recovery.py": "trains to convergence",
+    "models/test_recovery.py": "trains to convergence",
+    "programs/test_real_markers.py": "trains on PBMC3k",
+    "report/test_browser.py": "starts a browser",
+    "study/test_study.py": "whole studies",
+}
+"""File → why all of its tests are slow. Single slow tests elsewhere are marked where they stand."""
+
+COMPILE = """
+import sparcell as sp
+adata = sp.datasets.simulate_programs(n_cells=200)
+for likelihood in ("nb", "zinb"):
+    sp.BetaVSC(likelihood=likelihood, epochs=1).fit(adata, silent=True)
+"""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_configure(config):
+    """Compile the loops before several workers would each do it; they find them on disk."""
+    missing = [name for name in SLOW if not (TESTS / name).is_file()]
+    if missing:
+        raise pytest.UsageError(f"tests/conftest.py names slow files that are not there: {missing}")
+    several = getattr(config.option, "numprocesses", None)
+    if several and "PYTEST_XDIST_WORKER" not in os.environ and not any(KERNELS.rglob("*.nbi")):
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", COMPILE], check=False, stderr=subprocess.DEVNULL
+        )

@@ -1,0 +1,65 @@
+"""Which cells are in which minibatch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparcell.data import sampler
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_cells=st.integers(1, 300),
+    batch_size=st.integers(1, 310),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(1, 500),
+)
+def test_an_epoch_holds_every_cell_once_in_minibatches_of_the_batch_size(n_cells, batch_size, seed, epoch):
+    plan = sampler.epoch_batches(n_cells, batch_size, seed, epoch)
+    assert sorted(np.concatenate(plan)) == list(range(n_cells))
+    assert all(len(index) == batch_size for index in plan[:-1])
+    assert 1 <= len(plan[-1]) <= batch_size
+
+
+def test_minibatches_are_a_pure_function_of_the_arguments():
+    np.random.seed(0)  # noqa: NPY002 - the global generator must not matter
+    first = np.concatenate(sampler.epoch_batches(100, 30, 1, 1))
+    np.random.seed(1)  # noqa: NPY002
+    np.testing.assert_array_equal(first, np.concatenate(sampler.epoch_batches(100, 30, 1, 1)))
+    for other in (sampler.epoch_batches(100, 30, 2, 1), sampler.epoch_batches(100, 30, 1, 2)):
+        assert not np.array_equal(first, np.concatenate(other))
+
+
+def test_each_cell_comes_first_equally_often_over_many_epochs():
+    """Chi-squared of 10 cells over 2,000 epochs is below its 99.99 % point."""
+    first = np.array([sampler.epoch_batches(10, 4, 0, epoch)[0][0] for epoch in range(1, 2001)])
+    counts = np.bincount(first, minlength=10)
+    assert ((counts - 200) ** 2 / 200).sum() < 33.7
+
+
+def test_sequential_batches_are_in_the_order_of_the_data():
+    batches = sampler.sequential_batches(10, 4)
+    assert [list(index) for index in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_cells=st.integers(1, 300), fraction=st.floats(0, 0.99), seed=st.integers(0, 2**40))
+def test_each_cell_is_for_training_or_validation(n_cells, fraction, seed):
+    train, validation = sampler.train_validation_split(n_cells, fraction, seed)
+    assert sorted([*train, *validation]) == list(range(n_cells))
+    assert list(train) == sorted(train)
+    assert list(validation) == sorted(validation)
+    assert len(train) >= 1
+    assert len(validation) == int(fraction * n_cells)
+
+
+@pytest.mark.parametrize("n_max", [1, 7, 30, 31, 100])
+def test_a_subsample_is_some_of_the_cells_in_the_order_of_the_data(n_max):
+    rows = sampler.subsample(30, n_max, 0)
+    assert len(rows) == min(30, n_max)
+    assert list(rows) == sorted(set(rows))
+    assert set(rows) <= set(range(30))
+    np.testing.assert_array_equal(rows, sampler.subsample(30, n_max, 0))
