@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from sparcell.kernels.counts import negative_binomial, poisson
 from sparcell.kernels.expected import expected_log_expression
-from sparcell.kernels.linear import Linear, input_major, log_scaled, sparse_linear
+from sparcell.kernels.linear import input_major, log_scaled, sparse_linear
 from sparcell.kernels.products import has_bfloat16
 from sparcell.kernels.squares import squared_distance
 
 __all__ = [
-    "Linear",
     "expected_log_expression",
     "has_bfloat16",
     "input_major",

@@ -11,7 +11,6 @@ Suffixes: n cells, g genes, b batches, k counts; `sum_` is summed over the cells
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import prange
@@ -28,7 +27,7 @@ LOG_FACTORIALS = np.array([math.lgamma(x + 1) for x in range(256)])
 
 
 @inline_jit(fastmath=False)
-def _stirling(z: Any) -> Any:
+def _stirling(z):
     """Return log Gamma and its derivative, for z of at least MIN_STIRLING (Abramowitz & Stegun 6.1.41, 6.3.18)."""
     log_z, i, square = math.log(z), 1 / z, 1 / (z * z)
     series = i * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
@@ -37,7 +36,7 @@ def _stirling(z: Any) -> Any:
 
 
 @inline_jit(fastmath=False)
-def gamma_ratio(x: Any, r: Any) -> Any:
+def gamma_ratio(x, r):
     """Return log Gamma(x + r) - log Gamma(r) and its derivative by r, for x and r above 0 in float64.
 
     For a small integer x it is the log of r (r+1) … (r+x-1), exactly.
@@ -63,7 +62,7 @@ def gamma_ratio(x: Any, r: Any) -> Any:
 
 
 @inline_jit(fastmath=False)
-def log_factorial(x: Any) -> Any:
+def log_factorial(x):
     """Return log x!, for x of at least 0."""
     if x < 256.0 and x == math.floor(x):
         return LOG_FACTORIALS[int(x)]
@@ -71,14 +70,14 @@ def log_factorial(x: Any) -> Any:
 
 
 @inline_jit(fastmath=False)
-def nb_log_coefficient(x: Any, r: Any) -> Any:
+def nb_log_coefficient(x, r):
     """Return log Gamma(x + r) - log Gamma(r) - log x! and its derivative by r."""
     log_ratio, grad = gamma_ratio(x, r)
     return log_ratio - log_factorial(x), grad
 
 
 @inline_jit(fastmath=FAST)
-def _table_row(k: Any, log_r_g: Any, r_g: Any, fewer_g: Any, less_g: Any, value_g: Any, grad_g: Any) -> None:
+def _table_row(k, log_r_g, r_g, fewer_g, less_g, value_g, grad_g):
     """Fill in `nb_log_coefficient` of a count k of at least 1 from the row of k - 1."""
     one = r_g.dtype.type(1)
     above, constant = r_g.dtype.type(k - 1), r_g.dtype.type(math.log(k))
@@ -92,9 +91,7 @@ def _table_row(k: Any, log_r_g: Any, r_g: Any, fewer_g: Any, less_g: Any, value_
 
 
 @parallel_jit()
-def nb_log_coefficient_table(
-    n_blocks: Any, block: Any, log_r_bg: Any, r_bg: Any, value_bkg: Any, grad_bkg: Any
-) -> None:
+def nb_log_coefficient_table(n_blocks, block, log_r_bg, r_bg, value_bkg, grad_bkg):
     """Fill in `nb_log_coefficient` of the counts 0, 1, 2, …; the row of 0 holds zeros already.
 
     Most counts are small, and a gene has one r for all of its cells. A block is some of the genes of one batch.
@@ -124,7 +121,7 @@ def nb_log_coefficient_table(
 
 
 @inline_jit()
-def _largest(logit_g: Any) -> Any:
+def _largest(logit_g):
     """Return the largest logit; if one is NaN, any value, and the sum of the exponentials is NaN too."""
     largest = ordered(logit_g[0])
     for g in range(logit_g.shape[0]):
@@ -133,7 +130,7 @@ def _largest(logit_g: Any) -> Any:
 
 
 @inline_jit(fastmath=FAST)
-def softmax_unnormalized(logit_g: Any) -> Any:
+def softmax_unnormalized(logit_g):
     """Replace logits by their exponentials over that of the largest, and return their sum."""
     largest, total = _largest(logit_g), logit_g.dtype.type(0)
     for g in range(logit_g.shape[0]):
@@ -144,7 +141,7 @@ def softmax_unnormalized(logit_g: Any) -> Any:
 
 
 @inline_jit(fastmath=FAST)
-def softmax_backward(exp_g: Any, grad_g: Any, fraction: Any, weight: Any, sum_bias_g: Any) -> None:
+def softmax_backward(exp_g, grad_g, fraction, weight, sum_bias_g):
     """Overwrite exponentials by the gradient of the loss in the logits, from its gradient in the log means."""
     for g in range(exp_g.shape[0]):
         v = weight * (grad_g[g] - exp_g[g] * fraction)
@@ -153,7 +150,7 @@ def softmax_backward(exp_g: Any, grad_g: Any, fraction: Any, weight: Any, sum_bi
 
 
 @inline_jit(fastmath=FAST)
-def _poisson_cell(logit_g: Any, gene: Any, count: Any, library_size: Any, weight: Any, sum_bias_g: Any) -> Any:
+def _poisson_cell(logit_g, gene, count, library_size, weight, sum_bias_g):
     kind = logit_g.dtype.type
     largest, loss, n_counts = float(_largest(logit_g)), float(library_size), 0.0
     for i in range(gene.shape[0]):
@@ -167,26 +164,16 @@ def _poisson_cell(logit_g: Any, gene: Any, count: Any, library_size: Any, weight
         logit_g[g] = v
         sum_bias_g[g] += v
     for i in range(gene.shape[0]):
-        g, weighted_x = np.uint64(gene[i]), weight * kind(count[i])
-        logit_g[g] -= weighted_x
-        sum_bias_g[g] -= weighted_x
+        at, weighted_x = np.uint64(gene[i]), weight * kind(count[i])
+        logit_g[at] -= weighted_x
+        sum_bias_g[at] -= weighted_x
     return loss + n_counts * (math.log(total) - math.log(float(library_size)))
 
 
 @parallel_jit()
 def poisson(
-    n_blocks: Any,
-    block: Any,
-    start_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    library_size_n: Any,
-    weight_n: Any,
-    logit_ng: Any,
-    nll_n: Any,
-    sum_bias_pg: Any,
-) -> None:
+    n_blocks, block, start_n, stop_n, column, value, library_size_n, weight_n, logit_ng, nll_n, sum_bias_pg
+):
     """Write -log p of each cell; its logits are overwritten by the gradient, softmax · Σ x - x, times the cell's weight."""
     for number in prange(n_blocks):
         first, last = block_range(number, block, nll_n.shape[0])
@@ -197,7 +184,7 @@ def poisson(
 
 
 @inline_jit(fastmath=FAST)
-def count_terms(gene: Any, count: Any, exp_g: Any, r_g: Any, scale: Any, ratio: Any, grad: Any) -> Any:
+def count_terms(gene, count, exp_g, r_g, scale, ratio, grad):
     """Return Σ x log(1 + r/m) over a cell's counts above 0; `grad` becomes x r / (r + m), each count's part of the gradient in log m."""
     one, n_counts = exp_g.dtype.type(1), gene.shape[0]
     for i in range(n_counts):  # gathered first: what follows is then a vector loop
@@ -212,16 +199,7 @@ def count_terms(gene: Any, count: Any, exp_g: Any, r_g: Any, scale: Any, ratio: 
 
 
 @inline_jit(fastmath=FAST)
-def coefficient_terms(
-    gene: Any,
-    count: Any,
-    grad: Any,
-    r_g: Any,
-    table_kg: Any,
-    table_grad_kg: Any,
-    weight: Any,
-    sum_log_r_g: Any,
-) -> Any:
+def coefficient_terms(gene, count, grad, r_g, table_kg, table_grad_kg, weight, sum_log_r_g):
     """Return Σ `nb_log_coefficient` and the sum of the counts' gradients in log m; add those in log r."""
     log_coefficients, grad_sum = 0.0, 0.0
     for i in range(gene.shape[0]):
@@ -238,9 +216,7 @@ def coefficient_terms(
 
 
 @inline_jit(fastmath=FAST)
-def _nb_zero_terms(
-    exp_g: Any, r_g: Any, inverse_g: Any, scale: Any, weight: Any, grad_g: Any, sum_log_r_g: Any
-) -> Any:
+def _nb_zero_terms(exp_g, r_g, inverse_g, scale, weight, grad_g, sum_log_r_g):
     """Return Σ r log(1 + m/r) over all genes and Σ of its gradients in log m, which `grad_g` becomes; add those in log r."""
     one = r_g.dtype.type(1)
     loss, grad_sum = r_g.dtype.type(0), r_g.dtype.type(0)
@@ -259,25 +235,25 @@ def _nb_zero_terms(
 
 @parallel_jit()
 def negative_binomial(
-    n_blocks: Any,
-    block: Any,
-    start_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    library_size_n: Any,
-    weight_n: Any,
-    batch_n: Any,
-    r_bg: Any,
-    inverse_bg: Any,
-    table_bkg: Any,
-    table_grad_bkg: Any,
-    scratch_png: Any,
-    logit_ng: Any,
-    nll_n: Any,
-    sum_bias_pg: Any,
-    sum_log_r_pbg: Any,
-) -> None:
+    n_blocks,
+    block,
+    start_n,
+    stop_n,
+    column,
+    value,
+    library_size_n,
+    weight_n,
+    batch_n,
+    r_bg,
+    inverse_bg,
+    table_bkg,
+    table_grad_bkg,
+    scratch_png,
+    logit_ng,
+    nll_n,
+    sum_bias_pg,
+    sum_log_r_pbg,
+):
     """The same for the negative binomial: r (m - x) / (r + m) is the gradient in the log of the mean m."""
     for number in prange(n_blocks):
         first, last = block_range(number, block, nll_n.shape[0])

@@ -101,9 +101,7 @@ def _evaluate(
             scratch.append(np.empty((n_blocks, 6 * zero_inflated_loops.PIECE), scratch[0].dtype))
         loop = count_loops.negative_binomial if len(logits) == 1 else zero_inflated_loops.zero_inflated
         dispersions = dispersion_tables(log_r_bg.detach())
-        parallel_for(
-            loop, n_blocks, BLOCK_CELLS, *inputs, cells.batch_n, *dispersions, *scratch, *outputs
-        )
+        parallel_for(loop, n_blocks, BLOCK_CELLS, *inputs, cells.batch_n, *dispersions, *scratch, *outputs)
     return nll_n, logits, [part.sum(dim=0) for part in sums]
 
 

@@ -30,10 +30,12 @@ LN2_HIGH, LN2_LOW = f(0.693359375), f(-2.12194440e-4)
 
 
 @inline_jit(fastmath={"contract"})
-def _exp32(x: Any) -> Any:
+def _exp32(x):
     x = LOWEST if x < LOWEST else x
     rounded = x * LOG2E + ROUND
-    power = int32(np.float32(rounded).view(np.int32) - ROUND_BITS)  # not rounded - ROUND, which a compiler may simplify
+    power = int32(
+        np.float32(rounded).view(np.int32) - ROUND_BITS
+    )  # not rounded - ROUND, which a compiler may simplify
     whole = f(power)
     y = x - whole * LN2_HIGH - whole * LN2_LOW
     square = y * y
@@ -45,7 +47,7 @@ def _exp32(x: Any) -> Any:
 
 
 @inline_jit(fastmath={"contract"})
-def _log1p32(x: Any) -> Any:
+def _log1p32(x):
     above = int32(np.float32(f(1) + x).view(np.int32) + ABOVE_BITS)
     exponent = int32(int32(above >> int32(23)) - int32(127))
     reduced = np.int32(int32(above & MANTISSA) + ROOT_HALF_BITS).view(np.float32) - f(1)
@@ -62,18 +64,18 @@ def _log1p32(x: Any) -> Any:
 
 
 @inline_jit()
-def _ordered32(x: Any) -> Any:
+def _ordered32(x):
     bits = np.float32(x).view(np.int32)
     return int32(bits ^ int32(int32(bits >> int32(31)) & BELOW_SIGN))
 
 
 @inline_jit()
-def _from_ordered32(order: Any) -> Any:
+def _from_ordered32(order):
     return np.int32(order ^ int32(int32(order >> int32(31)) & BELOW_SIGN)).view(np.float32)
 
 
 @inline_jit()
-def _identity(x: Any) -> Any:
+def _identity(x):
     return x
 
 

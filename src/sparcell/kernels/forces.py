@@ -27,7 +27,7 @@ DIMENSIONS = 3
 
 
 @inline_jit(fastmath=FAST)
-def _repel(i: Any, point_dn: Any, force_nd: Any) -> Any:
+def _repel(i, point_dn, force_nd):
     """Write Σ q² (a - b) and return Σ q over all points b, with q = 1 / (1 + |a - b|²); a point's q with itself is 1."""
     x_n, y_n, z_n = point_dn[0], point_dn[1], point_dn[2]
     one = x_n.dtype.type(1)
@@ -45,7 +45,7 @@ def _repel(i: Any, point_dn: Any, force_nd: Any) -> Any:
 
 
 @inline_jit(fastmath=FAST)
-def _attract(i: Any, start: Any, column: Any, p: Any, point_nd: Any, force_nd: Any) -> None:
+def _attract(i, start, column, p, point_nd, force_nd):
     """Write Σ p q (a - b) over the neighbors b of a point."""
     x, y, z = point_nd[i, 0], point_nd[i, 1], point_nd[i, 2]
     force_x, force_y, force_z = 0.0, 0.0, 0.0
@@ -60,18 +60,7 @@ def _attract(i: Any, start: Any, column: Any, p: Any, point_nd: Any, force_nd: A
 
 
 @parallel_jit()
-def forces(
-    n_blocks: Any,
-    block: Any,
-    single_dn: Any,
-    point_nd: Any,
-    start: Any,
-    column: Any,
-    p: Any,
-    repulsion_nd: Any,
-    kernel_n: Any,
-    attraction_nd: Any,
-) -> None:
+def forces(n_blocks, block, single_dn, point_nd, start, column, p, repulsion_nd, kernel_n, attraction_nd):
     """Write both forces on each point, and Σ q of each."""
     for number in prange(n_blocks):
         first, last = block_range(number, block, kernel_n.shape[0])

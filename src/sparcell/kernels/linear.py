@@ -1,8 +1,8 @@
-"""Linear layers: over sparse cells, and between hidden units.
+"""A linear layer over sparse cells.
 
 The sparse layer replaces two of the five large products of a step by a sixteenth of their operations. The whole fast path with it makes
 an epoch of nb on 13,714 genes 4.8 times faster, on 2,000 genes 2.1 times (AMD EPYC, 2 cores, AVX-512, 2026-11-28). Suffixes: n cells, m
-some of the cells, g genes, h hidden units; i, o units before and after a layer.
+some of the cells, g genes, h hidden units.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch.autograd import Function
 
 from sparcell.kernels import sparse_loops
-from sparcell.kernels.products import product, uses_onednn
+from sparcell.kernels.products import product
 from sparcell.kernels.threads import n_threads, parallel_for
 from sparcell.protocols import SparseRows, SparseRowsPlusDelta
 
@@ -31,33 +31,6 @@ BLOCK_WEIGHTS = 2**17
 """Weights of a block of genes: they fit the cache of a core."""
 MIN_BLOCKS = 8
 """Fewest blocks of genes."""
-MIN_PRODUCT = 2**23
-"""Multiplications from which on a product by oneDNN is worth an autograd function in Python."""
-
-
-class _Dense(Function):
-    @staticmethod
-    def forward(ctx: Any, x_ni: Tensor, weight_oi: Tensor, bias_o: Tensor) -> Tensor:
-        ctx.save_for_backward(x_ni, weight_oi)
-        return product(x_ni, weight_oi, bias_o)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        (grad_no,), (x_ni, weight_oi) = grads, ctx.saved_tensors
-        grad_ni = product(grad_no, weight_oi.t()) if ctx.needs_input_grad[0] else None
-        return grad_ni, product(grad_no.t(), x_ni.t()), grad_no.sum(dim=0)
-
-
-class Linear(torch.nn.Linear):
-    """`torch.nn.Linear` whose three products of a step are `kernels.products.product` where they are large."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return x Wᵀ + b, (n, o)."""
-        is_large = input.dim() == 2 and len(input) * self.weight.numel() >= MIN_PRODUCT
-        if not (is_large and uses_onednn(input) and torch.is_grad_enabled()):
-            return super().forward(input)
-        out_no: Tensor = _Dense.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return out_no
 
 
 class _Sparse(Function):
@@ -133,9 +106,7 @@ def log_scaled(cells: SparseRows, scale_n: NDArray[np.floating]) -> SparseRows:
     column, value = np.empty(stop_n[-1], cells.column.dtype), np.empty(stop_n[-1], cells.value.dtype)
     scaled = SparseRows(stop_n - length_n, stop_n, column, value, cells.n_genes)
     n_blocks = -(-len(stop_n) // BLOCK_CELLS)
-    parallel_for(
-        sparse_loops.log_scaled, n_blocks, BLOCK_CELLS, *rows_of(cells), scale_n, *rows_of(scaled)
-    )
+    parallel_for(sparse_loops.log_scaled, n_blocks, BLOCK_CELLS, *rows_of(cells), scale_n, *rows_of(scaled))
     return scaled
 
 

@@ -1,14 +1,11 @@
 """Compiled loops over sparse rows: their products with a matrix, and log(1 + scale · x).
 
 Only the 6 % of the values that are not 0 are touched. Eight rows of the matrix are added at a time, so that the sum is read and written
-once for eight values: x W takes half of the time of one row at a time, which is a tenth of an epoch of the 2019 study's autoencoder (AMD
-EPYC, 2 cores, AVX-512, 2026-11-28). Indices are read as uint64, since numba checks a signed one for a count from the end. Suffixes: n cells, g genes, h hidden
-units.
+once for eight values: x W takes half the time of one row at a time (AMD EPYC, 2 cores, AVX-512, 2026-11-28). Indices are read as uint64,
+since numba checks a signed one for a count from the end. Suffixes: n cells, g genes, h hidden units.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numba import prange
@@ -19,7 +16,7 @@ from sparcell.kernels.threads import block_range, parallel_jit
 
 
 @inline_jit()
-def first_at_least(column: Any, start: Any, stop: Any, bound: Any) -> Any:
+def first_at_least(column, start, stop, bound):
     """Return the position of the first of the sorted columns `start` … `stop` - 1 that is at least `bound`."""
     while start < stop:
         middle = (start + stop) // 2
@@ -31,7 +28,7 @@ def first_at_least(column: Any, start: Any, stop: Any, bound: Any) -> Any:
 
 
 @inline_jit(fastmath=FAST)
-def _add_eight(sum_h: Any, i: Any, row: Any, value: Any, matrix: Any) -> None:
+def _add_eight(sum_h, i, row, value, matrix):
     """Add eight weighted rows of a matrix to a vector, which is read and written once for all of them."""
     kind = sum_h.dtype.type
     a, x = matrix[np.uint64(row[i])], kind(value[i])
@@ -48,7 +45,7 @@ def _add_eight(sum_h: Any, i: Any, row: Any, value: Any, matrix: Any) -> None:
 
 
 @inline_jit(fastmath=FAST)
-def gather_axpy(sum_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
+def gather_axpy(sum_h, start, stop, row, value, matrix):
     """Add Σ value · matrix[row] to a vector, over the values `start` … `stop` - 1."""
     n_eights = (stop - start) // 8
     for eight in range(n_eights):
@@ -60,7 +57,7 @@ def gather_axpy(sum_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix:
 
 
 @inline_jit(fastmath=FAST)
-def scatter_axpy(vector_h: Any, start: Any, stop: Any, row: Any, value: Any, matrix: Any) -> None:
+def scatter_axpy(vector_h, start, stop, row, value, matrix):
     """Add value · vector to matrix[row], for the values `start` … `stop` - 1."""
     for i in range(start, stop):
         a, x = matrix[np.uint64(row[i])], vector_h.dtype.type(value[i])
@@ -69,14 +66,14 @@ def scatter_axpy(vector_h: Any, start: Any, stop: Any, row: Any, value: Any, mat
 
 
 @inline_jit(fastmath=FAST)
-def subtract_at(row_g: Any, column: Any, value: Any) -> None:
+def subtract_at(row_g, column, value):
     """Subtract values from a dense row, each in its column."""
     for i in range(column.shape[0]):
         row_g[np.uint64(column[i])] -= value[i]
 
 
 @inline_jit(fastmath=FAST)
-def _log_scale(x: Any, gene: Any, scale: Any, new_x: Any, new_gene: Any) -> None:
+def _log_scale(x, gene, scale, new_x, new_gene):
     for i in range(new_x.shape[0]):
         new_gene[i] = gene[i]
         new_x[i] = log1p(scale * x[i])
@@ -84,18 +81,8 @@ def _log_scale(x: Any, gene: Any, scale: Any, new_x: Any, new_gene: Any) -> None
 
 @parallel_jit()
 def log_scaled(
-    n_blocks: Any,
-    block: Any,
-    start_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    scale_n: Any,
-    new_start_n: Any,
-    new_stop_n: Any,
-    new_column: Any,
-    new_value: Any,
-) -> None:
+    n_blocks, block, start_n, stop_n, column, value, scale_n, new_start_n, new_stop_n, new_column, new_value
+):
     """Write log(1 + scale · x) of rows that may lie anywhere, each with its scale, side by side."""
     for number in prange(n_blocks):
         first, last = block_range(number, block, scale_n.shape[0])
@@ -106,24 +93,14 @@ def log_scaled(
 
 
 @inline_jit()
-def clear(row_h: Any) -> None:
+def clear(row_h):
     """Set a row to 0."""
     for h in range(row_h.shape[0]):
         row_h[h] = 0
 
 
 @parallel_jit()
-def csr_matmul(
-    n_blocks: Any,
-    block: Any,
-    n_near: Any,
-    begin_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    matrix_gh: Any,
-    out_nh: Any,
-) -> None:
+def csr_matmul(n_blocks, block, n_near, begin_n, stop_n, column, value, matrix_gh, out_nh):
     """Write the product of sparse rows and a matrix, x W; `begin_n`, where the rows begin, is overwritten.
 
     A block of rows goes through `n_near` columns after the others: the rows of W that they have in common stay in the cache.
@@ -140,16 +117,7 @@ def csr_matmul(
 
 
 @parallel_jit()
-def csr_t_matmul(
-    n_blocks: Any,
-    block: Any,
-    start_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    matrix_nh: Any,
-    out_gh: Any,
-) -> None:
+def csr_t_matmul(n_blocks, block, start_n, stop_n, column, value, matrix_nh, out_gh):
     """Add the product of transposed sparse rows and a matrix, xᵀ y, to `out_gh`, a block of columns at a time.
 
     Row by row, whose columns are sorted: the block of the result stays in the cache, and the values need not be sorted by column.
@@ -160,14 +128,3 @@ def csr_t_matmul(
             begin = first_at_least(column, start_n[n], stop_n[n], first)
             end = first_at_least(column, begin, stop_n[n], last)
             scatter_axpy(matrix_nh[n], begin, end, column, value, out_gh)
-
-
-@parallel_jit()
-def subtract_rows(
-    n_blocks: Any, block: Any, start_n: Any, stop_n: Any, column: Any, value: Any, out_ng: Any
-) -> None:
-    """Subtract sparse rows from a dense matrix."""
-    for number in prange(n_blocks):
-        first, last = block_range(number, block, out_ng.shape[0])
-        for n in range(first, last):
-            subtract_at(out_ng[n], column[start_n[n] : stop_n[n]], value[start_n[n] : stop_n[n]])

@@ -55,7 +55,7 @@ def parallel_jit() -> Callable[[Any], Any]:
 
 
 @parallel_jit()
-def _count(n_blocks: Any) -> Any:
+def _count(n_blocks):
     total = 0
     for _ in prange(n_blocks):
         total += 1
@@ -64,7 +64,7 @@ def _count(n_blocks: Any) -> Any:
 
 def n_threads() -> int:
     """Return the number of threads of a loop: as many as torch uses, at most as many as numba may start."""
-    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    return min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 def parallel_for(loop: Any, n_blocks: int, *arguments: Any) -> None:
@@ -81,6 +81,6 @@ def parallel_for(loop: Any, n_blocks: int, *arguments: Any) -> None:
 
 
 @inline_jit()
-def block_range(number: Any, block: Any, n: Any) -> Any:
+def block_range(number, block, n):
     """Return the first item of a block of 0 … n - 1 and the one after its last."""
     return number * block, min((number + 1) * block, n)

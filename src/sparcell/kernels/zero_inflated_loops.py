@@ -9,8 +9,6 @@ Suffixes: n cells, g genes, b batches; q genes of a piece.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import prange
 
@@ -30,7 +28,7 @@ PIECE = 512
 
 
 @inline_jit(fastmath=FAST)
-def _nb_terms(exp_q: Any, inverse_q: Any, scale: Any, log_rise_q: Any, rest_q: Any) -> None:
+def _nb_terms(exp_q, inverse_q, scale, log_rise_q, rest_q):
     """Write log(1 + m/r), which is log P(0) of the negative binomial over -r; and r / (r + m)."""
     one = exp_q.dtype.type(1)
     for q in range(exp_q.shape[0]):
@@ -40,7 +38,7 @@ def _nb_terms(exp_q: Any, inverse_q: Any, scale: Any, log_rise_q: Any, rest_q: A
 
 
 @inline_jit(fastmath=FAST)
-def _excess_at_counts(gene: Any, first: Any, log_rise_q: Any, r_q: Any, drop_q: Any, difference: Any) -> Any:
+def _excess_at_counts(gene, first, log_rise_q, r_q, drop_q, difference):
     """Return Σ log(e^u + e^s) - s over the genes of counts above 0: what they would cost more if they were zeros."""
     zero = drop_q.dtype.type(0)
     for i in range(gene.shape[0]):
@@ -54,7 +52,7 @@ def _excess_at_counts(gene: Any, first: Any, log_rise_q: Any, r_q: Any, drop_q: 
 
 
 @inline_jit(fastmath=FAST)
-def _zero_terms(log_rise_q: Any, r_q: Any, drop_q: Any, counted_q: Any, e_q: Any, e_d_q: Any) -> Any:
+def _zero_terms(log_rise_q, r_q, drop_q, counted_q, e_q, e_d_q):
     """Return -log P(0); the logits of a drop are overwritten by their gradients, `counted_q` by sigmoid(s - u).
 
     In three loops: the processor looks only so many operations ahead, and of one loop would see but two vectors at a time, each of which
@@ -81,7 +79,7 @@ def _zero_terms(log_rise_q: Any, r_q: Any, drop_q: Any, counted_q: Any, e_q: Any
 
 
 @inline_jit(fastmath=FAST)
-def _set_counted(gene: Any, first: Any, drop_q: Any, counted_q: Any) -> None:
+def _set_counted(gene, first, drop_q, counted_q):
     """Correct the gradients at counts above 0, which were not dropped."""
     one = drop_q.dtype.type(1)
     for i in range(gene.shape[0]):
@@ -91,17 +89,7 @@ def _set_counted(gene: Any, first: Any, drop_q: Any, counted_q: Any) -> None:
 
 
 @inline_jit(fastmath=FAST)
-def _nb_grads(
-    exp_q: Any,
-    r_q: Any,
-    log_rise_q: Any,
-    rest_q: Any,
-    counted_q: Any,
-    scale: Any,
-    weight: Any,
-    grad_q: Any,
-    sum_log_r_q: Any,
-) -> Any:
+def _nb_grads(exp_q, r_q, log_rise_q, rest_q, counted_q, scale, weight, grad_q, sum_log_r_q):
     """Write the gradients of a counted zero in log m, add those in log r, and return the sum of the former."""
     grad_sum = exp_q.dtype.type(0)
     for q in range(exp_q.shape[0]):
@@ -113,7 +101,7 @@ def _nb_grads(
 
 
 @inline_jit(fastmath=FAST)
-def _weigh(drop_q: Any, weight: Any, sum_drop_q: Any) -> None:
+def _weigh(drop_q, weight, sum_drop_q):
     for q in range(drop_q.shape[0]):
         v = weight * drop_q[q]
         drop_q[q] = v
@@ -122,18 +110,8 @@ def _weigh(drop_q: Any, weight: Any, sum_drop_q: Any) -> None:
 
 @inline_jit(fastmath=FAST)
 def _mixture_terms(
-    exp_g: Any,
-    drop_g: Any,
-    gene: Any,
-    r_g: Any,
-    inverse_g: Any,
-    scale: Any,
-    weight: Any,
-    piece_scratch: Any,
-    grad_g: Any,
-    sum_log_r_g: Any,
-    sum_drop_g: Any,
-) -> Any:
+    exp_g, drop_g, gene, r_g, inverse_g, scale, weight, piece_scratch, grad_g, sum_log_r_g, sum_drop_g
+):
     """Return -log P of a cell's zeros plus what its counts would cost more if they were zeros, and the sum of the gradients in log m.
 
     The logits of a drop are overwritten by their gradients; those in log m are written, those in log r and the bias are added.
@@ -163,28 +141,28 @@ def _mixture_terms(
 
 @parallel_jit()
 def zero_inflated(
-    n_blocks: Any,
-    block: Any,
-    start_n: Any,
-    stop_n: Any,
-    column: Any,
-    value: Any,
-    library_size_n: Any,
-    weight_n: Any,
-    batch_n: Any,
-    r_bg: Any,
-    inverse_bg: Any,
-    table_bkg: Any,
-    table_grad_bkg: Any,
-    scratch_png: Any,
-    piece_scratch_pq: Any,
-    logit_ng: Any,
-    drop_ng: Any,
-    nll_n: Any,
-    sum_bias_pg: Any,
-    sum_drop_pg: Any,
-    sum_log_r_pbg: Any,
-) -> None:
+    n_blocks,
+    block,
+    start_n,
+    stop_n,
+    column,
+    value,
+    library_size_n,
+    weight_n,
+    batch_n,
+    r_bg,
+    inverse_bg,
+    table_bkg,
+    table_grad_bkg,
+    scratch_png,
+    piece_scratch_pq,
+    logit_ng,
+    drop_ng,
+    nll_n,
+    sum_bias_pg,
+    sum_drop_pg,
+    sum_log_r_pbg,
+):
     """Write -log p of each cell; the logits of both heads are overwritten by their gradients, as in `count_loops.poisson`."""
     for number in prange(n_blocks):
         first, last = block_range(number, block, nll_n.shape[0])
