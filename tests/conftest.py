@@ -13,12 +13,18 @@ TESTS = Path(__file__).parent
 KERNELS = TESTS.parent / "src" / "sparcell" / "kernels"
 
 SLOW = {
-    "benchmark/test_benchmark.py": "whole benchmarks",
+    "benchmark/test_benchmark_methods.py": "whole benchmarks",
+    "benchmark/test_benchmark_output.py": "whole benchmarks",
+    "benchmark/test_benchmark_resume.py": "whole benchmarks",
+    "benchmark/test_single_latents.py": "whole benchmarks",
+    "benchmark/test_worker.py": "starts processes",
     "models/test_program_recovery.py": "trains to convergence",
     "models/test_recovery.py": "trains to convergence",
     "programs/test_real_markers.py": "trains on PBMC3k",
     "report/test_browser.py": "starts a browser",
-    "study/test_study.py": "whole studies",
+    "study/test_study_input.py": "whole studies",
+    "study/test_study_output.py": "whole studies",
+    "study/test_study_resume.py": "whole studies",
 }
 """File → why all of its tests are slow. Single slow tests elsewhere are marked where they stand."""
 

@@ -21,10 +21,10 @@ SOURCE = ROOT / "src" / "sparcell"
 
 LAYERS = (
     "errors",
-    "config datasets metrics",
+    "config metrics",
     "protocols results",
     "data kernels pl",
-    "_utils io likelihoods nn",
+    "_utils datasets io likelihoods nn",
     "pp report tl training",
     "models",
     "experiments programs",
@@ -46,11 +46,11 @@ FENCES = {
     "openTSNE joblib": "tl",
     "threadpoolctl": "tl nn",
     "torch": "protocols data _utils nn likelihoods kernels training tl models experiments io",
-    "numba llvmlite triton": "kernels",
+    "numba triton": "kernels",
     "safetensors": "io",
     "matplotlib": "pl report",
     "plotly jinja2 markupsafe": "report",
-    "rich": "_utils study benchmark",
+    "rich": "_utils experiments",
     "scib_metrics": "metrics",
     "harmonypy scvi drvi lightning": "benchmark",
     "cyclopts": "cli",
@@ -119,6 +119,18 @@ def arguments(function):
 def own_arguments(function):
     """Arguments besides those that are the fields of a settings class."""
     return [argument for argument in arguments(function) if argument.arg not in DATA_FIELDS]
+
+
+def is_compiled(function):
+    """Return whether numba compiles the function and so infers its types."""
+    return any("_jit" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+def n_code_lines(function):
+    """Lines of a function without its docstring, which is to be as long as a user needs."""
+    first = function.body[0]
+    documented = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0
+    return function.end_lineno - function.lineno + 1 - documented
 
 
 def test_every_room_has_its_floor():
@@ -210,20 +222,21 @@ def test_names_of_models_and_likelihoods_are_never_compared(path):
 @pytest.mark.parametrize("path", [*FILES, *TEST_FILES], ids=shown)
 def test_files_are_short(path):
     """Tests too."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+    n_lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert n_lines <= MAX_FILE
 
 
 @each_file
 def test_functions_are_short_and_take_few_arguments(path):
     long = [
-        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        f"{node.name}: {n_code_lines(node)} lines"
         for node in functions(TREES[path])
-        if node.end_lineno - node.lineno + 1 > MAX_FUNCTION
+        if n_code_lines(node) > MAX_FUNCTION
     ]
     wide = [
         f"{node.name}: {len(own_arguments(node))} arguments"
         for node in functions(TREES[path])
-        if len(own_arguments(node)) > MAX_ARGUMENTS
+        if len(own_arguments(node)) > MAX_ARGUMENTS and room_of(path) != "kernels"
     ]
     assert long + wide == []
 
@@ -232,6 +245,8 @@ def test_functions_are_short_and_take_few_arguments(path):
 def test_everything_is_annotated(path):
     bare = []
     for node in functions(TREES[path]):
+        if is_compiled(node):
+            continue
         bare += [
             f"{node.name}({argument.arg})" for argument in arguments(node) if argument.annotation is None
         ]

@@ -1,4 +1,4 @@
-"""What a user sees by tab: public names only, each with a docstring whose example runs."""
+"""What a user sees by tab: public names only, each with a docstring whose example holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import types
 import pytest
 
 import sparcell as sp
+from helpers import snippets
 
 MODULES = [name for name in sp.__all__ if isinstance(getattr(sp, name), types.ModuleType)]
 TABLES = ["models", "likelihoods"]
@@ -51,6 +52,8 @@ def examples():
 
 
 OBJECTS, EXAMPLES = public_objects(), examples()
+SLOW_EXAMPLES = {"sp.pp.seurat"}
+"""Examples on all cells of PBMC3k."""
 
 
 def test_the_package_shows_its_public_names_and_its_version():
@@ -80,9 +83,30 @@ def test_every_public_name_has_a_docstring(name):
     assert "(self" not in first.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def code_of(name):
+    return "".join(example.source for example in EXAMPLES[name].examples)
+
+
+RUN = {name for name in EXAMPLES if "import sparcell" in code_of(name)}
+"""Examples that stand by themselves; the others start from the reader's own data."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_EXAMPLES)) for name in sorted(RUN)]
+)
 def test_the_example_of_a_docstring_gives_what_it_shows(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     runner.run(EXAMPLES[name], clear_globs=False)
     assert runner.failures == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_names_and_arguments_in_the_example_of_a_docstring_exist(name):
+    assert snippets.unknown_names(code_of(name)) + snippets.unknown_arguments(code_of(name)) == []
+
+
+def test_a_name_or_an_argument_that_does_not_exist_is_found():
+    assert snippets.unknown_names("sp.pp.seurat and sp.pp.sorat") == ["sp.pp.sorat"]
+    code = "sp.pp.seurat(adata, nonsense=1)"
+    assert snippets.unknown_arguments(code) == ["sp.pp.seurat(nonsense=)"]

@@ -6,10 +6,8 @@ line `<!-- not run: REASON -->` is not run: its names and options must exist all
 
 from __future__ import annotations
 
-import ast
 import builtins
 import dataclasses
-import inspect
 import re
 import shlex
 import subprocess
@@ -17,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import sparcell as sp
-from helpers import small
+from helpers import small, snippets
 from helpers.shell import sparcell
 from sparcell.cli.main import app
 from sparcell.models.estimator import Estimator
@@ -78,14 +75,6 @@ def with_blocks(language, *, run=None):
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def resolve(dotted):
-    """Return what `sp.pp.seurat` names; raise AttributeError if there is no such thing."""
-    value = sp
-    for name in dotted.split(".")[1:]:
-        value = getattr(value, name)
-    return value
-
-
 @each_page
 def test_every_line_for_a_shell_starts_with_a_program_that_is_known(page):
     for line in lines(page):
@@ -124,21 +113,14 @@ def test_every_option_that_a_page_names_exists(page, monkeypatch, capsys):
 
 @each_page
 def test_every_public_name_that_a_page_gives_exists(page):
-    text = page.read_text(encoding="utf-8")
-    for dotted in sorted(set(re.findall(r"(?<![\w.])sp(?:\.[A-Za-z]\w*)+", text))):
-        resolve(dotted)
+    assert snippets.unknown_names(page.read_text(encoding="utf-8")) == []
 
 
 @with_blocks("python")
 def test_every_argument_in_a_page_s_python_exists(page):
-    for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(block)):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if re.fullmatch(r"sp(\.\w+)+", called):
-                known = inspect.signature(resolve(called)).parameters
-                takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
-                given = {word.arg for word in node.keywords}
-                assert takes_any or given <= set(known), called
+    assert [snippets.unknown_arguments(block) for block in blocks(page, "python")] == [[]] * len(
+        blocks(page, "python")
+    )
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ class TrainingError(SparcellError, RuntimeError):
     """Training cannot continue because the loss is not finite."""
 
 
-def as_typed(**settings: object) -> str:
+def format_settings(**settings: object) -> str:
     """Return settings as they are typed in Python and in a shell: layer='counts' (in a shell: --layer counts)."""
     python = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     options = [

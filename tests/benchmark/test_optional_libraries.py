@@ -1,4 +1,4 @@
-"""The optional libraries themselves, where they are installed; elsewhere these tests are not there."""
+"""The optional libraries themselves; without a library its tests are not defined."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from sparcell import datasets
 from sparcell.benchmark import methods
 from sparcell.benchmark.methods import BATCH, HELD_OUT, MethodInput
 from sparcell.metrics import scib
-from sparcell.results.benchmark import SCIB
+from sparcell.results.benchmark import SCIB_COLUMNS
 
-pytestmark = pytest.mark.filterwarnings("default")  # libraries of others warn of their own affairs
+pytestmark = pytest.mark.filterwarnings("default")  # other libraries raise their own warnings
 
 
 def cells(n_cells=240):
-    made = datasets.simulate_programs(n_programs=4, n_cells=n_cells, n_genes=60, n_batches=2, seed=0)
+    simulated = datasets.simulate_programs(n_programs=4, n_cells=n_cells, n_genes=60, n_batches=2, seed=0)
     obs = pd.DataFrame(
-        {BATCH: pd.Categorical(made.obs["batch"].astype(str)), HELD_OUT: np.arange(n_cells) % 10 == 0}
+        {BATCH: pd.Categorical(simulated.obs["batch"].astype(str)), HELD_OUT: np.arange(n_cells) % 10 == 0}
     )
-    return anndata.AnnData(sparse.csr_matrix(made.X), obs=obs.set_index(made.obs_names))
+    return anndata.AnnData(sparse.csr_matrix(simulated.X), obs=obs.set_index(simulated.obs_names))
 
 
 if find_spec("scib_metrics"):
 
-    def ours(*given):
-        """The library's metrics by the names of the benchmark's columns."""
-        return {SCIB[name]: value for name, value in scib.scib_scores(*given).items() if name in SCIB}
+    def scores_by_column(*arrays):
+        """Return the scores of the library by the columns of the benchmark."""
+        scores = scib.scib_scores(*arrays)
+        return {SCIB_COLUMNS[name]: value for name, value in scores.items() if name in SCIB_COLUMNS}
 
-    def test_scib_praises_a_perfect_code_above_noise():
+    def test_scib_scores_a_perfect_representation_above_noise():
         generator = np.random.default_rng(0)
         labels = np.repeat(["a", "b", "c"], 100)
         batches = np.tile(["x", "y"], 150)
         before = generator.normal(size=(300, 10)) + 3 * (batches == "x")[:, None]
         perfect = 10 * np.eye(3)[np.repeat([0, 1, 2], 100)] + generator.normal(size=(300, 3))
         good, bad = (
-            ours(code, labels, batches, before) for code in (perfect, generator.normal(size=(300, 3)))
+            scores_by_column(latent_nk, labels, batches, before)
+            for latent_nk in (perfect, generator.normal(size=(300, 3)))
         )
-        assert set(good) == set(SCIB.values())
+        assert set(good) == set(SCIB_COLUMNS.values())
         assert good["kmeans_nmi"] == pytest.approx(1)
         assert good["bio_conservation"] > bad["bio_conservation"] + 0.3
         assert good["total"] == pytest.approx(0.4 * good["batch_correction"] + 0.6 * good["bio_conservation"])
-        unmixed = ours(before, labels, batches, before)
+        unmixed = scores_by_column(before, labels, batches, before)
         assert unmixed["pcr_comparison"] == 0
         assert unmixed["ilisi"] < good["ilisi"]
-        alone = ours(perfect, labels, None, before)
+        alone = scores_by_column(perfect, labels, None, before)
         assert set(alone) == {"kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi", "bio_conservation"}
 
 
@@ -58,15 +60,15 @@ if find_spec("harmonypy"):
 
     def test_harmony_moves_batches_nearer_and_keeps_the_cells_in_their_places():
         data = cells(600)
-        task = MethodInput(data, {"n_components": 6}, 0, 5, silent=True)
-        before, after = (method(task)().codes() for method in (methods.pca, methods.harmony))
+        inputs = MethodInput(data, {"n_components": 6}, 0, 5, silent=True)
+        before, after = (method(inputs)().encode() for method in (methods.pca, methods.harmony))
         one = (data.obs[BATCH] == data.obs[BATCH].iloc[0]).to_numpy()
 
-        def apart(code):
-            return np.linalg.norm(code[one].mean(axis=0) - code[~one].mean(axis=0)) / code.std()
+        def distance(z_nk):
+            return np.linalg.norm(z_nk[one].mean(axis=0) - z_nk[~one].mean(axis=0)) / z_nk.std()
 
         assert after.shape == before.shape
-        assert apart(after) < 0.95 * apart(before)
+        assert distance(after) < 0.95 * distance(before)
         assert min(np.corrcoef(before[:, k], after[:, k])[0, 1] for k in range(6)) > 0.5
 
 
@@ -74,23 +76,23 @@ if find_spec("scvi"):
 
     def test_scvi_s_bound_is_the_importance_weighted_one_of_our_models():
         data = cells()
-        task = MethodInput(data, {"n_latent": 3, "n_layers": 1, "epochs": 40}, 0, 300, silent=True)
+        inputs = MethodInput(data, {"n_latent": 3, "n_layers": 1, "epochs": 40}, 0, 300, silent=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fitted = methods.scvi(task)()
-            theirs = fitted.log_likelihood()
+            fitted = methods.scvi(inputs)()
+            bound_t = fitted.log_likelihood()
             again = fitted.log_likelihood()
         assert fitted.n_epochs == 40
-        assert fitted.codes().shape == (240, 3)
-        assert np.array_equal(theirs, again)
-        assert np.abs(theirs.mean() - bound(fitted, data, task.test_t, 300).mean()) < 0.5
+        assert fitted.encode().shape == (240, 3)
+        assert np.array_equal(bound_t, again)
+        assert np.abs(bound_t.mean() - bound(fitted, data, inputs.test_t, 300).mean()) < 0.5
 
     def bound(fitted, data, rows, n_samples):
         """log 1/S Σ p(x|z) p(z) / q(z|x), with scipy's densities and the network's own quantities."""
         import torch
 
         model = next(
-            cell.cell_contents for cell in fitted.codes.__closure__ if hasattr(cell.cell_contents, "module")
+            cell.cell_contents for cell in fitted.encode.__closure__ if hasattr(cell.cell_contents, "module")
         )
         x = torch.tensor(data.X[rows].toarray())
         batch = torch.tensor(data.obs[BATCH].cat.codes.to_numpy()[rows].astype(np.int64))[:, None]
@@ -110,7 +112,7 @@ if find_spec("scvi"):
 
 if find_spec("drvi"):
 
-    def test_drvi_is_trained_as_scvi_is_and_codes_all_cells():
+    def test_drvi_is_trained_like_scvi_and_encodes_all_cells():
         data = cells()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,6 +121,6 @@ if find_spec("drvi"):
         assert (fitted.n_epochs, shorter.n_epochs) == (30, 2)
         assert len(fitted.losses) == 30
         assert fitted.losses[-1] < fitted.losses[0]
-        assert fitted.codes().shape == (240, 6)
-        assert np.array_equal(fitted.codes(), fitted.codes())
+        assert fitted.encode().shape == (240, 6)
+        assert np.array_equal(fitted.encode(), fitted.encode())
         assert fitted.log_likelihood is None

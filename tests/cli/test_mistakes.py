@@ -48,6 +48,7 @@ def test_a_place_for_the_model_is_checked_before_training(data, tmp_path, monkey
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_column_of_the_user_s_called_label_stays_as_it_is(data, tmp_path):
     adata = anndata.read_h5ad(data)
     adata.obs["label"] = ["patient 1", "patient 2"] * (adata.n_obs // 2)
@@ -58,6 +59,7 @@ def test_a_column_of_the_user_s_called_label_stays_as_it_is(data, tmp_path):
     assert set(written["sparcell_label"]) == set(written["cell_type"])
 
 
+@pytest.mark.slow
 def test_a_model_of_a_study_encodes_raw_counts_from_the_shell(data, tmp_path, monkeypatch):
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     model = tmp_path / "s" / "models" / "beta-vsc-hvg"
@@ -74,6 +76,7 @@ def test_a_model_of_a_study_encodes_raw_counts_from_the_shell(data, tmp_path, mo
     np.testing.assert_allclose(latent, studied.obsm["X_beta_vsc_hvg"], rtol=0.05, atol=0.01)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_report_is_written_says_what_is_saved(data, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
@@ -83,6 +86,7 @@ def test_ctrl_c_while_the_report_is_written_says_what_is_saved(data, tmp_path, m
         study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
 
 
+@pytest.mark.slow
 def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_figure(data, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sparcell")
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
@@ -97,6 +101,7 @@ def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_fig
     assert re.search(r"recomputing .*beta-vsc-seed0\.npz", caplog.text)
 
 
+@pytest.mark.slow
 def test_a_study_of_other_data_is_not_resumed_and_stays_as_it_is(data, tmp_path):
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     before = {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
@@ -136,7 +141,7 @@ def test_variable_genes_are_found_in_few_cells(n_cells):
 
 
 def test_a_setting_that_none_of_the_models_has_is_refused(data, tmp_path):
-    with pytest.raises(InputError, match=r"no setting 'alhpa' there.* did you mean 'alpha'"):
+    with pytest.raises(InputError, match=r"no setting 'alhpa'.* did you mean 'alpha'"):
         study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES | {"alhpa": 0.1})
     only = StudyConfig(models=("autoencoder", "beta-vae"))
     with pytest.raises(InputError, match="autoencoder and beta-vae: no setting 'alpha'"):
@@ -164,7 +169,7 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     else:
         adata.layers[place] = counts
     adata.X = counts.log1p()
-    said = rf"X holds no raw counts, but {place} holds some: .* \(in a shell: --counts-layer {place}\)\."
+    said = rf"X holds no raw counts; {place} holds counts\. Set .* \(in a shell: --counts-layer {place}\)\."
     with pytest.raises(InputError, match=said):
         prepare.use_counts_layer(adata, None)
     assert (counts != prepare.use_counts_layer(adata, place).X).nnz == 0
@@ -174,7 +179,9 @@ def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_p
     adata = anndata.read_h5ad(data)
     adata.layers["counts"] = adata.X * 2
     adata.write_h5ad(tmp_path / "two.h5ad")
-    with pytest.raises(InputError, match=r"layers\['counts'\] is there and differs .* --counts-layer counts"):
+    with pytest.raises(
+        InputError, match=r"layers\['counts'\] exists and differs from X.* --counts-layer counts"
+    ):
         prepare.prepare(tmp_path / "two.h5ad", CONFIG)
     assert prepare.use_counts_layer(adata, "counts").X.max() == adata.layers["counts"].max()
 
@@ -191,7 +198,7 @@ def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypa
     adata.layers["umis"] = adata.X.copy()
     adata.X = None
     adata.write_h5ad(tmp_path / "layer.h5ad")
-    with pytest.raises(InputError, match=r"X is empty, but umis holds some.*--counts-layer umis\)"):
+    with pytest.raises(InputError, match=r"X is empty; umis holds counts\..*--counts-layer umis\)"):
         study_module.run(tmp_path / "layer.h5ad", tmp_path / "s", CONFIG)
     words = ("fit", tmp_path / "layer.h5ad", "--model", "autoencoder", *SHORT[:4])
     assert sparcell(*words, "--model-dir", tmp_path / "m", monkeypatch=monkeypatch) == 1

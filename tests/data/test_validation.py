@@ -106,7 +106,7 @@ DECIMALS = COUNTS + 0.31 * RNG.random(COUNTS.shape) * (COUNTS > 0)
 PLAIN = {
     "log": (np.log1p(NORMALIZED), "log-normalized values", GIVE),
     "z-scored": (KINDS["scaled"], r"values below 0, as in scaled \(z-scored\) data", GIVE),
-    "a code for missing": (
+    "a number for missing values": (
         np.where(np.eye(40, 30) > 0, -1, COUNTS),
         r"whole numbers, of which 30 are below 0 \(from -1 to",
         f"counts cannot be below 0, so something was subtracted, or negative values mark missing ones: {GIVE}",

@@ -75,14 +75,30 @@ def full_results(n=300):
         "genes": [tuple(genes["gene"][:5]), ("GENE1", "GENE2", "GENE3"), tuple(genes["gene"][25:29])],
     })  # fmt: skip
     return ProgramResults(
-        title="counts.h5ad", model="BetaVSC", programs=summary, genes=genes, effects=effects, enrichment=enriched,
+        title="counts.h5ad",
+        model="BetaVSC",
+        programs=summary,
+        genes=genes,
+        effects=effects,
+        enrichment=enriched,
         label_fractions=pd.DataFrame(rng.random((5, 3)), index=keys, columns=list(TYPES)),
         embedding=Embedding2D(rng.normal(size=(n, 2)), "a t-SNE of the latents", activity_mp, labels, 2 * n),
-        traversals=traversals(keys, genes), n_cells=2 * n, n_genes=40, n_latent=8, n_active=5, n_active_predicted=None, prediction_exact=False,
-        counts=True, spikes=True, sets_source="the 32 built-in sets for human blood and pancreas", n_genes_enrichment=20,
-        matches=matches, min_match=0.7,
-        settings={"n_latent": 8, "alpha": 0.3, "kl_warmup_fraction": None}, provenance={"input": "counts.h5ad", "seconds": 12.5, "command": ""},
-    )  # fmt: skip
+        traversals=traversals(keys, genes),
+        n_cells=2 * n,
+        n_genes=40,
+        n_latent=8,
+        n_active=5,
+        n_active_predicted=None,
+        prediction_exact=False,
+        counts=True,
+        spikes=True,
+        sets_source="the 32 built-in sets for human blood and pancreas",
+        n_genes_enrichment=20,
+        matches=matches,
+        min_match=0.7,
+        settings={"n_latent": 8, "alpha": 0.3, "kl_warmup_fraction": None},
+        provenance={"input": "counts.h5ad", "seconds": 12.5, "command": ""},
+    )
 
 
 def bare_results(n=50):
@@ -93,22 +109,57 @@ def bare_results(n=50):
     summary = summary.assign(fdr=np.nan, second_name="", second_fdr=np.nan, fraction_explained=np.nan)
     genes.loc[0, "gene"] = NASTY[1]
     return ProgramResults(
-        title=NASTY[0], model="Autoencoder", programs=summary, genes=genes, effects=effects,
-        enrichment=pd.DataFrame({"key": [], "set": [], "genes": []}), label_fractions=None,
-        embedding=Embedding2D(rng.normal(size=(n, 2)), "obsm['X_umap'] of the data", np.abs(rng.normal(size=(n, 2))), None, n),
-        traversals=traversals(keys, genes), n_cells=n, n_genes=40, n_latent=3, n_active=1, n_active_predicted=2, prediction_exact=False,
-        counts=False, spikes=False, sets_source="", n_genes_enrichment=20,
-    )  # fmt: skip
+        title=NASTY[0],
+        model="Autoencoder",
+        programs=summary,
+        genes=genes,
+        effects=effects,
+        enrichment=pd.DataFrame({"key": [], "set": [], "genes": []}),
+        label_fractions=None,
+        embedding=Embedding2D(
+            rng.normal(size=(n, 2)), "obsm['X_umap'] of the data", np.abs(rng.normal(size=(n, 2))), None, n
+        ),
+        traversals=traversals(keys, genes),
+        n_cells=n,
+        n_genes=40,
+        n_latent=3,
+        n_active=1,
+        n_active_predicted=2,
+        prediction_exact=False,
+        counts=False,
+        spikes=False,
+        sets_source="",
+        n_genes_enrichment=20,
+    )
 
 
 def empty_results():
     """Return the results of a model without active latents."""
     full = full_results(30)
     nothing = full.programs.iloc[:0]
-    empty = Embedding2D(full.embedding.xy_m2, full.embedding.source, np.zeros((30, 0)), full.embedding.labels, 60)
+    empty = Embedding2D(
+        full.embedding.xy_m2, full.embedding.source, np.zeros((30, 0)), full.embedding.labels, 60
+    )
     return ProgramResults(
-        title="counts.h5ad", model="BetaVSC", programs=nothing, genes=full.genes.iloc[:0], effects=full.effects.iloc[:, :0],
-        enrichment=full.enrichment.iloc[:0], label_fractions=full.label_fractions.iloc[:0], embedding=empty, traversals={}, n_cells=60, n_genes=40, n_latent=8,
-        n_active=0, n_active_predicted=None, prediction_exact=False, counts=True, spikes=True, sets_source="the sets", n_genes_enrichment=20,
-        matches=full.matches.iloc[:0], min_match=0.7,
-    )  # fmt: skip
+        title="counts.h5ad",
+        model="BetaVSC",
+        programs=nothing,
+        genes=full.genes.iloc[:0],
+        effects=full.effects.iloc[:, :0],
+        enrichment=full.enrichment.iloc[:0],
+        label_fractions=full.label_fractions.iloc[:0],
+        embedding=empty,
+        traversals={},
+        n_cells=60,
+        n_genes=40,
+        n_latent=8,
+        n_active=0,
+        n_active_predicted=None,
+        prediction_exact=False,
+        counts=True,
+        spikes=True,
+        sets_source="the sets",
+        n_genes_enrichment=20,
+        matches=full.matches.iloc[:0],
+        min_match=0.7,
+    )

@@ -1,33 +1,33 @@
-"""Realistic `Results` made of planted clouds, for the tests of figures, words and page."""
+"""Realistic study results with simulated clouds of cells, for the tests of figures, texts and page."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from sparcell.results.study import MEASURES, MethodResult, StudyResults
+from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResults
 
 TYPES = (
     "Naive CD4 T", "Memory CD4 T", "CD14+ Mono", "B", "CD8 T", "FCGR3A+ Mono", "NK", "DC", "Platelet",
 )  # fmt: skip
-SHARES = (0.26, 0.18, 0.18, 0.13, 0.11, 0.06, 0.05, 0.02, 0.01)
+FRACTIONS = (0.26, 0.18, 0.18, 0.13, 0.11, 0.06, 0.05, 0.02, 0.01)
 NASTY = ('T <b>cells</b> & "friends"', "</script><script>alert(1)</script> $x$")
 
 ROWS = (
     # name, title, model, preset, mean NMI
-    ("autoencoder", "Autoencoder", "autoencoder", "seed", 0.671),
-    ("beta-vae", "β-VAE", "beta-vae", "seed", 0.707),
-    ("beta-vsc", "β-VSC", "beta-vsc", "seed", 0.679),
-    ("autoencoder-hvg", "Autoencoder, 2,000 variable genes", "autoencoder", "hvg", 0.724),
-    ("beta-vae-hvg", "β-VAE, 2,000 variable genes", "beta-vae", "hvg", 0.747),
-    ("beta-vsc-hvg", "β-VSC, 2,000 variable genes", "beta-vsc", "hvg", 0.712),
+    ("autoencoder", "Autoencoder", "autoencoder", "study-2019", 0.671),
+    ("beta-vae", "β-VAE", "beta-vae", "study-2019", 0.707),
+    ("beta-vsc", "β-VSC", "beta-vsc", "study-2019", 0.679),
+    ("autoencoder-hvg", "Autoencoder, variable genes", "autoencoder", "hvg", 0.724),
+    ("beta-vae-hvg", "β-VAE, variable genes", "beta-vae", "hvg", 0.747),
+    ("beta-vsc-hvg", "β-VSC, variable genes", "beta-vsc", "hvg", 0.712),
     ("pca-6", "PCA, 6 components", None, "baseline", 0.741),
     ("pca-10", "PCA, 10 components", None, "baseline", 0.798),
 )
 
 
 def clouds(codes_n, n_labels, dims, rng, spread=14.0):
-    """Round clouds, one a label, on a circle (2-D) or a sphere."""
+    """Return round clouds, one for each label, on a circle (2-D) or a sphere."""
     turn = 2 * np.pi * np.arange(n_labels) / max(n_labels, 1)
     centres = spread * np.column_stack([np.cos(turn), np.sin(turn), np.cos(3 * turn)])[:, :dims]
     return centres[codes_n] + rng.normal(0, 2.2, (len(codes_n), dims))
@@ -40,7 +40,12 @@ def score_table(means, seeds, rng, sd=0.008):
             for space, shift in (("tsne2d", 0.0), ("latent", -0.05)):
                 values = np.clip(nmi + shift + np.array([0, -0.13, 0.04, -0.03]) + rng.normal(0, sd, 4), 0, 1)
                 lines.append(
-                    {"model": name, "seed": seed, "space": space, **dict(zip(MEASURES, values, strict=True))}
+                    {
+                        "model": name,
+                        "seed": seed,
+                        "space": space,
+                        **dict(zip(CLUSTERING_METRICS, values, strict=True)),
+                    }
                 )
     return pd.DataFrame(lines)
 
@@ -54,7 +59,14 @@ def history_table(names, seeds, rng, epochs=60):
             kl = np.zeros(epochs) if "autoencoder" in name else 12 - 8 * np.exp(-epoch / 10)
             frames.append(
                 pd.DataFrame(
-                    {"model": name, "seed": seed, "epoch": epoch, "loss": nll + 2 * kl, "nll": nll, "kl": kl}
+                    {
+                        "model": name,
+                        "seed": seed,
+                        "epoch": epoch,
+                        "loss": nll + 2 * kl,
+                        "reconstruction_loss": nll,
+                        "kl": kl,
+                    }
                 )
             )
     return pd.concat(frames, ignore_index=True)
@@ -75,7 +87,7 @@ def make_row(spec, codes_n, n_labels, rng, tsne2d=None):
     )
     variational = model is not None and model != "autoencoder"
     n_latents = 6
-    live = np.array([True] * 5 + [name != "beta-vsc"]) if model else None
+    active = np.array([True] * 5 + [name != "beta-vsc"]) if model else None
     return MethodResult(
         name=name, title=title, model=model, preset=preset,
         settings={} if model is None else {"n_latent": 6, "beta": 2.0, "epochs": 200, "n_genes": 13714, "likelihood": "gaussian"},
@@ -83,7 +95,7 @@ def make_row(spec, codes_n, n_labels, rng, tsne2d=None):
         tsne3d_n3=clouds(codes_n, n_labels, 3, rng),
         inclusion_nk=rng.uniform(0, 1, (len(codes_n), n_latents)) if model == "beta-vsc" else None,
         kl_k=np.array([3.1, 2.2, 1.9, 1.2, 0.8, 0.001 if name == "beta-vsc" else 0.6]) if variational else None,
-        active_k=live,
+        active_k=active,
         generated_m2=xy[rng.integers(len(xy), size=200)] + rng.normal(0, 0.8, (200, 2)) if variational else None,
         interpolated_s2=np.linspace(xy[0], xy[-1], 12) if variational else None,
         interpolated_labels=(str(codes_n[0]), str(codes_n[-1])) if variational else None,
@@ -105,12 +117,12 @@ def qc_table(n_cells, rng):
 
 
 def full_results(n=600, seeds=(0, 1)):
-    """Nine types, eight rows, two seeds, everything filled."""
+    """Return results with nine types, eight rows, two seeds and all fields."""
     rng = np.random.default_rng(7)
-    codes = rng.choice(len(TYPES), n, p=np.array(SHARES))
+    codes = rng.choice(len(TYPES), n, p=np.array(FRACTIONS))
     codes[: len(TYPES)] = np.arange(len(TYPES))
-    labelled = codes.copy()
-    labelled[-7:] = -1
+    with_missing = codes.copy()
+    with_missing[-7:] = -1
     trained = [spec[0] for spec in ROWS if spec[2]]
     times = pd.DataFrame([
         {"model": name, "seed": seed, "epochs": 200, "train_seconds": 40 + 25 * place + rng.uniform(0, 4)}
@@ -118,7 +130,7 @@ def full_results(n=600, seeds=(0, 1)):
     ])  # fmt: skip
     return StudyResults(
         title="PBMC3k",
-        labels=pd.Categorical.from_codes(labelled, categories=list(TYPES)),
+        labels=pd.Categorical.from_codes(with_missing, categories=list(TYPES)),
         label_source="column seurat of labels.csv",
         labels_from_pca=True,
         rows=tuple(make_row(spec, codes, len(TYPES), rng) for spec in ROWS),
@@ -137,12 +149,12 @@ def full_results(n=600, seeds=(0, 1)):
 
 
 def bare_results(n=60):
-    """The least a study can hand over: one seed, two labels with hostile names, no spikes, nothing generated, no QC."""
+    """Return minimal results: one seed, two labels with hostile names, no spikes, no generated cells, no quality control."""
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 2, n)
     codes[:2] = (0, 1)
     specs = [
-        ("autoencoder", "Autoencoder <i>", "autoencoder", "seed", 0.4),
+        ("autoencoder", "Autoencoder <i>", "autoencoder", "study-2019", 0.4),
         ("pca-2", "PCA, 2 components", None, "baseline", 0.5),
     ]
     rows = [make_row(spec, codes, 2, rng) for spec in specs]
@@ -153,7 +165,7 @@ def bare_results(n=60):
         labels_from_pca=False,
         rows=tuple(rows),
         scores=score_table([(spec[0], spec[4]) for spec in specs], (0,), rng),
-        times=pd.DataFrame([{"model": "autoencoder", "seed": 0, "epochs": 5, "train_seconds": 0.8}]),
+        times=pd.DataFrame([{"model": "autoencoder", "study-2019": 0, "epochs": 5, "train_seconds": 0.8}]),
         history=history_table(["autoencoder"], (0,), rng, epochs=1),
         qc=pd.DataFrame(columns=["n_genes", "total_counts", "pct_mito", "kept"]),
     )

@@ -54,7 +54,10 @@ def simulated_cells(n_cells=300, n_genes=120, seed=0):
     adata = ad.AnnData(
         sparse.csr_matrix(counts_ng),
         obs=pd.DataFrame(
-            {"type": pd.Categorical([f"type {number}" for number in types_n]), "depth": counts_ng.sum(axis=1)},
+            {
+                "type": pd.Categorical([f"type {number}" for number in types_n]),
+                "depth": counts_ng.sum(axis=1),
+            },
             index=[f"cell{number}" for number in range(n_cells)],
         ),
         var=pd.DataFrame(

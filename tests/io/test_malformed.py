@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it gives a valid AnnData or one InputError, and leaves the file as it was."""
+"""Reading any file gives a valid AnnData or one InputError, and leaves the file as it was."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TABLE = pd.DataFrame(X_NG.astype(int), index=["a", "b", "c"], columns=["g1", "g2
 
 
 @settings(max_examples=40, deadline=None)
-@given(share=st.floats(0, 1))
-def test_a_cut_h5ad_is_an_input_error(share):
+@given(fraction=st.floats(0, 1))
+def test_a_cut_h5ad_is_an_input_error(fraction):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.h5ad"
         ad.AnnData(sparse.csr_matrix(X_NG)).write_h5ad(path)
         whole = path.read_bytes()
-        path.write_bytes(whole[: int(share * (len(whole) - 1))])
+        path.write_bytes(whole[: int(fraction * (len(whole) - 1))])
         with pytest.raises(InputError):
             io.read(path)
 

@@ -1,4 +1,4 @@
-"""Models on disk: whole or refused with one clear message, never at the cost of what is there."""
+"""Model folders are read back as they were, or refused with one message; saving never destroys other files."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def edit(folder, change):
 
 
 def refused(folder, message):
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as error:
         sp.load(folder)
-    assert folder.name in str(told.value)
+    assert folder.name in str(error.value)
 
 
 def test_a_model_is_two_files_that_say_what_they_are(saved, model):
@@ -60,7 +60,7 @@ def test_a_model_is_two_files_that_say_what_they_are(saved, model):
     description = json.loads((saved / "model.json").read_text())
     assert description["format"] == model_folder.FORMAT
     assert description["model"] == "beta_vsc"
-    assert description["settings"]["n_latent"] == 6
+    assert description["settings"]["n_latent"] == model.settings.n_latent
     assert description["schema"]["genes"] == list(model.schema.genes)
     assert set(description["versions"]) == {"sparcell", "torch", "python"}
     assert description["versions"]["sparcell"] == sp.__version__
@@ -91,18 +91,18 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_noticed(saved):
         refused(saved, "model.safetensors is damaged: its checksum")
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
-def test_truncated_weights_are_noticed(saved, share):
+@pytest.mark.parametrize("fraction", [0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_noticed(saved, fraction):
     path = saved / "model.safetensors"
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(whole[: int(fraction * len(whole))])
     refused(saved, "model.safetensors is damaged")
 
 
-@pytest.mark.parametrize("made", [b"", b"\xff" * 100, b"\x08" + b"\x00" * 7 + b"{]}     "])
-def test_weights_that_are_no_safetensors_are_refused_even_with_the_right_checksum(saved, made):
-    (saved / "model.safetensors").write_bytes(made)
-    edit(saved, lambda description: description.update(sha256=hashlib.sha256(made).hexdigest()))
+@pytest.mark.parametrize("tensors", [b"", b"\xff" * 100, b"\x08" + b"\x00" * 7 + b"{]}     "])
+def test_weights_that_are_no_safetensors_are_refused_even_with_the_right_checksum(saved, tensors):
+    (saved / "model.safetensors").write_bytes(tensors)
+    edit(saved, lambda description: description.update(sha256=hashlib.sha256(tensors).hexdigest()))
     refused(saved, "model.safetensors is damaged")
 
 
@@ -119,10 +119,26 @@ def test_a_description_that_is_not_text_is_refused(saved):
     refused(saved, "model.json is damaged")
 
 
-@pytest.mark.parametrize("number", [0, 2, "1.0", None])
-def test_another_format_is_refused_by_its_number(saved, number):
+@pytest.mark.parametrize("number", [0, 1, 99, "2.0", None])
+def test_another_format_is_refused_with_what_to_do(saved, number):
     edit(saved, lambda description: description.update(format=number))
-    refused(saved, f"has model format {number}; this version reads format 1")
+    formats = rf"format {number} of sparcell {sp.__version__}, this version reads {model_folder.FORMAT}"
+    remedy = r"Train the model again with this version, or install the version that wrote it\."
+    refused(saved, rf"model was written by a different version of sparcell \({formats}\)\. {remedy}$")
+
+
+def test_another_format_names_the_version_that_wrote_it(saved):
+    edit(saved, lambda description: description.update(format=1, versions={"sparcell": "0.0.7"}))
+    refused(
+        saved,
+        r"\(format 1 of sparcell 0\.0\.7, this version reads 2\)\. Train the model again with this version",
+    )
+
+
+@pytest.mark.parametrize("versions", [None, {}, [], "0.0.7", {"torch": "2.0"}])
+def test_another_format_is_refused_whatever_the_versions_are(saved, versions):
+    edit(saved, lambda description: description.update(format=1, versions=versions))
+    refused(saved, r"\(format 1, this version reads 2\)\. .*or install the version that wrote it\.$")
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
@@ -168,18 +184,20 @@ def test_a_description_that_does_not_fit_is_refused(saved, name):
     [
         {"thesis.txt": "years"},
         {"model.json": "{}", "thesis.txt": "years"},
-        {"model.safetensors": "theirs"},
+        {"model.safetensors": "of another program"},
         {"model.json": "{}", "model.safetensors": "", "deeper/thesis.txt": "years"},
     ],
     ids=lambda files: "+".join(files),
 )
 def test_a_folder_with_anything_else_in_it_is_not_overwritten(model, tmp_path, files):
-    folder = tmp_path / "theirs"
+    folder = tmp_path / "user"
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     before = content(folder)
-    with pytest.raises(InputError, match=r"not a sparcell model alone.*expected a new or empty folder"):
+    with pytest.raises(
+        InputError, match=r"holds other files than those of a sparcell model.*expected a new or empty folder"
+    ):
         model.save(folder)
     assert content(folder) == before
 
@@ -187,16 +205,16 @@ def test_a_folder_with_anything_else_in_it_is_not_overwritten(model, tmp_path, f
 @pytest.mark.parametrize("name", ["notes.txt", "model.json"])
 def test_a_file_is_not_overwritten(model, tmp_path, name):
     (tmp_path / name).write_text("years")
-    with pytest.raises(InputError, match="it holds a file"):
+    with pytest.raises(InputError, match="is a file; expected a new or empty folder"):
         model.save(tmp_path / name)
     assert content(tmp_path) == {name: b"years"}
 
 
-@pytest.mark.parametrize("place", ["new", "deep/er/new"])
-def test_a_new_folder_is_made_and_nothing_is_left_beside_it(model, tmp_path, place):
-    model.save(tmp_path / place)
-    assert [path.name for path in (tmp_path / place).parent.iterdir()] == ["new"]
-    assert sp.load(tmp_path / place).settings == model.settings
+@pytest.mark.parametrize("folder", ["new", "deep/er/new"])
+def test_a_new_folder_is_created_and_nothing_else_is_left(model, tmp_path, folder):
+    model.save(tmp_path / folder)
+    assert [path.name for path in (tmp_path / folder).parent.iterdir()] == ["new"]
+    assert sp.load(tmp_path / folder).settings == model.settings
 
 
 def test_an_empty_folder_is_used(model, tmp_path):
@@ -206,7 +224,9 @@ def test_an_empty_folder_is_used(model, tmp_path):
 
 
 def test_an_earlier_model_is_replaced_as_a_whole(model, saved):
-    other = MODELS["autoencoder"](**{**QUICK, "epochs": 1}).fit(simulated_cells(), layer="lognorm", silent=True)
+    other = MODELS["autoencoder"](**{**QUICK, "epochs": 1}).fit(
+        simulated_cells(), layer="lognorm", silent=True
+    )
     other.save(saved)
     assert sp.load(saved).settings == other.settings
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
@@ -221,7 +241,7 @@ def test_a_damaged_model_may_be_replaced(model, saved):
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
 @pytest.mark.parametrize("step", ["write_bytes", "write_text", "chmod", "replace"])
 def test_an_interrupted_save_leaves_the_old_model_and_nothing_else(model, saved, monkeypatch, step, stop):
-    """At every step: while writing either file, and when the new folder is to take the place of the old one."""
+    """At every step: while writing either file, and when the new folder replaces the old one."""
     before = content(saved)
     real = getattr(Path, step)
 
@@ -258,8 +278,8 @@ def test_a_model_may_be_moved(model, saved, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def told():
-    """A model of counts with everything a description can hold."""
+def counts_model():
+    """Return a model of counts with everything that a description can hold."""
     settings = {
         **COUNTS,
         "epochs": 1,
@@ -279,15 +299,15 @@ COVARIATES = {
     "no batch": lambda schema: schema["covariates"].update(batch=None),
     "a batch more": lambda schema: schema["covariates"]["batch"]["names"].append("c"),
     "a batch without a name": lambda schema: schema["covariates"]["batch"].pop("key"),
-    "a number less": lambda schema: schema["covariates"]["numbers"].pop(),
-    "an unknown part of a number": lambda schema: schema["covariates"]["numbers"][0].update(median=3),
-    "not known to be counts": lambda schema: schema.pop("counts"),
+    "a number less": lambda schema: schema["covariates"]["continuous"].pop(),
+    "an unknown part of a number": lambda schema: schema["covariates"]["continuous"][0].update(median=3),
+    "no word on counts": lambda schema: schema.pop("counts"),
 }
 
 
 @pytest.mark.parametrize("name", COVARIATES)
-def test_a_description_whose_covariates_do_not_fit_is_refused(told, tmp_path, name):
-    told.save(tmp_path / "model")
+def test_a_description_whose_covariates_do_not_fit_is_refused(counts_model, tmp_path, name):
+    counts_model.save(tmp_path / "model")
     edit(tmp_path / "model", lambda description: COVARIATES[name](description["schema"]))
     refused(tmp_path / "model", "does not describe a whole model")
 
@@ -303,20 +323,22 @@ def test_a_description_whose_covariates_do_not_fit_is_refused(told, tmp_path, na
         lambda settings: settings.update(encode_covariates=True),
         lambda settings: settings.update(head_width=3),
     ],
-    ids=["likelihood gone", "likelihood", "dispersion", "components", "standardise", "encoder", "branch"],
+    ids=["likelihood gone", "likelihood", "dispersion", "components", "standardize", "encoder", "head"],
 )
-def test_settings_that_do_not_fit_the_weights_are_refused(told, tmp_path, change):
-    told.save(tmp_path / "model")
+def test_settings_that_do_not_fit_the_weights_are_refused(counts_model, tmp_path, change):
+    counts_model.save(tmp_path / "model")
     edit(tmp_path / "model", lambda description: change(description["settings"]))
     refused(tmp_path / "model", "does not describe a whole model")
 
 
-def test_a_model_of_counts_is_read_back_as_it_was(told, tmp_path):
-    told.save(tmp_path / "model")
+def test_a_model_of_counts_is_read_back_as_it_was(counts_model, tmp_path):
+    counts_model.save(tmp_path / "model")
     loaded, adata = sp.load(tmp_path / "model"), two_batches(60, seed=4)
-    assert loaded.schema == told.schema
-    assert loaded.schema.median_size == np.median(two_batches().X.toarray().sum(axis=1))
-    np.testing.assert_array_equal(loaded.reconstruct(adata, batch="a"), told.reconstruct(adata, batch="a"))
-    np.testing.assert_array_equal(loaded.sample(9, noise=True).X, told.sample(9, noise=True).X)
-    assert loaded.history["held_out"].dtype == float
-    assert loaded.history.equals(told.history)
+    assert loaded.schema == counts_model.schema
+    assert loaded.schema.median_library_size == np.median(two_batches().X.toarray().sum(axis=1))
+    np.testing.assert_array_equal(
+        loaded.reconstruct(adata, batch="a"), counts_model.reconstruct(adata, batch="a")
+    )
+    np.testing.assert_array_equal(loaded.sample(9, noise=True).X, counts_model.sample(9, noise=True).X)
+    assert loaded.history["validation_loss"].dtype == float
+    assert loaded.history.equals(counts_model.history)

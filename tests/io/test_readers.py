@@ -1,4 +1,4 @@
-"""Every format and either way round gives the same AnnData; every malformed file gives one InputError."""
+"""Every format and orientation gives the same AnnData; every malformed file gives one InputError."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def frame(genes_first=False):
     return table.T if genes_first else table
 
 
-def assert_same(adata, genes_key=GENES):
+def assert_same(adata, genes=GENES):
     assert isinstance(adata.X, sparse.csr_matrix)
     assert adata.X.dtype == np.float32
     assert list(adata.obs_names) == CELLS
-    assert list(adata.var_names) == genes_key
+    assert list(adata.var_names) == genes
     np.testing.assert_array_equal(adata.X.toarray(), X_NG)
 
 
@@ -69,9 +69,9 @@ def write_10x_h5(path, legacy=False, names=GENES):
         features["genome"] = np.array(["GRCh38"] * len(names), dtype="S")
 
 
-def write_10x_folder(folder, zipped=False, features="features", prefix="", to_memory_layout=False):
+def write_10x_folder(folder, zipped=False, features="features", prefix="", transposed=False):
     folder.mkdir()
-    matrix = sparse.coo_matrix(X_NG if to_memory_layout else X_NG.T).astype(int)
+    matrix = sparse.coo_matrix(X_NG if transposed else X_NG.T).astype(int)
     scipy_io.mmwrite(folder / "plain.mtx", matrix)
     text = (folder / "plain.mtx").read_bytes()
     (folder / "plain.mtx").unlink()
@@ -90,7 +90,7 @@ def write_10x_folder(folder, zipped=False, features="features", prefix="", to_me
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".txt", ".tsv.gz"])
 @pytest.mark.parametrize("genes_first", [False, True])
-def test_text_tables_read_the_same_either_way_round(tmp_path, suffix, genes_first, caplog):
+def test_text_tables_read_the_same_in_either_orientation(tmp_path, suffix, genes_first, caplog):
     path = tmp_path / f"counts{suffix}"
     frame(genes_first).to_csv(path, sep="," if "csv" in suffix else "\t")
     with caplog.at_level(logging.INFO, "sparcell"):
@@ -99,7 +99,7 @@ def test_text_tables_read_the_same_either_way_round(tmp_path, suffix, genes_firs
     assert "barcodes" in caplog.text
 
 
-def test_r_exports_lack_the_corner_or_quote_it(tmp_path):
+def test_r_exports_lack_the_first_header_or_quote_it(tmp_path):
     lines = frame(genes_first=True).to_csv(header=False).splitlines()
     header = ",".join(f'"{cell}"' for cell in CELLS)
     (tmp_path / "table.csv").write_text("\n".join([header, *lines]))
@@ -110,7 +110,7 @@ def test_r_exports_lack_the_corner_or_quote_it(tmp_path):
         assert_same(io.read(tmp_path / name))
 
 
-def test_orientation_as_asked_overrides_what_the_names_say(tmp_path):
+def test_the_orientation_setting_overrides_what_the_names_say(tmp_path):
     frame().to_csv(tmp_path / "counts.csv")
     assert list(io.read(tmp_path / "counts.csv", "genes-by-cells").obs_names) == GENES
     with pytest.raises(InputError, match="cells-by-genes"):
@@ -118,7 +118,7 @@ def test_orientation_as_asked_overrides_what_the_names_say(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "corner", "genes_first"),
+    ("rows", "columns", "header", "genes_first"),
     [
         (["a", "b"], ["MT-CO1", "x", "y"], "", False),
         (["Rpl3", "b", "c"], ["s1", "s2", "s3", "s4"], "", True),
@@ -128,8 +128,8 @@ def test_orientation_as_asked_overrides_what_the_names_say(tmp_path):
         (["a", "b"], ["x", "y"], "", False),
     ],
 )
-def test_orientation_by_genes_then_corner_then_length(tmp_path, rows, columns, corner, genes_first):
-    table = pd.DataFrame(1, index=pd.Index(rows, name=corner), columns=columns)
+def test_orientation_by_genes_then_header_then_length(tmp_path, rows, columns, header, genes_first):
+    table = pd.DataFrame(1, index=pd.Index(rows, name=header), columns=columns)
     table.to_csv(tmp_path / "t.csv")
     assert list(io.read(tmp_path / "t.csv").var_names) == (rows if genes_first else columns)
 
@@ -141,12 +141,12 @@ def test_h5ad_and_zarr_keep_obs_and_var(tmp_path, counts):
     counts.write_h5ad(tmp_path / "a.h5ad")
     write_zarr(counts, tmp_path / "a.zarr")
     (tmp_path / "a.zarr").rename(tmp_path / "renamed")
-    counts.T.copy().write_h5ad(tmp_path / "turned.h5ad")
+    counts.T.copy().write_h5ad(tmp_path / "transposed.h5ad")
     (tmp_path / "as_h5.h5").write_bytes((tmp_path / "a.h5ad").read_bytes())
     for path, way in (
         ("a.h5ad", "auto"),
         ("renamed", "auto"),
-        ("turned.h5ad", "genes-by-cells"),
+        ("transposed.h5ad", "genes-by-cells"),
         ("as_h5.h5", "auto"),
     ):
         adata = io.read(tmp_path / path, way)
@@ -169,7 +169,7 @@ def test_10x_h5(tmp_path, legacy):
         {"features": "genes"},
         {"features": "genes", "zipped": True},
         {"zipped": True, "prefix": "GSM1_"},
-        {"turned": True},
+        {"transposed": True},
     ],
     ids=str,
 )
@@ -224,7 +224,7 @@ TEXTS = {
     "empty": ("", "empty"),
     "blank": ("\n \n\n", "is empty"),
     "header only": ("cell,g1,g2\n", "no rows"),
-    "one column": ("cell\na\nb\n", "one column"),
+    "one column": ("cell\na\nb\n", "only one column"),
     "text": ("cell,g1,g2\na,1,2\nb,3,oops\n", "'oops' in row 'b', column 'g2'"),
     "truth": ("cell,g1,g2\na,1,True\nb,3,False\n", "'True' in row 'a', column 'g2'"),
     "gap": ("cell,g1,g2\na,1,2\nb,,4\n", "no value in row 'b', column 'g1'"),
@@ -286,7 +286,7 @@ def test_damaged_zarr(tmp_path, counts):
     with pytest.raises(InputError, match="damaged"):
         io.read(tmp_path / "a.zarr")
     (tmp_path / "hollow.zarr").mkdir()
-    with pytest.raises(InputError, match="without zarr's own files"):
+    with pytest.raises(InputError, match="without zarr's files"):
         io.read(tmp_path / "hollow.zarr")
 
 
@@ -351,8 +351,8 @@ def test_counts_in_a_layer_alone_are_read_and_written(tmp_path, counts, form):
     assert adata.obs_names.tolist() == CELLS
     io.write_h5ad(adata, tmp_path / "again.h5ad")
     assert io.read(tmp_path / "again.h5ad").X is None
-    to_memory_layout = io.read(tmp_path / f"a.{form}", "genes-by-cells")
-    assert to_memory_layout.X is None
-    np.testing.assert_array_equal(to_memory_layout.layers["umis"].toarray(), X_NG.T)
+    transposed = io.read(tmp_path / f"a.{form}", "genes-by-cells")
+    assert transposed.X is None
+    np.testing.assert_array_equal(transposed.layers["umis"].toarray(), X_NG.T)
     with pytest.raises(InputError, match=r"X is empty.*adata.X = adata.layers\['umis'\].copy"):
         pp.quality_control(adata)

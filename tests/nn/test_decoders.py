@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from helpers.cells import cells, generator
-from helpers.kinds import fit
 from helpers.kinds import fit, fitted
 from helpers.simulated import simulated_cells, two_batches
 from sparcell.models import MODELS, load

@@ -11,27 +11,27 @@ from helpers.pages import picture
 from helpers.results_fixture import NASTY, bare_results, clouds, full_results
 from sparcell import datasets, pl, pp
 from sparcell.errors import InputError
-from sparcell.pl.colors import MISSING, cell_colours, cluster_colours, ink_on, palette, row_styles
+from sparcell.pl.colors import MISSING, cell_colors, cluster_colors, ink_on, palette, row_styles
 from sparcell.pl.style import push_apart
 from sparcell.pl.tables import (
     cluster_order,
     contingency,
+    format_seconds,
     match_clusters,
     presets,
     score_summary,
-    seconds_in_words,
 )
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 12, 13, 48])
-def test_every_label_has_a_colour_of_its_own(n):
-    colours = palette(n)
-    assert len(set(colours)) == n
-    assert MISSING not in colours
-    assert palette(48)[: min(n, 12)] == colours[:12], "a colour does not change with the number of labels"
+def test_every_label_has_a_color_of_its_own(n):
+    colors = palette(n)
+    assert len(set(colors)) == n
+    assert MISSING not in colors
+    assert palette(48)[: min(n, 12)] == colors[:12], "a color does not change with the number of labels"
 
 
-def test_far_colours_stay_apart_even_with_many_labels():
+def test_far_colors_stay_apart_even_with_many_labels():
     values = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in palette(48)], dtype=float)
     distances = np.linalg.norm(values[:, None] - values[None], axis=-1) + np.eye(48) * 1e3
     assert distances.min() > 20
@@ -39,15 +39,15 @@ def test_far_colours_stay_apart_even_with_many_labels():
 
 def test_missing_labels_are_grey():
     labels = pd.Categorical(["a", None, "b"], categories=["a", "b"])
-    assert cell_colours(labels) == [palette(2)[0], MISSING, palette(2)[1]]
+    assert cell_colors(labels) == [palette(2)[0], MISSING, palette(2)[1]]
 
 
-def test_contingency_counts_and_leaves_out_the_unlabelled():
+def test_contingency_counts_and_leaves_out_the_unlabeled():
     labels = pd.Categorical(["a", "a", "b", None], categories=["a", "b", "unused"])
     np.testing.assert_array_equal(contingency(labels, np.array([0, 1, 1, 1])), [[1, 1], [0, 1], [0, 0]])
 
 
-def test_matching_finds_the_planted_pairs_and_the_diagonal():
+def test_matching_finds_the_simulated_pairs_and_the_diagonal():
     table = np.array([[1, 90, 0], [80, 2, 3], [0, 5, 70]])
     match = match_clusters(table)
     np.testing.assert_array_equal(match, [1, 0, 2])
@@ -60,13 +60,13 @@ def test_a_forced_pair_is_no_match():
     np.testing.assert_array_equal(match_clusters(table)[1], -1)
 
 
-def test_a_cluster_has_the_colour_of_its_label_or_a_shade_of_it():
+def test_a_cluster_has_the_color_of_its_label_or_a_shade_of_it():
     labels = pd.Categorical(["a"] * 100 + ["b"] * 10)
     kmeans = np.array([2] * 60 + [0] * 40 + [1] * 10)
-    colours = cluster_colours(labels, kmeans)
-    assert colours[2] == palette(2)[0]
-    assert colours[1] == palette(2)[1]
-    assert colours[0] not in palette(2)
+    colors = cluster_colors(labels, kmeans)
+    assert colors[2] == palette(2)[0]
+    assert colors[1] == palette(2)[1]
+    assert colors[0] not in palette(2)
 
 
 def test_ink_reads_on_its_ground():
@@ -83,9 +83,9 @@ def test_summary_is_mean_and_sd_over_seeds():
     assert np.isnan(score_summary(bare_results().scores).at["autoencoder", "nmi_sd"])
 
 
-def test_baselines_come_last_and_models_keep_their_colour():
+def test_baselines_come_last_and_models_keep_their_color():
     rows = full_results(n=60).rows
-    assert [preset for preset, _ in presets(rows[::-1])] == ["hvg", "seed", "baseline"]
+    assert [preset for preset, _ in presets(rows[::-1])] == ["hvg", "study-2019", "baseline"]
     styles = row_styles(rows)
     assert styles["beta-vae"][0] == styles["beta-vae-hvg"][0] != styles["beta-vsc"][0]
     assert styles["beta-vae"][1] != styles["beta-vae-hvg"][1]
@@ -96,7 +96,7 @@ def test_baselines_come_last_and_models_keep_their_colour():
     [(0.42, "0.4 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7830, "2 h 10 min")],
 )
 def test_durations_as_people_write_them(seconds, words):
-    assert seconds_in_words(seconds) == words
+    assert format_seconds(seconds) == words
 
 
 def test_names_are_pushed_apart():
@@ -109,16 +109,16 @@ def test_names_are_pushed_apart():
     assert (moved >= sizes / 2 - 1e-9).all()
 
 
-def test_save_all_writes_every_figure_whole_and_leaves_no_scraps(tmp_path):
+def test_save_study_writes_every_figure_whole_and_leaves_no_scraps(tmp_path):
     before = dict(mpl.rcParams)
-    written = pl.save_all(full_results(n=120), tmp_path / "figures")
+    written = pl.save_study(full_results(n=120), tmp_path / "figures")
     names = {path.name for path in written}
     assert {"scores.png", "scores-latent.png", "loss.png", "times.png", "qc.png"} <= names
     assert {
         "map2d-beta-vae.png",
         "map3d-pca-10.png",
         "generated-beta-vsc-hvg.png",
-        "overview-seed.png",
+        "overview-study-2019.png",
     } <= names
     assert "generated-autoencoder.png" not in names
     assert set((tmp_path / "figures").iterdir()) == set(written)
@@ -126,8 +126,8 @@ def test_save_all_writes_every_figure_whole_and_leaves_no_scraps(tmp_path):
     assert dict(mpl.rcParams) == before
 
 
-def test_save_all_with_the_least_a_study_can_hand_over(tmp_path):
-    names = {path.name for path in pl.save_all(bare_results(), tmp_path)}
+def test_save_study_with_the_least_a_study_can_hand_over(tmp_path):
+    names = {path.name for path in pl.save_study(bare_results(), tmp_path)}
     assert "qc.png" not in names
     assert {"map2d-autoencoder.png", "scores.png", "times.png", "loss.png"} <= names
 
@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pl, "png", broken)
     with pytest.raises(OSError, match="disk full"):
-        pl.save_all(bare_results(), tmp_path)
+        pl.save_study(bare_results(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from sparcell import pp
 from sparcell.errors import InputError
 
 
-def test_cluster_recovers_planted_groups_and_changes_no_values():
+def test_cluster_recovers_simulated_groups_and_changes_no_values():
     adata = log_normalized_groups()
     before = adata.copy()
     pp.cluster(adata, n_pcs=5)
@@ -35,11 +35,11 @@ def test_principal_components_are_those_of_the_scaled_values():
     scaled_ng = np.clip((x_ng - x_ng.mean(axis=0)) / np.where(sd_g == 0, 1, sd_g), -10, 10)
     left_nd, size_d, _ = np.linalg.svd(scaled_ng - scaled_ng.mean(axis=0), full_matrices=False)
     pp.cluster(adata, n_pcs=5)
-    found_nd = adata.obsm["X_pca"]
-    assert found_nd.dtype == np.float32
-    expected_nd = (left_nd * size_d)[:, : found_nd.shape[1]]
-    signs_d = np.sign((expected_nd * found_nd).sum(axis=0))
-    assert found_nd == pytest.approx(expected_nd * signs_d, rel=1e-4, abs=1e-4)
+    pca_nd = adata.obsm["X_pca"]
+    assert pca_nd.dtype == np.float32
+    expected_nd = (left_nd * size_d)[:, : pca_nd.shape[1]]
+    signs_d = np.sign((expected_nd * pca_nd).sum(axis=0))
+    assert pca_nd == pytest.approx(expected_nd * signs_d, rel=1e-4, abs=1e-4)
 
 
 def test_clusters_of_few_cells_and_odd_settings():
@@ -104,7 +104,7 @@ def by_hand(adata, markers):
     )
 
 
-def test_two_clusters_of_one_type_are_told_apart():
+def test_two_clusters_of_one_type_are_numbered():
     adata = log_normalized_groups()
     halves = adata.obs["group"].astype(str).to_numpy(dtype=object)
     halves[(halves == "0") & (np.arange(120) < 60)] = "3"

@@ -43,9 +43,9 @@ def test_louvain_is_the_best_partition_of_small_graphs():
     for _ in range(5):
         weights = np.triu(rng.random((7, 7)) * (rng.random((7, 7)) < 0.5), 1)
         weights += weights.T
-        found = modularity(weights, louvain(sparse.csr_matrix(weights), 0.8, 10, 0), 0.8)
+        score = modularity(weights, louvain(sparse.csr_matrix(weights), 0.8, 10, 0), 0.8)
         best = max(modularity(weights, np.array(labels), 0.8) for labels in partitions(7))
-        assert found == pytest.approx(best, abs=1e-9)
+        assert score == pytest.approx(best, abs=1e-9)
 
 
 def partitions(n):

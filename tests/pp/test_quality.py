@@ -54,9 +54,9 @@ def test_quality_control_against_plain_loops(values, min_cells, min_genes, max_g
     cells = []
     for i, row in enumerate(values):
         n_genes, total = sum(row[j] > 0 for j in genes), sum(row[j] for j in genes)
-        share = 100 * sum(row[j] for j in genes if j >= 3) / total if total else 0
+        pct_mito = 100 * sum(row[j] for j in genes if j >= 3) / total if total else 0
         few = n_genes > min_genes and (max_genes is None or n_genes < max_genes)
-        if few and (max_pct is None or share < max_pct):
+        if few and (max_pct is None or pct_mito < max_pct):
             cells.append(i)
     limits = {"min_cells": min_cells, "min_genes": min_genes, "max_genes": max_genes, "max_pct_mito": max_pct}
     if not genes or not cells:

@@ -78,14 +78,14 @@ def test_other_tissues_keep_cluster_numbers():
     if not (DATA / "baron_mouse.h5ad").exists():
         pytest.skip("the mouse data are not here")
     adata = ad.read_h5ad(DATA / "baron_mouse.h5ad")
-    given_types = adata.obs["cell_type"].copy()
+    user_types = adata.obs["cell_type"].copy()
     adata.var_names = adata.var_names.str.upper()  # now the genes are called like blood's
     adata.var_names_make_unique()
     pp.seurat(adata, max_genes=None)
-    assert adata.obs["cell_type"].equals(given_types)  # the user's own column stays
+    assert adata.obs["cell_type"].equals(user_types)  # the user's own column stays
     assert adata.uns["sparcell_pp"]["keys"]["cell_type"] == "sparcell_cell_type"
     assert all(name.startswith("cluster ") for name in adata.obs["sparcell_cell_type"].cat.categories)
-    assert adjusted_rand_score(given_types, adata.obs["cluster"]) > 0.5
+    assert adjusted_rand_score(user_types, adata.obs["cluster"]) > 0.5
 
 
 def test_steps_need_counts_and_layers():

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from helpers.program_results_fixture import bare_results, empty_results, full_results
+from helpers import program_results_fixture as programs
+from helpers.benchmark_results_fixture import bare_benchmark, full_benchmark
 from helpers.results_fixture import bare_results, full_results
-from helpers.standings_fixture import bare_standings, full_standings
 from sparcell import report
 
 CHROMIUM = os.environ.get("SPARCELL_CHROMIUM") or next(
@@ -46,18 +46,19 @@ def browser():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("report")
-    report.write(full_results(n=300), made / "full.html")
-    report.write(bare_results(), made / "bare.html")
-    report.write_standings(full_standings(n=300), made / "benchmark.html")
-    report.write_standings(bare_standings(), made / "benchmark-bare.html")
-    for name, found in (("", full_results()), ("-bare", bare_results()), ("-empty", empty_results())):
-        report.write_programs(found, made / f"programs{name}.html")
-    return made
+    pages = tmp_path_factory.mktemp("report")
+    report.write_study(full_results(n=300), pages / "full.html")
+    report.write_study(bare_results(), pages / "bare.html")
+    report.write_benchmark(full_benchmark(n=300), pages / "benchmark.html")
+    report.write_benchmark(bare_benchmark(), pages / "benchmark-bare.html")
+    report.write_programs(programs.full_results(), pages / "programs.html")
+    report.write_programs(programs.bare_results(), pages / "programs-bare.html")
+    report.write_programs(programs.empty_results(), pages / "programs-empty.html")
+    return pages
 
 
 class Visit:
-    """One page, with all that it complained of and asked for."""
+    """One page, with its errors and network requests."""
 
     def __init__(self, browser, path, width, height=900):
         self.errors, self.requests = [], []
@@ -169,7 +170,7 @@ def test_tabs_sorting_and_legend_work_by_clicks(browser, folder):
     page.wait_for_function("document.querySelector('#space .chart').dataset.drawn === 'beta-vae'")
     assert page.evaluate("document.querySelector('#maps .chart').data[0].x[0]") != first
     assert page.get_attribute("#confusion [data-row='beta-vae']", "aria-selected") == "true"
-    assert page.locator("#confusion .said:visible").count() == 1
+    assert page.locator("#confusion .row-text:visible").count() == 1
 
     lines = "[...document.querySelectorAll('#scores-tsne2d tr.line')].map((l) => Number(l.children[1].dataset.value))"
     restored = page.evaluate(lines)
@@ -219,7 +220,7 @@ def test_programs_are_searched_sorted_and_chosen_by_clicks(browser, folder):
     page.wait_for_function(
         "document.querySelector('#program [data-chart=map]').dataset.drawn === 'beta_vsc_1+'"
     )
-    assert page.locator("#program .said:visible h3").text_content().strip() == "1 NK"
+    assert page.locator("#program .row-text:visible h3").text_content().strip() == "1 NK"
     drawn = page.evaluate("document.querySelector('#program [data-chart=map]').data.map((t) => t.x.length)")
     assert drawn[0] == 300, "all cells lie below"
     assert 0 < drawn[1] < 300

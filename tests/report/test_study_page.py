@@ -12,23 +12,24 @@ import pytest
 from helpers.pages import Outline
 from helpers.results_fixture import NASTY, bare_results, full_results
 from sparcell import report
-from sparcell.report import study_charts, study_words
-from sparcell.report.study_page import chart_store, non_breaking
-from sparcell.results.study import MEASURES
+from sparcell.report import study_charts, study_text
+from sparcell.report.study_page import chart_store
+from sparcell.report.text import join_words, non_breaking, pluralize
+from sparcell.results.study import CLUSTERING_METRICS
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- text
 
 
 def with_scores(results, values):
-    """Replace the scores: {row: {measure or "all": [one a seed]}}, the same in both spaces."""
+    """Replace the scores: {row: {metric or "all": [one for each seed]}}, the same in both spaces."""
     lines = []
-    for name, measures in values.items():
-        for seed in range(len(next(iter(measures.values())))):
+    for name, metrics in values.items():
+        for seed in range(len(next(iter(metrics.values())))):
             for space in ("tsne2d", "latent"):
-                line = {m: measures.get(m, measures.get("all"))[seed] for m in MEASURES}
+                line = {m: metrics.get(m, metrics.get("all"))[seed] for m in CLUSTERING_METRICS}
                 lines.append({"model": name, "seed": seed, "space": space, **line})
-    kept = tuple(row for row in results.rows if row.name in values)
-    return replace(results, rows=kept, scores=pd.DataFrame(lines))
+    rows = tuple(row for row in results.rows if row.name in values)
+    return replace(results, rows=rows, scores=pd.DataFrame(lines))
 
 
 def partitioned(labels, kmeans):
@@ -40,11 +41,12 @@ def test_a_lead_beyond_the_spread_is_claimed():
     results = with_scores(full_results(n=60), {
         "autoencoder": {"all": [0.60, 0.62]}, "beta-vae": {"all": [0.70, 0.72]}, "beta-vsc": {"all": [0.65, 0.67]},
     })  # fmt: skip
-    assert study_words.best_methods(results) == [
-        "Preset seed, on the 2-D map: β-VAE has the highest NMI, 0.710 ± 0.014, 0.050 above β-VSC (0.660 ± 0.014); "
-        "that is more than the spread over seeds (0.020). It is also first on ARI, homogeneity and completeness. "
-        "On the codes themselves β-VAE leads as well: NMI 0.710 ± 0.014, 0.050 above β-VSC; "
-        "that is more than the spread over seeds (0.020)."
+    assert study_text.best_methods(results) == [
+        "Preset study-2019: β-VAE has the highest NMI on the 2-D map, 0.710 ± 0.014. "
+        "The lead over β-VSC (0.660 ± 0.014) is 0.050; this exceeds the spread over seeds (0.020). "
+        "β-VAE also has the highest ARI, homogeneity and completeness. "
+        "β-VAE also has the highest NMI on the latents, 0.710 ± 0.014. "
+        "The lead over β-VSC (0.660 ± 0.014) is 0.050; this exceeds the spread over seeds (0.020)."
     ]
 
 
@@ -52,71 +54,72 @@ def test_a_lead_within_the_spread_decides_nothing():
     results = with_scores(full_results(n=60), {
         "autoencoder": {"all": [0.60, 0.70], "ari": [0.8, 0.8]}, "beta-vae": {"all": [0.62, 0.72]},
     })  # fmt: skip
-    (sentence,) = study_words.best_methods(results)
-    assert "0.020 above Autoencoder" in sentence
-    assert "that is within the spread over seeds (0.100), so it decides nothing" in sentence
+    (sentence,) = study_text.best_methods(results)
+    assert "The lead over Autoencoder (0.650 ± 0.071) is 0.020" in sentence
+    assert "this is within the spread over seeds (0.100), so the order is open" in sentence
     assert (
-        "the highest mean is that of Autoencoder on ARI; β-VAE on homogeneity and completeness." in sentence
+        "The highest means of the other metrics are those of Autoencoder (on ARI) and β-VAE (on homogeneity and completeness)."
+        in sentence
     )
-    assert study_words.against_autoencoder(results) == [
-        "Preset seed: Autoencoder has NMI 0.650 ± 0.071 on the 2-D map; β-VAE is 0.020 above it (within the spread)."
+    assert study_text.against_autoencoder(results) == [
+        "Preset study-2019: Autoencoder has NMI 0.650 ± 0.071 on the 2-D map. "
+        "β-VAE is 0.020 above Autoencoder (within the spread)."
     ]
 
 
 def test_one_seed_claims_nothing():
     results = with_scores(full_results(n=60), {"autoencoder": {"all": [0.5]}, "beta-vae": {"all": [0.9]}})
-    (sentence,) = study_words.best_methods(results)
-    assert "one seed gives no spread, so nothing is claimed" in sentence
-    assert "more than the spread" not in sentence
-    assert study_words.against_autoencoder(results)[0].endswith(
-        "; with one seed this is no evidence of an order."
-    )
-    assert "Every row was run with one seed" in study_words.trust(results)[0]
+    (sentence,) = study_text.best_methods(results)
+    assert "one seed gives no spread, so the order is open" in sentence
+    assert "exceeds the spread" not in sentence
+    assert study_text.against_autoencoder(results)[0].endswith(" One seed is no evidence of an order.")
+    assert "Every row was run with one seed" in study_text.caveats(results)[0]
 
 
 def test_equal_scores_are_level():
     results = with_scores(
         full_results(n=60), {"autoencoder": {"all": [0.5, 0.6]}, "beta-vae": {"all": [0.6, 0.5]}}
     )
-    assert "level with" in study_words.best_methods(results)[0]
+    assert "level with" in study_text.best_methods(results)[0]
 
 
 def test_pca_is_compared_with_its_caveat():
     scores = {"beta-vae": {"all": [0.7, 0.71]}, "pca-10": {"all": [0.8, 0.81]}}
-    first, caveat = study_words.against_pca(with_scores(full_results(n=60), scores))
+    first, caveat = study_text.against_pca(with_scores(full_results(n=60), scores))
     assert first == (
-        "The best baseline on the 2-D map is PCA, 10 components (NMI 0.805 ± 0.007), the best trained row is β-VAE "
-        "(NMI 0.705 ± 0.007). The baseline is 0.100 ahead; that is more than the spread over seeds (0.010)."
+        "The best baseline on the 2-D map is PCA, 10 components (NMI 0.805 ± 0.007). "
+        "The best trained model is β-VAE (NMI 0.705 ± 0.007). "
+        "The baseline leads by 0.100; this exceeds the spread over seeds (0.010)."
     )
-    assert "advantage by construction" in caveat
-    _, fair = study_words.against_pca(with_scores(replace(full_results(n=60), labels_from_pca=False), scores))
+    assert "PCA therefore has an advantage by construction" in caveat
+    _, fair = study_text.against_pca(with_scores(replace(full_results(n=60), labels_from_pca=False), scores))
     assert "no advantage by construction" in fair
 
 
-def test_a_planted_merge_is_told():
+def test_a_merge_is_reported():
     labels, row = partitioned(["a"] * 10 + ["b"] * 10 + ["c"] * 10, [0] * 10 + [0] * 9 + [1] + [1] * 10)
-    assert study_words.confusions(labels, row) == ["Merged: a and b share cluster 0."]
+    assert study_text.confusions(labels, row) == ["Merged: a and b share cluster 0."]
 
 
-def test_a_planted_split_is_told():
+def test_a_split_is_reported():
     labels, row = partitioned(["a"] * 20 + ["b"] * 10, [0] * 9 + [1] * 11 + [2] * 10)
-    assert study_words.confusions(labels, row) == ["Split (share in the largest cluster): a (55%)."]
+    assert study_text.confusions(labels, row) == ["Split (percentage in the largest cluster): a (55%)."]
 
 
-def test_a_clean_partition_is_told():
+def test_a_clean_partition_is_reported():
     labels, row = partitioned(["a"] * 10 + ["b"] * 10 + [None], [1] * 10 + [0] * 10 + [0])
-    assert study_words.confusions(labels, row)[0].startswith("Nothing is merged or split")
+    assert study_text.confusions(labels, row)[0].startswith("No label is merged or split")
 
 
-def test_dead_latents_are_named():
+def test_inactive_latents_are_named():
     row = replace(
         full_results(n=60).rows[2], active_k=np.array([True, False, True, False]), inclusion_nk=None
     )
     results = replace(full_results(n=60), rows=(row,))
-    assert study_words.latents(results) == ["β-VSC: 2 of 4 latents are dead (2 and 4)."]
+    assert study_text.inactive_latents(results) == ["β-VSC: 2 of 4 latents are inactive (2 and 4)."]
     one = replace(row, active_k=np.array([False, True]), inclusion_nk=np.tile([0.2, 0.6], (60, 1)))
-    assert study_words.latents(replace(results, rows=(one,))) == [
-        "β-VSC: latent 1 of 2 is dead; of the 1 live ones 0.6 are on in the mean cell."
+    assert study_text.inactive_latents(replace(results, rows=(one,))) == [
+        "β-VSC: latent 1 of 2 is inactive; 0.6 of the 1 active latents are on in the average cell."
     ]
 
 
@@ -128,9 +131,9 @@ def test_generated_cells_are_placed_by_their_nearest_real_cell():
         generated_m2=np.array([[0.1, 0.0], [0.0, 0.2], [0.3, 0.3]]),
     )
     results = replace(bare_results(), rows=(row,), labels=pd.Categorical(["B", "NK"]))
-    assert study_words.generation(results) == [
-        "β-VAE: 3 cells drawn from the prior land on 1 of 2 types; none on NK. "
-        "Farthest from its real share is B: 100% of generated cells, 50% of real ones."
+    assert study_text.generated_cells(results) == [
+        "β-VAE: 3 cells sampled from the prior fall on 1 of 2 types. Types without generated cells: NK. "
+        "The largest difference is in B: 100% of generated cells, 50% of real cells."
     ]
 
 
@@ -145,22 +148,22 @@ def test_times_are_compared_within_a_preset(seconds, ends):
     times = pd.DataFrame(
         {"model": ["autoencoder", "beta-vae"], "seed": 0, "epochs": 5, "train_seconds": seconds}
     )
-    assert study_words.times(replace(full_results(n=60), times=times)) == [f"Preset seed: Autoencoder {ends}"]
+    assert study_text.training_times(replace(full_results(n=60), times=times)) == [
+        f"Preset study-2019: Autoencoder {ends}"
+    ]
 
 
 def test_unlabelled_cells_are_counted():
-    assert "Seven cells of 60 have no label and count in no score." in study_words.trust(full_results(n=60))
+    assert "Seven cells of 60 have no label and are not scored." in study_text.caveats(full_results(n=60))
     results = replace(bare_results(), labels=pd.Categorical(["a", "b", None]))
-    assert "One cell of 3 has no label and count" in " ".join(study_words.trust(results)).replace(
-        "counts", "count"
-    )
+    assert "One cell of 3 has no label and is not scored." in study_text.caveats(results)
 
 
 def test_lists_and_numbers_read_as_english():
-    assert study_words.listed(["a"]) == "a"
-    assert study_words.listed(["a", "b", "c"]) == "a, b and c"
-    assert study_words.listed([str(i) for i in range(20)], limit=2) == "0, 1 and 18 more"
-    assert (study_words.several(1, "latent"), study_words.several(12, "cell")) == ("one latent", "12 cells")
+    assert join_words(["a"]) == "a"
+    assert join_words(["a", "b", "c"]) == "a, b and c"
+    assert join_words([str(i) for i in range(20)], limit=2) == "0, 1 and 18 more"
+    assert (pluralize(1, "latent"), pluralize(12, "cell")) == ("one latent", "12 cells")
     assert non_breaking("β-VAE 0.1 ± 0.2") == "β-\u2060VAE 0.1\u00a0±\u00a00.2"
 
 
@@ -188,13 +191,13 @@ def test_maps_draw_each_cell_once():
 
 
 def test_large_maps_are_thinned_and_the_page_says_so(monkeypatch):
-    monkeypatch.setattr(study_charts, "N_DRAWN", 50)
+    monkeypatch.setattr(study_charts, "MAX_CELLS", 50)
     results = full_results(n=80)
     assert (
         sum(len(trace["x"]) for trace in study_charts.label_map(results.rows[0], results.labels)["data"])
         == 50
     )
-    assert "Drawn are 50 cells chosen at random of 80." in report.render(results)
+    assert "The map shows a random subset of 50 of 80 cells." in report.render_study(results)
 
 
 def test_confusion_rows_sum_to_one():
@@ -208,14 +211,24 @@ def test_confusion_rows_sum_to_one():
 
 @pytest.fixture(scope="module")
 def full_page():
-    return report.render(full_results())
+    return report.render_study(full_results())
 
 
 def test_page_has_every_section_and_no_outside_link(full_page):
     outline = Outline()
     outline.feed(full_page)
-    wanted = ("conclusions", "scores", "maps", "space", "confusion", "generated", "latents", "training", "qc")
-    assert set(wanted) | {"settings", "provenance", "caveat"} <= set(outline.ids)
+    sections = (
+        "conclusions",
+        "scores",
+        "maps",
+        "space",
+        "confusion",
+        "generated",
+        "latents",
+        "training",
+        "qc",
+    )
+    assert set(sections) | {"settings", "provenance", "caveat"} <= set(outline.ids)
     assert len(outline.ids) == len(set(outline.ids))
     assert outline.outside == []
     assert len(full_page) < 12e6
@@ -223,14 +236,14 @@ def test_page_has_every_section_and_no_outside_link(full_page):
 
 def test_page_shows_scores_with_spread_and_marks_the_best(full_page):
     best = re.findall(r'<td class="number best"[^>]*>(\d\.\d{3})<span class="sd"> ± (\d\.\d{3})', full_page)
-    assert len(best) == 2 * 3 * 4, "one a measure in each of three groups of two spaces"
-    for text in ("Preset seed", "Preset hvg", "Baselines", "0.721", "published study"):
+    assert len(best) == 2 * 3 * 4, "one for each metric in each of three groups of two spaces"
+    for text in ("Preset study-2019", "Preset hvg", "Baselines", "0.721", "scores of the 2019 study"):
         assert text in full_page
 
 
 def test_the_report_links_pages_of_gene_programs():
     pages = {"beta-vsc": ("programs_beta-vsc.html", "Five <programs>.")}
-    page = report.render(replace(full_results(n=60), program_pages=pages))
+    page = report.render_study(replace(full_results(n=60), program_pages=pages))
     outline = Outline()
     outline.feed(page)
     assert outline.outside == ["programs_beta-vsc.html"]
@@ -241,12 +254,12 @@ def test_the_report_links_pages_of_gene_programs():
 
 def test_bare_page_leaves_out_what_is_not_there():
     outline = Outline()
-    outline.feed(report.render(bare_results()))
+    outline.feed(report.render_study(bare_results()))
     assert not {"generated", "qc", "caveat"} & set(outline.ids)
 
 
 def test_hostile_names_stay_text():
-    page = report.render(bare_results())
+    page = report.render_study(bare_results())
     outline = Outline()
     outline.feed(page)
     assert outline.tags.count("script") == 3
@@ -263,20 +276,20 @@ def test_nan_in_the_numbers_does_not_break_the_page():
         results.rows[0], tsne2d_n2=np.where(np.arange(60)[:, None] == 3, np.nan, results.rows[0].tsne2d_n2)
     )
     history = results.history.assign(kl=np.nan)
-    assert "</html>" in report.render(replace(results, rows=(row, *results.rows[1:]), history=history))
+    assert "</html>" in report.render_study(replace(results, rows=(row, *results.rows[1:]), history=history))
 
 
 def test_write_is_whole_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    report.write(bare_results(), path)
+    report.write_study(bare_results(), path)
     first = path.read_text(encoding="utf-8")
     assert first.rstrip().endswith("</html>")
 
     def broken(results):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(report, "render", broken)
+    monkeypatch.setattr(report, "render_study", broken)
     with pytest.raises(RuntimeError):
-        report.write(bare_results(), path)
+        report.write_study(bare_results(), path)
     assert path.read_text(encoding="utf-8") == first
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -1,4 +1,4 @@
-"""Over-representation: p-values and FDR agree with scipy's, the background counts, planted programs get their names."""
+"""Over-representation: p-values and FDR agree with scipy's, the background counts, programs built from sets get the names of these sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import stats
 from sparcell import datasets
 from sparcell.errors import InputError
 from sparcell.tl.enrichment import COLUMNS, NAME_COLUMNS, benjamini_hochberg, enrich, name_programs
-from sparcell.tl.gene_sets import GeneSets, builtin
+from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets
 
 GENES = [f"G{i}" for i in range(200)]
 
@@ -28,26 +28,26 @@ def random_sets(rng, n_sets=30, background=GENES):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n_drawn=st.integers(1, 60), least=st.integers(1, 3))
-def test_p_and_fdr_are_those_of_scipy(seed, n_drawn, least):
+@given(seed=st.integers(0, 2**32 - 1), n_query=st.integers(1, 60), min_overlap=st.integers(1, 3))
+def test_p_and_fdr_are_those_of_scipy(seed, n_query, min_overlap):
     rng = np.random.default_rng(seed)
     background = list(rng.permutation(GENES)[:120])
     sets = random_sets(rng)
-    genes = list(rng.choice(background, size=n_drawn, replace=False))
-    table = enrich(genes, sets, background, least_overlap=least)
+    genes = list(rng.choice(background, size=n_query, replace=False))
+    table = enrich(genes, sets, background, min_overlap=min_overlap)
     p_of, overlap_of = {}, {}
     for name, members in sets.genes.items():
         inside = set(members) & set(background)
-        if len(inside) < least:
+        if len(inside) < min_overlap:
             continue
         overlap = len(inside & set(genes))
-        rest = len(inside) - overlap, n_drawn - overlap, len(background) - n_drawn - len(inside) + overlap
+        rest = len(inside) - overlap, n_query - overlap, len(background) - n_query - len(inside) + overlap
         p_of[name] = stats.fisher_exact(
             [[overlap, rest[0]], [rest[1], rest[2]]], alternative="greater"
         ).pvalue
         overlap_of[name] = overlap
     fdr_of = dict(zip(p_of, stats.false_discovery_control(list(p_of.values())), strict=True)) if p_of else {}
-    assert set(table["set"]) == {name for name, overlap in overlap_of.items() if overlap >= least}
+    assert set(table["set"]) == {name for name, overlap in overlap_of.items() if overlap >= min_overlap}
     assert table.attrs["n_tested"] == len(p_of)
     np.testing.assert_allclose(table["p"], [p_of[name] for name in table["set"]], rtol=1e-9)
     np.testing.assert_allclose(table["fdr"], [fdr_of[name] for name in table["set"]], rtol=1e-9)
@@ -107,7 +107,7 @@ def test_small_overlaps_are_not_shown_but_were_tested():
     assert list(two["set"]) == ["two"]
     assert two.attrs["n_tested"] == 3
     assert two["fdr"].iloc[0] == pytest.approx(3 * two["p"].iloc[0])
-    assert set(enrich(genes, sets, GENES, least_overlap=1)["set"]) == {"two", "one", "small"}
+    assert set(enrich(genes, sets, GENES, min_overlap=1)["set"]) == {"two", "one", "small"}
 
 
 def test_no_set_left_gives_an_empty_table_with_its_columns():
@@ -118,7 +118,7 @@ def test_no_set_left_gives_an_empty_table_with_its_columns():
         assert [table[name].dtype.kind for name in COLUMNS] == ["O", "i", "i", "f", "f", "f", "f", "O"]
 
 
-def test_case_is_ignored_where_the_names_differ_in_case_and_this_is_told(caplog):
+def test_case_is_ignored_where_the_names_differ_in_case_with_a_warning(caplog):
     mouse = ["Cd3e", "Cd3d", "Trac", "C3", *(f"Gm{i}" for i in range(100))]
     sets = GeneSets(
         {"T cell": ("CD3E", "CD3D", "TRAC"), "Complement": ("C3", "C5", "CFB"), "Mouse": ("GM4", "GM5")}
@@ -155,44 +155,46 @@ def test_genes_that_differ_in_case_only_stay_two_genes():
         (["Xkr4", "Rp1", "Sox17", "0610005C13Rik"], "symbols with one capital, as for mouse (Rp1, Sox17, "),
     ],
 )
-def test_names_of_another_kind_are_told(background, looks):
+def test_names_of_another_kind_raise_an_error_that_describes_both(background, looks):
     sets = GeneSets({"T cell": ("CD3E", "CD3D", "C10orf54", "HLA-DRA")})
-    with pytest.raises(InputError, match=r"None of the 4 genes .* symbols in capitals, as for human") as told:
+    with pytest.raises(
+        InputError, match=r"None of the 4 genes .* symbols in capitals, as for human"
+    ) as error:
         enrich(background[:2], sets, background)
-    assert looks in str(told.value)
+    assert looks in str(error.value)
     with pytest.raises(InputError, match="None of the 4 genes"):
         name_programs({"z1": background[:2]}, sets, background)
 
 
 @pytest.mark.parametrize(
-    ("given_", "message"),
+    ("arguments", "message"),
     [
         ({"genes": []}, "genes: found no gene"),
         ({"genes": "G1"}, r"genes is the text 'G1'; expected a list"),
         ({"genes": ["G1", 3]}, r"found 3 \(int\)"),
         (
             {"genes": ["G1", "G900", "G901"]},
-            r"genes: 2 of 3 are not in the background: G900, G901; .*model saw",
+            r"genes: 2 of 3 are not in the background: G900, G901; .*genes of the model",
         ),
         ({"background": []}, "the background: found no gene"),
         ({"background": "G1"}, "the background is the text"),
-        ({"least_overlap": 0}, "least_overlap=0; expected 1"),
+        ({"min_overlap": 0}, "min_overlap=0; expected 1"),
     ],
 )
-def test_mistakes_are_told(given_, message):
+def test_wrong_arguments_raise(arguments, message):
     sets = GeneSets({"a": ("G1", "G2")})
     with pytest.raises(InputError, match=message):
-        enrich(**{"genes": ["G1"], "sets": sets, "background": GENES} | given_)
+        enrich(**{"genes": ["G1"], "sets": sets, "background": GENES} | arguments)
 
 
-def test_planted_programs_get_their_names():
+def test_programs_built_from_sets_get_their_names():
     rng = np.random.default_rng(0)
     sets = random_sets(rng, background=GENES)
     large = [name for name, genes in sets.genes.items() if len(genes) >= 10][:5]
     programs = {f"z{i}": [*sets.genes[name][:8], *rng.choice(GENES, 6)] for i, name in enumerate(large)}
     programs["again"] = programs["z0"]
     programs["empty"] = []
-    named = name_programs(programs, sets, GENES, n_top=14)
+    named = name_programs(programs, sets, GENES, n_genes=14)
     assert list(named.index) == list(programs)
     assert list(named.columns) == list(NAME_COLUMNS)
     assert list(named["name"]) == [*large, large[0], ""]
@@ -213,7 +215,7 @@ def test_programs_without_meaning_are_rarely_named():
     assert (named["name"] != "").mean() <= 0.05
 
 
-def test_a_second_name_is_what_an_enrichment_of_the_rest_finds():
+def test_a_second_name_equals_an_enrichment_of_the_rest():
     """By hand: the first set's genes leave the program, the background and the other sets."""
     rng = np.random.default_rng(4)
     one, two = tuple(GENES[:12]), tuple(GENES[8:20])
@@ -222,56 +224,72 @@ def test_a_second_name_is_what_an_enrichment_of_the_rest_finds():
     program = [*GENES[:10], *GENES[12:17], *GENES[60:70]]
     rest = [gene for gene in GENES if gene not in one]
     left = GeneSets(
-        {name: kept for name, genes in sets.genes.items() if (kept := tuple(g for g in genes if g in rest))}
+        {
+            name: members
+            for name, genes in sets.genes.items()
+            if (members := tuple(g for g in genes if g in rest))
+        }
     )
-    by_hand = enrich([gene for gene in program if gene in rest], left, rest, least_overlap=2).iloc[0]
+    by_hand = enrich([gene for gene in program if gene in rest], left, rest, min_overlap=2).iloc[0]
     assert by_hand["set"] == "two"
     first = enrich(program, sets, GENES).iloc[0]
     assert first["set"] == "one"
-    as_typed = GeneSets(sets.genes)
-    named = name_programs({"z": program}, as_typed, GENES).iloc[0]
-    assert tuple(named[["name", "fdr", "also", "also_fdr"]]) == ("one", first["fdr"], "two", by_hand["fdr"])
+    without_descriptions = GeneSets(sets.genes)
+    named = name_programs({"z": program}, without_descriptions, GENES).iloc[0]
+    assert tuple(named[["name", "fdr", "second_name", "second_fdr"]]) == (
+        "one",
+        first["fdr"],
+        "two",
+        by_hand["fdr"],
+    )
     swapped = name_programs({"z": program}, sets, GENES).iloc[0]
-    assert tuple(swapped[["name", "fdr", "also", "also_fdr"]]) == ("two", by_hand["fdr"], "one", first["fdr"])
+    assert tuple(swapped[["name", "fdr", "second_name", "second_fdr"]]) == (
+        "two",
+        by_hand["fdr"],
+        "one",
+        first["fdr"],
+    )
     assert swapped["genes"] == tuple(GENES[12:17])
-    alone = name_programs({"z": [*GENES[:12], *GENES[12:14], *GENES[60:70]]}, as_typed, GENES).iloc[0]
-    assert (alone["name"], alone["also"]) == ("one", ""), "two genes are too few for a second name"
+    alone = name_programs(
+        {"z": [*GENES[:12], *GENES[12:14], *GENES[60:70]]}, without_descriptions, GENES
+    ).iloc[0]
+    assert (alone["name"], alone["second_name"]) == ("one", ""), "two genes are too few for a second name"
 
 
 def test_only_the_top_is_used_and_the_limit_holds():
     sets = GeneSets({"late": ("G90", "G91", "G92"), "other": ("G5", "G150")})
     ranked = {"z": np.array(GENES[:100])}
-    assert name_programs(ranked, sets, GENES, n_top=20)["name"].iloc[0] == ""
+    assert name_programs(ranked, sets, GENES, n_genes=20)["name"].iloc[0] == ""
     ranked = {"z": GENES[88:93]}
     assert name_programs(ranked, sets, GENES)["name"].iloc[0] == "late"
-    assert name_programs(ranked, sets, GENES, most_fdr=1e-9)["name"].iloc[0] == ""
+    assert name_programs(ranked, sets, GENES, max_fdr=1e-9)["name"].iloc[0] == ""
     assert len(name_programs({}, sets, GENES)) == 0
 
 
 @pytest.mark.parametrize(
-    ("given_", "message"),
+    ("arguments", "message"),
     [
-        ({"n_top": 0}, "n_top=0"),
-        ({"most_fdr": 5}, "most_fdr=5; expected a rate between 0 and 1"),
+        ({"n_genes": 0}, "n_genes=0"),
+        ({"max_fdr": 5}, "max_fdr=5; expected a rate between 0 and 1"),
         ({"ranked_genes": {"z": "G1"}}, "program 'z' is the text 'G1'"),
         ({"ranked_genes": {"z": [1, 2]}}, "program 'z': found 1"),
         ({"ranked_genes": {"z": ["G900"]}}, "program 'z': 1 of 1 are not in the background"),
     ],
 )
-def test_mistakes_in_programs_are_told(given_, message):
+def test_wrong_programs_raise(arguments, message):
     sets = GeneSets({"a": ("G1", "G2")})
     with pytest.raises(InputError, match=message):
-        name_programs(**{"ranked_genes": {"z": ["G1"]}, "sets": sets, "background": GENES} | given_)
+        name_programs(**{"ranked_genes": {"z": ["G1"]}, "sets": sets, "background": GENES} | arguments)
 
 
 def test_cells_of_blood_get_their_types_from_the_built_in_sets():
-    """Cells that show a marker against all others, by the difference of log-normalised means, marker left out.
+    """Genes are ranked by the difference of log-normalized means between cells with a marker and all others, without the marker.
 
-    What dendritic cells show most is the presentation of antigen: their set comes behind.
+    Dendritic cells mostly present antigen, so their own set comes second.
     """
     adata = datasets.pbmc3k()
-    known_g = adata.X.getnnz(axis=0) >= 10
-    x_ng, genes = adata.X[:, np.flatnonzero(known_g)], adata.var_names[known_g]
+    measured_g = adata.X.getnnz(axis=0) >= 10
+    x_ng, genes = adata.X[:, np.flatnonzero(measured_g)], adata.var_names[measured_g]
     x_ng = x_ng.multiply(1e4 / x_ng.sum(axis=1)).tocsr().log1p()
     expected = {
         "CD79A": "B cell",
@@ -283,10 +301,12 @@ def test_cells_of_blood_get_their_types_from_the_built_in_sets():
     }
     ranked = {}
     for marker in (*expected, "CLEC10A"):
-        shown_n = x_ng[:, [genes.get_loc(marker)]].toarray().ravel() > 2
-        change_g = np.asarray(x_ng[shown_n].mean(axis=0) - x_ng[~shown_n].mean(axis=0)).ravel()
+        positive_n = x_ng[:, [genes.get_loc(marker)]].toarray().ravel() > 2
+        change_g = np.asarray(x_ng[positive_n].mean(axis=0) - x_ng[~positive_n].mean(axis=0)).ravel()
         ranked[marker] = [gene for gene in genes[np.argsort(-change_g)] if gene != marker]
-    named = name_programs(ranked, builtin("blood"), genes)
+    named = name_programs(ranked, builtin_gene_sets("blood"), genes)
     assert dict(named["name"][:-1]) == expected
-    assert "MHC class II" in tuple(named.loc["CLEC10A", ["name", "also"]])
-    assert "DC" in set(enrich(ranked["CLEC10A"][:50], builtin("blood"), genes).query("fdr <= 0.05")["set"])
+    assert "MHC class II" in tuple(named.loc["CLEC10A", ["name", "second_name"]])
+    assert "DC" in set(
+        enrich(ranked["CLEC10A"][:50], builtin_gene_sets("blood"), genes).query("fdr <= 0.05")["set"]
+    )

@@ -1,4 +1,4 @@
-"""Gene sets: GMT files come back as written, every fault is named, and the built-in sets are what they say."""
+"""Gene sets: GMT files come back as written, errors name every fault, and the built-in sets match their description."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sparcell import datasets
 from sparcell.errors import InputError
-from sparcell.tl.gene_sets import BUILTIN_FILE, GeneSets, builtin, gmt_text, read_gmt
+from sparcell.tl.gene_sets import BUILTIN_FILE, GeneSets, builtin_gene_sets, gmt_text, read_gmt
 
 WORD = (
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t\r\n\0\ufeff"), max_size=8)
@@ -69,7 +69,7 @@ def test_any_bytes_are_sets_or_one_input_error(content):
 
 def test_repeated_genes_count_once_and_comments_and_blank_lines_not_at_all(tmp_path):
     path = written(
-        tmp_path, "\ufeff# from a course\n\nGOBP_A\thttps://example.org\tCD4\tCD8A\tCD4\t\n  \nB\t\tMS4A1"
+        tmp_path, "\ufeff# downloaded\n\nGOBP_A\thttps://example.org\tCD4\tCD8A\tCD4\t\n  \nB\t\tMS4A1"
     )
     sets = read_gmt(str(path))
     assert sets.genes == {"GOBP_A": ("CD4", "CD8A"), "B": ("MS4A1",)}
@@ -96,15 +96,15 @@ def test_repeated_genes_count_once_and_comments_and_blank_lines_not_at_all(tmp_p
         (b"\x1f\x8bA\tx\tCD4", "cannot be read"),
     ],
 )
-def test_malformed_files_are_told(tmp_path, content, message):
+def test_malformed_files_raise_an_error_that_names_the_line(tmp_path, content, message):
     path = written(tmp_path, content)
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as error:
         read_gmt(path)
-    assert str(path) in str(told.value)
-    assert "expected" in str(told.value)
+    assert str(path) in str(error.value)
+    assert "expected" in str(error.value)
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_a_path_that_is_no_file_raises(tmp_path):
     with pytest.raises(InputError, match="There is no file"):
         read_gmt(tmp_path / "sets.gmt")
     with pytest.raises(InputError, match="cannot be read"):
@@ -125,19 +125,19 @@ def test_what_is_no_file_is_told(tmp_path):
         ({"A": ("CD4",)}, {"B": "x"}, "'B' has a description and no genes"),
     ],
 )
-def test_sets_made_by_hand_are_checked(genes, descriptions, message):
+def test_sets_passed_as_dictionaries_are_checked(genes, descriptions, message):
     with pytest.raises(InputError, match=message):
         GeneSets(genes, descriptions)
 
 
 @pytest.mark.parametrize(("name", "gene"), [("A\tB", "CD4"), ("A", "CD4\n"), (" A", "CD4"), ("A", "\0")])
-def test_what_gmt_cannot_hold_is_not_written(name, gene):
+def test_text_that_gmt_cannot_hold_is_refused(name, gene):
     with pytest.raises(InputError, match="cannot stand in a GMT file"):
         gmt_text(GeneSets({name: (gene,)}))
 
 
 def test_the_built_in_sets_are_as_described():
-    sets = builtin()
+    sets = builtin_gene_sets()
     lines = BUILTIN_FILE.read_text(encoding="utf-8").splitlines()
     assert len(sets) == len(lines)
     for line in lines:
@@ -151,18 +151,18 @@ def test_the_built_in_sets_are_as_described():
 
 
 def test_built_in_sets_of_one_tissue():
-    blood, pancreas = builtin("blood"), builtin("pancreas")
+    blood, pancreas = builtin_gene_sets("blood"), builtin_gene_sets("pancreas")
     assert {"B cell", "pDC", "Proliferating"} <= set(blood.genes)
     assert {"Alpha cell", "Schwann cell", "Proliferating"} <= set(pancreas.genes)
     assert "Alpha cell" not in blood.genes
-    assert set(blood.genes) | set(pancreas.genes) == set(builtin().genes)
+    assert set(blood.genes) | set(pancreas.genes) == set(builtin_gene_sets().genes)
     with pytest.raises(InputError, match="for 'liver'; there are: blood, pancreas"):
-        builtin("liver")
+        builtin_gene_sets("liver")
 
 
-def test_the_data_know_the_genes_of_the_blood_sets():
+def test_pbmc3k_measures_the_genes_of_the_blood_sets():
     measured = set(datasets.pbmc3k().var_names)
-    genes = {gene for genes in builtin("blood").genes.values() for gene in genes}
+    genes = {gene for genes in builtin_gene_sets("blood").genes.values() for gene in genes}
     assert len(genes & measured) >= 0.8 * len(genes)
-    for name, each in builtin("blood").genes.items():
+    for name, each in builtin_gene_sets("blood").genes.items():
         assert len(measured.intersection(each)) >= 0.8 * len(each), name

@@ -21,10 +21,9 @@ from helpers.kinds import (
 )
 from helpers.simulated import simulated_cells
 from sparcell.data import sampler
-from sparcell.training.optimizer import AdamW
 from sparcell.training import loop
+from sparcell.training.optimizer import AdamW
 from sparcell.training.schedules import LR_SCHEDULES
-
 
 KIND = ("beta-vae", "nb")
 
@@ -93,8 +92,8 @@ def test_the_validation_loss_uses_the_same_draws_after_each_epoch(adata):
 
 
 def test_epochs_auto_follows_from_max_steps_and_the_number_of_training_cells(adata):
-    """150 of 300 cells in steps of 10 are 15 steps an epoch."""
-    settings = {"epochs": "auto", "max_steps": 450, "batch_size": 10, "validation_fraction": 0.5}
+    """150 of 300 cells in steps of 30 are 5 steps an epoch."""
+    settings = {"epochs": "auto", "max_steps": 150, "batch_size": 30, "validation_fraction": 0.5}
     model = fit(KIND, adata, settings=settings)
     assert len(model.history) == 30
     assert model.settings.epochs == "auto"

@@ -10,9 +10,9 @@ import torch
 
 from helpers.cells import cells, generator
 from helpers.kinds import settings_of
-from sparcell.training.optimizer import AdamW
 from sparcell.training import loop
 from sparcell.training.cuda_graph import CudaGraphStep
+from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import TrainState
 

@@ -12,12 +12,11 @@ from helpers.broken_loss import BrokenLoss
 from helpers.kinds import ONE_OF_EACH, fit, fitted, learning_curve, weights
 from helpers.simulated import lognormalized, simulated_cells
 from sparcell.errors import TrainingError
-from sparcell.training.optimizer import AdamW
 from sparcell.training import divergence, loop
 from sparcell.training.objective import negative_elbo
+from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import BACKOFF
-
 
 KIND = ("beta-vae", "nb")
 

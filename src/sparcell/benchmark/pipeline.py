@@ -64,10 +64,8 @@ def run(
         Settings of sparcell's models that differ from the preset counts (with `disentanglement`: from the preset programs).
     resume
         Keep the runs and scores in `out` that have the same data and settings, and compute only the others.
-    silent
-        Show no progress.
-    command
-        Command line, for the provenance.
+    silent, command
+        Whether to hide progress; command line for the provenance.
 
     Returns
     -------
@@ -97,12 +95,9 @@ def run(
     scorer = Scorer.from_data(split_data, config.perplexity, scib=has_scib, silent=silent)
     with SubprocessRunner(split_data.cells, silent=silent) as runner:
         scored, failed = run_all(rows, BenchmarkContext(folder, digest, config, scorer, runner))
-    if not scored:
-        raise TrainingError(f"every run failed; the first: {failed[0].title}, {failed[0].reason}")
     record = write.provenance(command, split_data, config, time.perf_counter() - started)
-    results = write.collect(
-        split_data, scored, [*skipped, *failed], record, disentanglement=config.disentanglement
-    )
+    skipped += failed
+    results = write.collect(split_data, scored, skipped, record, disentanglement=config.disentanglement)
     write.write(results, split_data.cells, folder)
     return results
 
@@ -134,7 +129,10 @@ def check_fits(rows: Sequence[BenchmarkEntry], data: BenchmarkData, config: Benc
 def run_all(
     rows: Sequence[BenchmarkEntry], context: BenchmarkContext
 ) -> tuple[list[ScoredRun], list[Skipped]]:
-    """Run and score all rows, seed by seed, so that a complete table exists early; return finished and failed runs."""
+    """Run and score all rows, seed by seed, so that a complete table exists early; return finished and failed runs.
+
+    Raises TrainingError if every run fails.
+    """
     planned = [(row, seed) for seed in range(context.config.seeds) for row in rows]
     scored: list[ScoredRun] = []
     failed: list[Skipped] = []
@@ -149,6 +147,8 @@ def run_all(
                 log.warning("%s %s", row.title, failed[-1].reason)
     except KeyboardInterrupt:
         raise runs.interruption(len(scored), len(planned), context.folder) from None
+    if not scored:
+        raise TrainingError(f"every run failed; the first: {failed[0].title}, {failed[0].reason}")
     return scored, failed
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from sparcell.errors import InputError, as_typed
+from sparcell.errors import InputError, format_settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
     if expected == "log-normalized":
         or_counts = f"or {give}, which are then log-normalized"
         return {
-            "counts": f"log-normalize the counts with {as_typed(log_normalize=True)}",
+            "counts": f"log-normalize the counts with {format_settings(log_normalize=True)}",
             "scaled": f"name the layer that holds the values before scaling, {or_counts}",
             "negative": f"name the layer that holds the values before the subtraction, {or_counts}",
             "normalized": f"take the logarithm, in Python scanpy.pp.log1p(adata), {or_counts}",
@@ -169,9 +169,7 @@ def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
 
 
 def _give_counts(setting: str) -> str:
-    return (
-        f"give the raw counts: put them into X or name their layer, as in {as_typed(**{setting: 'counts'})}"
-    )
+    return f"give the raw counts: put them into X or name their layer, as in {format_settings(**{setting: 'counts'})}"
 
 
 def check_matrix(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sparcell.errors import InputError, as_typed
+from sparcell.errors import InputError, format_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ def check_minibatch(n_cells: int, batch_sizes: Iterable[int], *, cells: str) -> 
     if n_cells < largest:
         raise InputError(
             f"{n_cells} cells {cells}, fewer than batch_size ({largest}); expected at least one full minibatch. "
-            f"Set {as_typed(batch_size=n_cells)} or less."
+            f"Set {format_settings(batch_size=n_cells)} or less."
         )
 
 

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcell import __version__
 from sparcell.errors import InputError
 from sparcell.io import files
 
@@ -109,12 +108,8 @@ def _wrong_format(folder: Path, description: dict[str, Any]) -> str:
     """Return the message for a folder of another format. It names the version that wrote the folder, if that is known."""
     versions = description.get("versions")
     version = versions.get("sparcell") if isinstance(versions, dict) else None
-    writer = (
-        "the version that wrote it"
-        if version in (None, __version__)
-        else f"sparcell {version}, which wrote it"
-    )
+    writer = "" if version is None else f" of sparcell {version}"
     return (
-        f"{folder} was written by a different version of sparcell (format {description['format']}, this version reads "
-        f"{FORMAT}). Train the model again with this version, or install {writer}."
+        f"{folder} was written by a different version of sparcell (format {description['format']}{writer}, this version "
+        f"reads {FORMAT}). Train the model again with this version, or install the version that wrote it."
     )

@@ -1,4 +1,4 @@
-"""The likelihoods by name: a new one is a file here and a line in LIKELIHOODS."""
+"""Likelihoods by their name in settings. To add one, write a file here and a line in LIKELIHOODS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Negative-binomial counts: Poisson counts whose rate varies beyond what the code explains.
+"""Negative-binomial counts: Poisson counts with a gamma-distributed rate around the mean that the latents give.
 
 Suffixes: n cells, g genes, h hidden units, b batches.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NegativeBinomialDistribution:
-    """Mean m and inverse dispersion r: variance m + m² / r, independent over genes."""
+    """Negative binomial with mean m and inverse dispersion r: variance m + m² / r, independent over genes."""
 
     log_mean: Tensor
     log_r: Tensor
-    """(g,), or (n, g) where each batch has dispersions of its own."""
+    """Log of the inverse dispersion, (1, g), or (n, g) with dispersion gene-batch."""
 
     @property
     def mean(self) -> Tensor:
@@ -35,23 +35,23 @@ class NegativeBinomialDistribution:
         return self.log_mean.exp()
 
     def log_prob(self, x_ng: Tensor) -> Tensor:
-        """Log probability of each count in nats, (n, g): Gamma(x+r) / (Gamma(r) x!) · (r/(r+m))^r · (m/(r+m))^x.
+        """Return the log probability of each count in nats, (n, g): Gamma(x+r) / (Gamma(r) x!) · (r/(r+m))^r · (m/(r+m))^x.
 
-        With d = log m - log r, log(r/(r+m)) = -softplus(d) and log(m/(r+m)) = -softplus(-d): neither a tiny nor a huge mean is lost.
+        With d = log m - log r, log(r/(r+m)) = -softplus(d) and log(m/(r+m)) = -softplus(-d): tiny and huge means keep their digits.
         """
         r, offset_ng = self.log_r.exp(), self.log_mean - self.log_r
-        counted_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
-        return counted_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng)
+        log_coefficient_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
+        return log_coefficient_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw counts, (n, g): a Poisson draw of a gamma-distributed rate."""
+        """Draw counts, (n, g): Poisson draws with gamma-distributed rates."""
         r = self.log_r.exp().expand_as(self.log_mean)
         rate = torch._standard_gamma(r, generator=generator) * (self.mean / r)
         return torch.poisson(rate, generator=generator)
 
 
 class NegativeBinomial(nn.Module):
-    """p(x|z) = NB(mean size · softmax(W h + b), inverse dispersion per gene, or per gene and batch)."""
+    """p(x|z) = NB(mean library size · softmax(W h + b), inverse dispersion r of each gene, or of each gene and batch)."""
 
     counts: ClassVar[bool] = True
     fast_lr_params: ClassVar[frozenset[str]] = frozenset({"log_r"})
@@ -64,27 +64,27 @@ class NegativeBinomial(nn.Module):
         self.per_batch = per_batch
 
     def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
-        """-log p(x|z) of each cell in nats, (n,).
+        """Return -log p(x|z) of each cell in nats, (n,), summed over genes.
 
-        At x = 0 what is left is r log((r+m)/r), so only the counts above it pay for the gamma functions.
+        At x = 0 it is r log((r+m)/r), so gamma functions are computed only for counts above 0.
         """
         fused_n = kernels.negative_binomial(h_nh, (self.head,), self.log_r, batch)
         if fused_n is not None:
             return fused_n
-        x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
-        r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r
+        x_ng, distribution = batch.x_ng, self.distribution(h_nh, batch)
+        r, offset_ng = distribution.log_r.exp(), distribution.log_mean - distribution.log_r
         zero_n = (r * softplus(offset_ng)).sum(dim=1)
         cells, genes = x_ng.nonzero(as_tuple=True)
         x, r = x_ng[cells, genes], r.expand_as(x_ng)[cells, genes]
-        counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
-        return zero_n.index_add(0, cells, x * softplus(-offset_ng[cells, genes]) - counted)
+        log_coefficient = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
+        return zero_n.index_add(0, cells, x * softplus(-offset_ng[cells, genes]) - log_coefficient)
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
-        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
+        """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts, without gradients; None without a kernel."""
         return kernels.expected_log_expression(h_nh, (self.head,), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> NegativeBinomialDistribution:
-        """The same density as an object."""
+        """Return the same density as an object."""
         log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log()
         return NegativeBinomialDistribution(log_mean_ng, self._log_r(batch))
 

@@ -1,4 +1,4 @@
-"""Poisson counts: each cell's library size is shared out over the genes.
+"""Poisson counts: each cell's library size is divided among the genes.
 
 Suffixes: n cells, g genes, h hidden units.
 """
@@ -32,7 +32,7 @@ class PoissonDistribution:
         return self.log_mean.exp()
 
     def log_prob(self, x_ng: Tensor) -> Tensor:
-        """Log probability of each count in nats, (n, g): x log m - m - log x!."""
+        """Return the log probability of each count in nats, (n, g): x log m - m - log x!."""
         return x_ng * self.log_mean - self.mean - torch.lgamma(x_ng + 1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -41,7 +41,7 @@ class PoissonDistribution:
 
 
 class Poisson(nn.Module):
-    """p(x|z) = Poisson(size · softmax(W h + b)): the decoder says shares, the library size how many counts there are to share."""
+    """p(x|z) = Poisson(library size · softmax(W h + b)): the decoder gives the fraction of each gene."""
 
     counts: ClassVar[bool] = True
     fast_lr_params: ClassVar[frozenset[str]] = frozenset()
@@ -51,7 +51,7 @@ class Poisson(nn.Module):
         self.head = kernels.input_major(nn.Linear(n_hidden, n_genes))
 
     def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
-        """-log p(x|z) of each cell in nats, (n,): the expected counts add up to the size, so no exponential is needed."""
+        """Return -log p(x|z) of each cell in nats, (n,), summed over genes. The means add up to the library size, so exp is not needed."""
         fused_n = kernels.poisson(h_nh, self.head, batch)
         if fused_n is not None:
             return fused_n
@@ -60,9 +60,9 @@ class Poisson(nn.Module):
         return expected_n + (torch.lgamma(batch.x_ng + 1) - batch.x_ng * log_mean_ng).sum(dim=1)
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
-        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
+        """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts, without gradients; None without a kernel."""
         return kernels.expected_log_expression(h_nh, (self.head,), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> PoissonDistribution:
-        """The same density as an object."""
+        """Return the same density as an object."""
         return PoissonDistribution(torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log())

@@ -1,6 +1,6 @@
-"""Zero-inflated negative-binomial counts: some zeros are dropped counts.
+"""Zero-inflated negative-binomial counts: some counts are dropped and read as 0.
 
-UMI counts rarely need it (Svensson 2020); it is here for other protocols. Suffixes: n cells, g genes, h hidden units, b batches.
+UMI counts rarely need zero inflation (Svensson 2020); counts of other protocols may. Suffixes: n cells, g genes, h hidden units, b batches.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ZeroInflatedDistribution:
-    """With probability sigmoid(drop) a zero, else a negative-binomial count of mean m and inverse dispersion r."""
+    """0 with probability sigmoid(drop), else a negative-binomial count with mean m and inverse dispersion r; independent over genes."""
 
     log_mean: Tensor
-    """Of the negative binomial, (n, g)."""
+    """Log mean of the negative binomial, (n, g)."""
     log_r: Tensor
+    """Log of the inverse dispersion, (1, g), or (n, g) with dispersion gene-batch."""
     drop: Tensor
-    """Logit of the share of dropped counts, (n, g)."""
+    """Logit of the probability that a count is dropped, (n, g)."""
 
     @property
     def mean(self) -> Tensor:
-        """Expected counts, dropped ones included, (n, g)."""
+        """Expected counts after dropping, (n, g)."""
         return (self.log_mean + logsigmoid(-self.drop)).exp()
 
     def log_prob(self, x_ng: Tensor) -> Tensor:
-        """Log probability of each count in nats, (n, g)."""
+        """Return the log probability of each count in nats, (n, g)."""
         r, offset_ng = self.log_r.exp(), self.log_mean - self.log_r
-        counted_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
-        kept_ng = counted_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng) + logsigmoid(-self.drop)
-        zero_ng = torch.logaddexp(logsigmoid(self.drop), kept_ng)
-        return torch.where(x_ng == 0, zero_ng, kept_ng)
+        log_coefficient_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
+        log_not_dropped_ng = (
+            log_coefficient_ng
+            - r * softplus(offset_ng)
+            - x_ng * softplus(-offset_ng)
+            + logsigmoid(-self.drop)
+        )
+        zero_ng = torch.logaddexp(logsigmoid(self.drop), log_not_dropped_ng)
+        return torch.where(x_ng == 0, zero_ng, log_not_dropped_ng)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw counts, (n, g)."""
@@ -54,7 +60,7 @@ class ZeroInflatedDistribution:
 
 
 class ZeroInflated(nn.Module):
-    """Negative binomial with mean size · softmax(W h + b), of which a share sigmoid(V h + c) is dropped."""
+    """p(x|z): NB with mean library size · softmax(W h + b), whose counts are dropped with probability sigmoid(V h + c)."""
 
     counts: ClassVar[bool] = True
     fast_lr_params: ClassVar[frozenset[str]] = frozenset({"log_r"})
@@ -68,26 +74,30 @@ class ZeroInflated(nn.Module):
         self.per_batch = per_batch
 
     def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
-        """-log p(x|z) of each cell in nats, (n,): at x = 0 without gamma functions, above it without the sum of two ways to a zero."""
+        """Return -log p(x|z) of each cell in nats, (n,), summed over genes. Gamma functions are computed only for counts above 0."""
         fused_n = kernels.negative_binomial(h_nh, (self.head, self.drop), self.log_r, batch)
         if fused_n is not None:
             return fused_n
-        x_ng, given = batch.x_ng, self.distribution(h_nh, batch)
-        r, offset_ng = given.log_r.exp(), given.log_mean - given.log_r
-        kept_ng = logsigmoid(-given.drop) - r * softplus(offset_ng)  # log P(0 counted and not dropped)
-        zero_n = torch.where(x_ng == 0, torch.logaddexp(logsigmoid(given.drop), kept_ng), kept_ng).sum(dim=1)
+        x_ng, distribution = batch.x_ng, self.distribution(h_nh, batch)
+        r, offset_ng = distribution.log_r.exp(), distribution.log_mean - distribution.log_r
+        log_not_dropped_ng = logsigmoid(-distribution.drop) - r * softplus(
+            offset_ng
+        )  # log P(a count of 0 that is not dropped)
+        zero_n = torch.where(
+            x_ng == 0, torch.logaddexp(logsigmoid(distribution.drop), log_not_dropped_ng), log_not_dropped_ng
+        ).sum(dim=1)
         cells, genes = x_ng.nonzero(as_tuple=True)
         x, offset = x_ng[cells, genes], offset_ng[cells, genes]
         r = r.expand_as(x_ng)[cells, genes]
-        counted = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1) - x * softplus(-offset)
-        return -zero_n.index_add(0, cells, counted)
+        log_coefficient = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1) - x * softplus(-offset)
+        return -zero_n.index_add(0, cells, log_coefficient)
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
-        """log(1 + x) of the expected counts of cells scaled to `target_sum`, (n, g), without gradients; None where no kernel is for it."""
+        """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts, without gradients; None without a kernel."""
         return kernels.expected_log_expression(h_nh, (self.head, self.drop), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> ZeroInflatedDistribution:
-        """The same density as an object."""
+        """Return the same density as an object."""
         log_mean_ng = torch.log_softmax(self.head(h_nh), dim=1) + batch.library_size_n1.log()
         log_r = batch.batch_nb @ self.log_r if self.per_batch else self.log_r
         return ZeroInflatedDistribution(log_mean_ng, log_r, self.drop(h_nh))

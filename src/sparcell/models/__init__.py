@@ -1,4 +1,4 @@
-"""The models by the name the command line uses: a new one is a file here and a line in MODELS."""
+"""Models by their name on the command line. To add one, write a file here and a line in MODELS."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ MODELS: dict[str, type[Estimator]] = {
 
 
 def load(folder: str | Path) -> Model:
-    """Read a model that was saved with `Model.save`; the data it was trained on is not needed.
+    """Return the model that `Model.save` wrote into a folder. The training data is not needed.
 
-    Raises InputError where the folder is not a whole, undamaged sparcell model.
+    Raises
+    ------
+    InputError
+        If the folder is missing, incomplete or damaged, or was written in another format.
+
+    Examples
+    --------
+    >>> import sparcell as sp
+    >>> model = sp.load("vsc")  # doctest: +SKIP
     """
     return saving.load(folder, {kind.name: kind for kind in MODELS.values()})
 

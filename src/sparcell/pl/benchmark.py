@@ -201,7 +201,7 @@ def costs(results: BenchmarkResults) -> Figure:
 
 
 def clip_costs(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores whose times and memory can stand on a logarithmic axis: what was too little to be available_metrics becomes MIN_COST."""
+    """Return the scores with times and memory of at least MIN_COST, so that a log axis can show them."""
     costs = [metric.key for metric in COST.metrics]
     return scores.assign(**{key: scores[key].clip(lower=MIN_COST) for key in costs})
 
@@ -249,10 +249,10 @@ def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Catego
     below = max(height_below(labels, width), 0.0 if batches is None else legend_height(batches, width))
     figure = new_figure(width * len(groups), 4.9 + below)
     bottom = below / figure.get_figheight()
-    for place, (which, title) in enumerate(groups):
+    for place, (groups_n, title) in enumerate(groups):
         axes = figure.add_axes((place / len(groups) + 0.01, bottom + 0.01, 0.98 / len(groups), 0.92 - bottom))
         axes.set_title(f"{row.title}: {title}")
-        draw_groups(axes, row.tsne2d_n2, which, named=which is labels)
+        draw_groups(axes, row.tsne2d_n2, groups_n, named=groups_n is labels)
     if height_below(labels, width):
         legend_below(figure, labels, width)
     if batches is not None:

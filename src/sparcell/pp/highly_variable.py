@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from sparcell.data.validation import require_kind
-from sparcell.errors import InputError, as_typed, did_you_mean
+from sparcell.errors import InputError, did_you_mean, format_settings
 from sparcell.pp.slots import checked_matrix
 
 if TYPE_CHECKING:
@@ -59,16 +59,10 @@ def variable_genes(
 
     Returns
     -------
-    None. Writes to var:
-
-    "highly_variable"
-        Boolean.
-    "highly_variable_rank"
-        Rank of each gene, 0 the most variable; with batches the median rank. Missing for genes that are among the
-        first `n_top_genes` of no batch.
-    "highly_variable_nbatches"
-        With `batch_key`: number of batches in which the gene is among the first `n_top_genes`. Without: an older
-        column of this name is removed.
+    None. Writes var["highly_variable"], boolean, and var["highly_variable_rank"], 0 the most variable: with batches
+    the median rank; missing for genes that are among the first `n_top_genes` of no batch. With `batch_key` also
+    var["highly_variable_nbatches"], the number of batches with the gene among the first `n_top_genes`. Without, an
+    older column of that name is removed.
 
     Raises
     ------
@@ -88,24 +82,30 @@ def variable_genes(
     if n_top_genes < 1:
         raise InputError(f"n_top_genes is {n_top_genes}; expected 1 or more.")
     batches = {} if batch_key is None else batches_of(adata.obs, batch_key)
-    if adata.n_vars <= n_top_genes:
-        if adata.n_vars < n_top_genes:
-            message = f"n_top_genes is {n_top_genes}, but the data have {adata.n_vars} genes: all are marked."
-            warnings.warn(message, UserWarning, stacklevel=2)
-        rank_g = np.full(adata.n_vars, np.nan)
-        votes_g = np.full(adata.n_vars, len(batches))
-        chosen_g = np.ones(adata.n_vars, dtype=bool)
-    else:
-        rank_bg = _ranks(counts_ng, batches, n_top_genes)
-        votes_g = (~np.isnan(rank_bg)).sum(axis=0)
-        rank_g = _median_rank(rank_bg)
-        chosen_g = np.zeros(adata.n_vars, dtype=bool)
-        chosen_g[np.lexsort((rank_g, -votes_g))[:n_top_genes]] = True
+    if adata.n_vars < n_top_genes:
+        message = f"n_top_genes is {n_top_genes}, but the data have {adata.n_vars} genes: all are marked."
+        warnings.warn(message, UserWarning, stacklevel=2)
+    chosen_g, rank_g, votes_g = _choose(counts_ng, batches, n_top_genes)
     adata.var["highly_variable"] = chosen_g
     adata.var["highly_variable_rank"] = rank_g
     adata.var.drop(columns="highly_variable_nbatches", errors="ignore", inplace=True)
     if batch_key is not None:
         adata.var["highly_variable_nbatches"] = votes_g
+
+
+def _choose(
+    counts_ng: Matrix, batches: dict[str, NDArray[np.int64]], n_top_genes: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+    """Return the mask of the chosen genes, their ranks, and the number of batches that vote for each gene, (g,) each."""
+    n_genes = counts_ng.shape[1]
+    if n_genes <= n_top_genes:
+        return np.ones(n_genes, dtype=bool), np.full(n_genes, np.nan), np.full(n_genes, len(batches))
+    rank_bg = _ranks(counts_ng, batches, n_top_genes)
+    votes_g = (~np.isnan(rank_bg)).sum(axis=0)
+    rank_g = _median_rank(rank_bg)
+    chosen_g = np.zeros(n_genes, dtype=bool)
+    chosen_g[np.lexsort((rank_g, -votes_g))[:n_top_genes]] = True
+    return chosen_g, rank_g, votes_g
 
 
 def batches_of(obs: pd.DataFrame, batch_key: str) -> dict[str, NDArray[np.int64]]:
@@ -136,7 +136,7 @@ def _ranks(counts_ng: Matrix, batches: dict[str, NDArray[np.int64]], n_top_genes
         if rank_g is None:
             raise InputError(
                 f"The variance of {n_genes} genes over {n_cells} cells cannot be fitted; expected more cells or genes: "
-                f"use all genes, {as_typed(n_top_genes=n_genes)}."
+                f"use all genes, {format_settings(n_top_genes=n_genes)}."
             )
         return rank_g[None]
     rows_ng = counts_ng.tocsr() if sparse.issparse(counts_ng) else counts_ng
@@ -164,7 +164,7 @@ def _warn_of_batches_without_vote(
             f"{fault}; together {n_without} of {n_cells} cells. Expected batches of at least {MIN_BATCH_CELLS} cells to hold "
             "half of the cells: name a coarser column as batch_key (in a shell: --batch-key), or none."
         )
-    warnings.warn(f"{fault}. The other batches choose the genes.", UserWarning, stacklevel=4)
+    warnings.warn(f"{fault}. The other batches choose the genes.", UserWarning, stacklevel=5)
 
 
 def _rank(counts_ng: Matrix, n_top_genes: int) -> NDArray[np.float64] | None:

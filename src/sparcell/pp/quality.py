@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.errors import InputError, as_typed
+from sparcell.errors import InputError, format_settings
 from sparcell.pp.slots import require_counts
 
 if TYPE_CHECKING:
@@ -35,6 +35,17 @@ Limits = dict[str, float | None]
 
 class ManyCellsRemovedWarning(UserWarning):
     """Quality control removed more than MAX_REMOVED_FRACTION of the cells."""
+
+
+def _genes_in_cells(adata: AnnData, min_cells: int) -> NDArray[np.bool_]:
+    """Return which genes have a count in at least `min_cells` cells, (g,); raise InputError if none has."""
+    gene_g = count_nonzero(adata.X, axis=0) >= min_cells
+    if not gene_g.any():
+        raise InputError(
+            f"No gene has a count in {min_cells} of the {adata.n_obs} cells or more; expected at least one: give more "
+            "cells, or lower min_cells of sp.pp.quality_control."
+        )
+    return gene_g
 
 
 def quality_control(
@@ -80,12 +91,7 @@ def quality_control(
     >>> qc["kept"].mean()
     """
     require_counts(adata)
-    gene_g = count_nonzero(adata.X, axis=0) >= min_cells
-    if not gene_g.any():
-        raise InputError(
-            f"No gene has a count in {min_cells} of the {adata.n_obs} cells or more; expected at least one: give more "
-            "cells, or lower min_cells of sp.pp.quality_control."
-        )
+    gene_g = _genes_in_cells(adata, min_cells)
     qc = quality_table(
         adata.X[:, np.flatnonzero(gene_g)], adata.var_names[gene_g], adata.obs_names, mito_prefix
     )
@@ -93,8 +99,8 @@ def quality_control(
     qc["kept"] = kept_cells(qc, limits)
     if qc["kept"].mean() < 1 - MAX_REMOVED_FRACTION:
         warnings.warn(describe_removal(qc, limits), ManyCellsRemovedWarning, stacklevel=2)
-    counts = (qc["kept"].sum(), adata.n_obs, gene_g.sum(), adata.n_vars)
-    log.info("quality control: %d of %d cells, %d of %d genes kept", *counts)
+    sizes = (qc["kept"].sum(), adata.n_obs, gene_g.sum(), adata.n_vars)
+    log.info("quality control: %d of %d cells, %d of %d genes kept", *sizes)
     adata._inplace_subset_var(gene_g)
     adata._inplace_subset_obs(qc["kept"].to_numpy())
     return qc
@@ -180,4 +186,4 @@ def _removed_and_advice(qc: pd.DataFrame, limits: Limits) -> tuple[str, str]:
     }
     removed = ", ".join(f"{name}={limits[name]:g} removes {number}" for name, number in n_removed.items())
     strict = [name for name, number in n_removed.items() if number > (1 - ADVISED_FRACTION) * len(qc)]
-    return removed, as_typed(**{name: lenient[name] for name in strict or n_removed})
+    return removed, format_settings(**{name: lenient[name] for name in strict or n_removed})

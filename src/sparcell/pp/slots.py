@@ -76,6 +76,8 @@ def record_in_uns(adata: AnnData, **entries: object) -> None:
     """Add entries to uns["sparcell_pp"]; the entry `keys` is merged with the recorded one."""
     record = dict(adata.uns.get(UNS_KEY, {}))
     for key, value in entries.items():
-        is_keys = key == "keys" and isinstance(value, dict)
-        record[key] = {**record.get("keys", {}), **value} if is_keys else value
+        if key == "keys" and isinstance(value, dict):
+            record["keys"] = {**record.get("keys", {}), **value}
+        else:
+            record[key] = value
     adata.uns[UNS_KEY] = record

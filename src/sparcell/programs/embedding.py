@@ -11,7 +11,7 @@ import numpy as np
 
 from sparcell.data.sampler import subsample
 from sparcell.results.programs import Embedding2D
-from sparcell.tl import embedding
+from sparcell.tl.embedding import tsne
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,7 @@ def embed_cells(
     }
     tsne_source = "a t-SNE of the latents"
     source = next((name for name, xy_m2 in maps.items() if np.isfinite(xy_m2).all()), tsne_source)
-    if source in maps:
-        xy_m2 = maps[source]
-    else:
-        xy_m2 = np.array(embedding.tsne(latents.mean_nk[cells_m], seed=seed))
+    xy_m2 = maps[source] if source in maps else np.array(tsne(latents.mean_nk[cells_m], seed=seed))
     sign_p = np.where(programs.summary["direction"] == "+", 1, -1)
     latent_p = programs.summary["latent"].to_numpy(dtype=np.int64)
     activity_mp = np.maximum(latents.mean_nk[np.ix_(cells_m, latent_p)] * sign_p, 0)

@@ -9,7 +9,7 @@ import numpy as np
 from sparcell._utils.version import VERSION
 from sparcell.pl.programs import UNSTABLE, panel_titles
 from sparcell.report import programs_charts as charts
-from sparcell.report import programs_words as words
+from sparcell.report import programs_text
 from sparcell.report.study_page import legend
 from sparcell.report.text import format_value, non_breaking
 
@@ -64,15 +64,15 @@ def page_context(results: ProgramResults) -> dict[str, Any]:
     return {
         "title": results.title,
         "version": VERSION,
-        "contents": [(key, text) for key, text in CONTENTS.items() if not is_absent.get(key, False)],
+        "contents": [(key, heading) for key, heading in CONTENTS.items() if not is_absent.get(key, False)],
         "facts": _facts(results),
-        "lead": non_breaking(words.lead(results)),
-        "passages": [
+        "lead": non_breaking(programs_text.lead(results)),
+        "paragraphs": [
             {
                 "heading": paragraph.heading,
-                "told": [non_breaking(sentence) for sentence in paragraph.sentences],
+                "texts": [non_breaking(sentence) for sentence in paragraph.sentences],
             }
-            for paragraph in words.conclusions(results)
+            for paragraph in programs_text.conclusions(results)
         ],
         "rows": rows,
         "unstable": UNSTABLE,
@@ -121,7 +121,7 @@ def _facts(results: ProgramResults) -> list[tuple[str, str]]:
     ]
     if results.n_active_predicted is not None:
         facts.append(("predicted active", str(results.n_active_predicted)))
-    facts.append(("explain 1 % or more", str(int(results.major.sum()))))
+    facts.append(("explain 1% or more", str(int(results.major.sum()))))
     if results.stable is not None:
         facts.append(("stable", str(int(results.stable.sum()))))
     return facts
@@ -140,16 +140,18 @@ def _row(results: ProgramResults, position: int) -> dict[str, Any]:
         "number": title.split(" ")[0],
         "gene_set": program["name"],
         "second_gene_set": program["second_name"],
-        "fdr": words.format_rate(fdr),
+        "fdr": programs_text.format_rate(fdr),
         "fdr_value": _sort_value(-np.log10(max(fdr, 1e-300)) if np.isfinite(fdr) else np.nan),
-        "fraction_on": words.format_fraction(program["fraction_cells_on"]),
+        "fraction_on": programs_text.format_fraction(program["fraction_cells_on"]),
         "fraction_on_value": _sort_value(program["fraction_cells_on"]),
-        "explained": words.format_fraction(explained),
+        "explained": programs_text.format_fraction(explained),
         "explained_value": _sort_value(explained),
         "bar": f"{100 * min(max(float(np.nan_to_num(explained)), 0), 1):.1f}",
         "genes": results.top_genes(key, N_TABLE_GENES)["gene"].astype(str).tolist(),
         "stable": None if results.stable is None else bool(results.stable[position]),
-        "sentences": [non_breaking(sentence) for sentence in words.program_sentences(results, program)],
+        "sentences": [
+            non_breaking(sentence) for sentence in programs_text.program_sentences(results, program)
+        ],
         "sets": _gene_sets(results.enrichment[results.enrichment["key"] == key]),
         "rank": position,
     }
@@ -180,7 +182,7 @@ def _gene_sets(enriched: pd.DataFrame) -> list[dict[str, str]]:
             "set": str(line["set"]),
             "overlap": f"{line['overlap']} of {line['set_size']}",
             "fold": f"{line['fold']:.1f}",
-            "fdr": words.format_rate(line["fdr"]),
+            "fdr": programs_text.format_rate(line["fdr"]),
             "genes": ", ".join(line["genes"]),
         }
         for _, line in enriched.iterrows()

@@ -218,9 +218,9 @@ def space_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:
         })  # fmt: skip
     axis = {"title": {"text": ""}, "showticklabels": False, "ticks": "", "showspikes": False, "gridcolor": "#dfe5ea",
             "zeroline": False, "backgroundcolor": "#f7f9fb", "showbackground": True}  # fmt: skip
-    scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "dragmode": "orbit",
+    axes_3d = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "dragmode": "orbit",
              "camera": {"eye": {"x": 1.28, "y": 1.28, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.07}}}  # fmt: skip
-    return {"data": data, "layout": layout(scene=scene, dragmode="orbit")}
+    return {"data": data, "layout": layout(scene=axes_3d, dragmode="orbit")}
 
 
 def generated_map(row: MethodResult, labels: pd.Categorical) -> Chart | None:

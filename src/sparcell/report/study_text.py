@@ -263,10 +263,10 @@ def generated_cells(results: StudyResults) -> list[str]:
         real = np.bincount(type_n[labeled_n], minlength=len(names)) / labeled_n.sum()
         absent = [names[i] for i in np.flatnonzero((generated == 0) & (real > 0))]
         n_types = f"{int((generated > 0).sum())} of {int((real > 0).sum())} types"
-        missing = f", and on no {join_words(absent)}" if absent else ""
+        missing = f" Types without generated cells: {join_words(absent)}." if absent else ""
         farthest = int(np.abs(generated - real).argmax())
         sentences.append(
-            f"{row.title}: {len(nearest):,} cells sampled from the prior fall on {n_types}{missing}. "
+            f"{row.title}: {len(nearest):,} cells sampled from the prior fall on {n_types}.{missing} "
             f"The largest difference is in {names[farthest]}: {generated[farthest]:.0%} of generated cells, "
             f"{real[farthest]:.0%} of real cells."
         )

@@ -95,10 +95,8 @@ def run(
         Settings of models (`n_latent`, `beta`, `epochs`, …) and of `DataConfig` that differ from the presets.
     resume
         Keep the runs in `out` that have the same data and settings, and compute only the others.
-    silent
-        Show no progress.
-    command
-        Command line, for the provenance.
+    silent, command
+        Whether to hide progress; command line for the provenance.
 
     Returns
     -------
@@ -119,20 +117,24 @@ def run(
     specs = list(plan_runs(config, changes or {}))
     folder = runs.check_runs_folder(Path(out), resume, foreign="benchmark.h5ad")
     study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
-    runs.check_same_data(folder, study_data.digest, experiment="study", parts="counts")
-    checks.check_kmeans(study_data.adata.n_obs, study_data.labels)
+    check_fits(study_data, folder)
     context = embedding_context(study_data, config, silent)
     fingerprint = partial(StudyRunSpec.fingerprint, data=study_data, config=config)
     try:
         finished = {(spec.name, spec.seed): run for spec, run in run_all(specs, context, folder, fingerprint)}
-        seconds = time.perf_counter() - started
-        record = write.provenance(command, study_data.title, study_data.digest, config, seconds)
+        record = write.provenance(command, study_data, config, time.perf_counter() - started)
         results = collect(study_data, specs, finished, record)
         write.write(results, study_data.adata, folder)
     except KeyboardInterrupt:
         saved = [Run.from_file(spec.path(folder), fingerprint(spec)) for spec in specs]
         raise runs.interruption(len(saved) - saved.count(None), len(specs), folder) from None
     return results
+
+
+def check_fits(data: StudyData, folder: Path) -> None:
+    """Raise InputError if the folder holds a study of other data, or if there are too few cells for k-means."""
+    runs.check_same_data(folder, data.digest, experiment="study", parts="counts")
+    checks.check_kmeans(data.adata.n_obs, data.labels)
 
 
 def plan_runs(config: StudyConfig, changes: Mapping[str, Any]) -> Iterator[StudyRunSpec]:
@@ -206,7 +208,7 @@ def collect(
         if spec.entry is not None:
             seconds = float(run.arrays["train_seconds"])
             times.append({**key, "epochs": len(run.history), "train_seconds": seconds})
-            histories.append(run.history.drop(columns="seconds").assign(**key))
+            histories.append(run.history.drop(columns="seconds").assign(model=spec.name, seed=spec.seed))
         if spec.seed == 0:
             rows.append(row_of(spec, run))
     columns = ["model", "seed", "epoch", "loss", "reconstruction_loss", "kl"]

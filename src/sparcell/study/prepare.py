@@ -14,7 +14,7 @@ from sparcell import datasets, io, pp
 from sparcell.data.covariates import Covariates
 from sparcell.data.schema import chosen_genes, read_layer
 from sparcell.data.validation import infer_matrix_kind, require_kind
-from sparcell.errors import InputError, as_typed
+from sparcell.errors import InputError, format_settings
 from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels
@@ -120,7 +120,7 @@ def use_counts_layer(adata: AnnData, layer: str | None) -> AnnData:
         if with_counts:
             problem = "X is empty" if adata.X is None else f"{layer or 'X'} holds no raw counts"
             raise InputError(
-                f"{problem}; {' and '.join(with_counts)} holds counts. Set {as_typed(counts_layer=with_counts[0])}."
+                f"{problem}; {' and '.join(with_counts)} holds counts. Set {format_settings(counts_layer=with_counts[0])}."
             )
     matrix, where = read_layer(adata, None)
     require_kind(matrix, "counts", layer or where, setting="counts_layer")

@@ -13,7 +13,7 @@ from sparcell.experiments import writing
 from sparcell.experiments.provenance import record
 from sparcell.models import load
 from sparcell.programs import pipeline
-from sparcell.report.programs_words import lead
+from sparcell.report.programs_text import lead
 from sparcell.tl.stability import copy_without_results
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sparcell.config.experiments import StudyConfig
     from sparcell.results.study import MethodResult, StudyResults
+    from sparcell.study.prepare import StudyData
 
 FIGURES_OF_ROWS = ("overview-*.png", "map2d-*.png", "map3d-*.png", "generated-*.png")
 """File names of the figures that depend on which rows a study has."""
@@ -84,14 +85,14 @@ def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: P
     return lead(programs)
 
 
-def provenance(
-    command: str, title: str, digest: str, config: StudyConfig, seconds: float
-) -> dict[str, object]:
+def provenance(command: str, data: StudyData, config: StudyConfig, seconds: float) -> dict[str, object]:
     """Return the provenance of a study, with the limits of quality control."""
     limits = {
         "n_genes": (config.min_genes or None, config.max_genes or None),
         "pct_mito": (None, config.max_pct_mito if config.max_pct_mito < 100 else None),
     }
     settings = asdict(config)
-    described = record(command, title, digest, n_seeds=config.seeds, config=settings, seconds=seconds)
+    described = record(
+        command, data.title, data.digest, n_seeds=config.seeds, config=settings, seconds=seconds
+    )
     return described | {"qc_limits": limits}

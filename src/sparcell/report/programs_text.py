@@ -34,9 +34,9 @@ def active_sentences(results: ProgramResults) -> list[str]:
     n_major = results.programs.loc[results.major, "latent"].nunique()
     n_programs, n_latents = len(results.programs), results.programs["latent"].nunique()
     sentences = [
-        f"{results.n_active} of {pluralize(results.n_latent, 'latent')} {_be(results.n_active)} active in these "
+        f"{results.n_active} of {results.n_latent} latents {_be(results.n_active)} active in these "
         f"{results.n_cells:,} cells.",
-        f"{capitalize(pluralize(n_major, 'latent'))} {'explains' if n_major == 1 else 'explain'} 1 % or more of what all latents "
+        f"{capitalize(pluralize(n_major, 'latent'))} {'explains' if n_major == 1 else 'explain'} 1% or more of what all latents "
         "together explain.",
     ]
     if n_programs > n_latents:
@@ -48,10 +48,11 @@ def active_sentences(results: ProgramResults) -> list[str]:
             "There are no programs to show. Train with a smaller beta or for longer to get active latents."
         )
     elif np.isfinite(results.programs["fraction_explained"]).any():
-        n_first = min(n_programs, 3)
         total = results.programs["fraction_explained"].head(3).sum()
-        first = "The first program explains" if n_first == 1 else f"The first {n_first} programs explain"
-        sentences.append(f"{first} {total:.0%}.")
+        first = pluralize(min(n_programs, 3), "program").removeprefix("one ")
+        sentences.append(
+            f"The first {first} {'explains' if n_programs == 1 else 'together explain'} {total:.0%}."
+        )
     return sentences
 
 
@@ -84,14 +85,14 @@ def name_sentences(results: ProgramResults) -> list[str]:
     sentences = [
         f"{capitalize(pluralize(n_named, 'program'))} of {n_programs} {_have(n_named)} a name.",
         f"A name is the gene set that shares most genes, beyond chance, with the program's {results.n_genes_enrichment} top genes "
-        "(FDR at most 5 %).",
+        "(FDR at most 5%).",
         f"The test used {results.sets_source}.",
     ]
     n_unnamed = int((results.major & (results.programs["name"] == "").to_numpy()).sum())
     if n_unnamed:
         programs = pluralize(n_unnamed, "program that explains", "programs that explain")
         sentences.append(
-            f"{capitalize(programs)} 1 % or more {_have(n_unnamed)} no name; other gene sets may give one."
+            f"{capitalize(programs)} 1% or more {_have(n_unnamed)} no name; other gene sets may give one."
         )
     return sentences
 
@@ -124,8 +125,8 @@ def seed_sentences(results: ProgramResults) -> list[str]:
     n_seeds, major = results.matches.shape[1] + 1, results.major
     sentences = [
         f"{stable.sum()} of {len(stable)} programs are stable: at least four fifths of {n_seeds} seeds have them.",
-        f"{int((stable & major).sum())} of the {int(major.sum())} programs that explain 1 % or more are stable.",
-        f"A seed reproduces a program if the gene effects of the matched program correlate by {results.min_match:g} or more.",
+        f"{int((stable & major).sum())} of the {int(major.sum())} programs that explain 1% or more are stable.",
+        f"A seed reproduces a program if the gene effects of the program and of its match correlate by {results.min_match:g} or more.",
     ]
     if not stable.all():
         sentences.append(
@@ -153,16 +154,19 @@ def lead(results: ProgramResults) -> str:
     has_name = (results.programs["name"] != "").to_numpy()
     names = join_words(list(dict.fromkeys(results.programs.loc[results.major & has_name, "name"])), 8)
     verb = "explains" if n_major == 1 else "explain"
-    clauses = f"{results.n_active} of {results.n_latent} latents are active, and {pluralize(n_major, 'program')} {verb} 1 % or more"
+    clauses = (
+        f"{results.n_active} of {results.n_latent} latents {_be(results.n_active)} active, and "
+        f"{pluralize(n_major, 'program')} {verb} 1% or more"
+    )
     return f"{clauses}, among them {names}." if names else f"{clauses}."
 
 
 def program_sentences(results: ProgramResults, program: pd.Series) -> list[str]:
     """Return the description of one program, a row of `ProgramResults.programs`."""
-    sentences = [
-        f"The program is on in {program['fraction_cells_on']:.1%} of the cells.",
-        f"The program explains {format_fraction(program['fraction_explained'])} of what all latents together explain.",
-    ]
+    sentences = [f"The program is on in {program['fraction_cells_on']:.1%} of the cells."]
+    if np.isfinite(program["fraction_explained"]):
+        fraction = format_fraction(program["fraction_explained"])
+        sentences.append(f"The program explains {fraction} of what all latents together explain.")
     if "label" in program:
         sentences.append(
             f"The label {program['label']} stands out most (AUC {program['label_auc']:.3f}); the program is on in "
