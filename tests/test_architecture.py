@@ -46,7 +46,7 @@ FENCES = {
     "openTSNE joblib": "tl",
     "threadpoolctl": "tl nn",
     "torch": "protocols data _utils nn likelihoods kernels training tl models experiments io",
-    "numba llvmlite triton": "kernels",
+    "numba triton": "kernels",
     "safetensors": "io",
     "matplotlib": "pl report",
     "plotly jinja2 markupsafe": "report",
@@ -119,6 +119,11 @@ def arguments(function):
 def own_arguments(function):
     """Arguments besides those that are the fields of a settings class."""
     return [argument for argument in arguments(function) if argument.arg not in DATA_FIELDS]
+
+
+def is_compiled(function):
+    """Return whether numba compiles the function and so infers its types."""
+    return any("_jit" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def n_code_lines(function):
@@ -231,7 +236,7 @@ def test_functions_are_short_and_take_few_arguments(path):
     wide = [
         f"{node.name}: {len(own_arguments(node))} arguments"
         for node in functions(TREES[path])
-        if len(own_arguments(node)) > MAX_ARGUMENTS
+        if len(own_arguments(node)) > MAX_ARGUMENTS and room_of(path) != "kernels"
     ]
     assert long + wide == []
 
@@ -240,6 +245,8 @@ def test_functions_are_short_and_take_few_arguments(path):
 def test_everything_is_annotated(path):
     bare = []
     for node in functions(TREES[path]):
+        if is_compiled(node):
+            continue
         bare += [
             f"{node.name}({argument.arg})" for argument in arguments(node) if argument.annotation is None
         ]

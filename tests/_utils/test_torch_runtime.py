@@ -23,11 +23,11 @@ import ctypes, sys
 import torch
 from sparcell._utils import torch_runtime as runtime
 
-class Told(ctypes.Structure):
+class MallInfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena a b c mapped d e f g keep".split()]
 
 c = ctypes.CDLL(None)
-c.mallinfo2.restype = Told
+c.mallinfo2.restype = MallInfo
 if sys.argv[1] == "kept":
     runtime.keep_freed_memory()
 before = c.mallinfo2().mapped
@@ -66,9 +66,9 @@ print(torch.get_num_threads(), numba.threading_layer())
 
 
 @pytest.mark.parametrize("step", ["lognormalize", "variable_genes", "seurat"])
-def test_preprocessing_leaves_torch_the_threads_that_the_user_said(step):
+def test_preprocessing_leaves_torch_its_number_of_threads(step):
     """Scanpy's loops are parallel ones of numba, the first of which gives OpenMP all processors."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", THREADS, step],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -76,7 +76,7 @@ def test_preprocessing_leaves_torch_the_threads_that_the_user_said(step):
         check=True,
         timeout=300,
     )
-    n_threads, layer = told.stdout.split()  # there is a layer only once such a loop has run
+    n_threads, layer = done.stdout.split()  # there is a layer only once such a loop has run
     assert n_threads == "1", layer
 
 
@@ -99,8 +99,8 @@ print("torch._dynamo" in sys.modules)
 """
 
 
-def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_find_them_compiled(tmp_path):
-    found, said = [], []
+def test_the_process_that_compiles_the_loops_gets_the_bits_of_those_that_load_them(tmp_path):
+    outputs, notices = [], []
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", TRAIN],
@@ -110,55 +110,57 @@ def test_the_process_that_compiles_the_loops_ends_with_the_bits_of_those_that_fi
             check=True,
             timeout=600,
         )
-        found.append(done.stdout.splitlines())
-        said.append(done.stderr.count("compiling loops"))
+        outputs.append(done.stdout.splitlines())
+        notices.append(done.stderr.count("compiling loops"))
         assert any(tmp_path.rglob("*.nbc")), "nothing was kept on disk, so the next process compiles too"
-    assert len(found[0]) == 3
-    assert found[0] == found[1]
-    assert found[0][2] == "False", "training imported torch's compiler, 2 s for nothing"
-    assert said == [1, 0]
+    assert len(outputs[0]) == 3
+    assert outputs[0] == outputs[1]
+    assert outputs[0][2] == "False", "training imported torch's compiler, 2 s for nothing"
+    assert notices == [1, 0]
 
 
 @pytest.fixture
-def imitated(monkeypatch):
+def without_bfloat16(monkeypatch):
     """As if the processor had no instructions for bfloat16."""
-    monkeypatch.setattr(kernels, "knows_bfloat16", lambda device: False)
+    monkeypatch.setattr(kernels, "has_bfloat16", lambda device: False)
 
 
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
-        ({"avx512bf16": True}, True),
-        ({"avx2": True, "avx512f": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"avx2": True, "avx512_f": True}, False),
         ({"bf16": True}, True),
         ({}, False),
     ],
 )
-def test_a_processor_knows_bfloat16_by_its_instructions(features, expected, monkeypatch):
+def test_a_processor_has_bfloat16_by_its_instructions(features, expected, monkeypatch):
     monkeypatch.setattr(products, "ONEDNN", True)
-    monkeypatch.setattr(products.binding, "get_host_cpu_features", lambda: features)
-    assert products.knows_bfloat16.__wrapped__(torch.device("cpu")) is expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    assert products.has_bfloat16.__wrapped__(torch.device("cpu")) is expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_a_gpu_knows_bfloat16_from_ampere_on(capability, expected, monkeypatch):
+def test_a_gpu_has_bfloat16_from_ampere_on(capability, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert products.knows_bfloat16.__wrapped__(torch.device("cuda")) is expected
+    assert products.has_bfloat16.__wrapped__(torch.device("cuda")) is expected
 
 
-@pytest.mark.usefixtures("imitated")
+@pytest.mark.usefixtures("without_bfloat16")
 def test_where_bfloat16_would_be_imitated_training_is_in_float32_and_says_so(caplog):
     """Bit for bit: whoever writes one setting for all machines gets on each what is fast there."""
     curves = []
     for precision in ("float32", "bfloat16"):
         with caplog.at_level(logging.WARNING, logger="sparcell"):
-            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(simulated_cells(), silent=True)
+            model = settings_of(("beta-vae", "nb"), epochs=2, precision=precision).fit(
+                simulated_cells(), silent=True
+            )
         curves.append(model.history["loss"].tolist())
         assert ("bfloat16" in caplog.text) is (precision == "bfloat16")
     assert curves[0] == curves[1]
 
 
-@pytest.mark.usefixtures("imitated")
+@pytest.mark.usefixtures("without_bfloat16")
 def test_float32_asks_nothing_of_the_processor(caplog):
-    assert not torch_runtime.rounds("float32", torch.device("cpu"))
+    assert not torch_runtime.use_bfloat16("float32", torch.device("cpu"))
     assert not caplog.text

@@ -37,9 +37,9 @@ def _each(x, first, second, WHICH: tl.constexpr):
     if WHICH == "log1p":
         tl.store(first + at, count_tiles.log1p(z))
     else:
-        beyond, slope = count_tiles.gamma_terms(z)
+        beyond, grad = count_tiles.gamma_terms(z)
         tl.store(first + at, beyond)
-        tl.store(second + at, slope)
+        tl.store(second + at, grad)
 
 
 def each(which, x):
@@ -88,7 +88,7 @@ def on_gpu(likelihood, h_nh, batch):
 
 
 def compare(plain, fused):
-    """Loss and slopes of cells of uneven weight, in double precision and by the kernels in single precision."""
+    """Compare loss and gradients of cells of uneven weight, in double precision and by the kernels in single precision."""
     found = []
     for (likelihood, h_nh, batch), formula in ((plain, lambda own, h, b: own.nll(h, b)), (fused, on_gpu)):
         nll_n = formula(likelihood, h_nh, batch)
@@ -102,7 +102,7 @@ def compare(plain, fused):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("name", "dispersion"), PATHS)
-def test_interpreted_kernels_have_the_loss_and_slopes_of_the_plain_formula(name, dispersion, shape):
+def test_interpreted_kernels_have_the_loss_and_gradients_of_the_plain_formula(name, dispersion, shape):
     compare(made(name, dispersion, shape), made(name, dispersion, shape, dtype=torch.float32))
 
 
@@ -114,20 +114,20 @@ def test_interpreted_kernels_bear_large_and_tiny_means_and_dispersions(name, dis
 
 def test_interpreted_kernels_agree_with_their_own_plain_formula(monkeypatch, caplog):
     """As a GPU is asked before the kernels are used on it; where they are wrong, or do not run, they are not used, and that is told."""
-    count_gpu.trusted.cache_clear()
-    assert count_gpu.trusted(CPU)
+    count_gpu.passes_self_test.cache_clear()
+    assert count_gpu.passes_self_test(CPU)
     assert counts.gpu_kernels(CPU) is count_gpu
     right = count_gpu.negative_binomial
 
-    def nan_in_a_slope(h_nh, heads, log_r_qg, *given):
+    def nan_in_a_gradient(h_nh, heads, log_r_qg, *given):
         return right(h_nh, heads, log_r_qg, *given) + 0 * torch.sqrt(0 * log_r_qg[0, 0])
 
-    for wrong in (lambda *given: 1.01 * right(*given), nan_in_a_slope, None):
+    for wrong in (lambda *given: 1.01 * right(*given), nan_in_a_gradient, None):
         monkeypatch.setattr(count_gpu, "negative_binomial", wrong)
-        count_gpu.trusted.cache_clear()
+        count_gpu.passes_self_test.cache_clear()
         counts.gpu_kernels.cache_clear()
         with caplog.at_level(logging.WARNING, logger="sparcell"):
-            assert not count_gpu.trusted(CPU)
+            assert not count_gpu.passes_self_test(CPU)
             assert counts.gpu_kernels(CPU) is None
         assert "plain formulas are used" in caplog.text
         caplog.clear()
@@ -137,7 +137,7 @@ def test_interpreted_kernels_agree_with_their_own_plain_formula(monkeypatch, cap
 def test_interpreted_plain_formula_is_the_likelihood_s(name):
     likelihood, h_nh, batch = made(name, "gene", (40, 30))
     heads = (likelihood.head, likelihood.drop) if hasattr(likelihood, "drop") else (likelihood.head,)
-    plain_n = count_gpu.plain(h_nh, heads, likelihood.log_r, batch.x_ng, batch.library_size_n1)
+    plain_n = count_gpu.reference(h_nh, heads, likelihood.log_r, batch.x_ng, batch.library_size_n1)
     torch.testing.assert_close(plain_n, likelihood.nll(h_nh, batch))
 
 
@@ -161,12 +161,12 @@ def test_interpreted_kernels_round_their_products_under_autocast():
 
 FIVE, TWO = ("*fp32",) * 5, ("*fp32",) * 2
 SIGNATURES = {
-    "log_sum_exp": {"logit_ng": "*fp32", "found_n": "*fp32", "n_genes": "i32"},
-    "losses": {"given": FIVE, "found": TWO, "shape": ("i32", "i32"), "step": "i32", "DROPS": "constexpr"},
-    "slopes": {
-        "given": FIVE,
+    "log_sum_exp": {"logit_ng": "*fp32", "log_sum_n": "*fp32", "n_genes": "i32"},
+    "losses": {"inputs": FIVE, "outputs": TWO, "shape": ("i32", "i32"), "step": "i32", "DROPS": "constexpr"},
+    "grads": {
+        "inputs": FIVE,
         "weighing": TWO,
-        "slope_r": "*fp32",
+        "grad_r": "*fp32",
         "shape": ("i32", "i32"),
         "step": "i32",
         "DROPS": "constexpr",

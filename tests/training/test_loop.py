@@ -21,8 +21,8 @@ from helpers.kinds import (
 )
 from helpers.simulated import simulated_cells
 from sparcell.data import sampler
-from sparcell.kernels import AdamW
 from sparcell.training import loop
+from sparcell.training.optimizer import AdamW
 from sparcell.training.schedules import LR_SCHEDULES
 
 KIND = ("beta-vae", "nb")
@@ -130,13 +130,13 @@ def test_the_loss_of_each_step_weighs_the_kl_as_planned(adata, monkeypatch):
 
 @pytest.mark.parametrize("schedule", LR_SCHEDULES)
 def test_each_step_uses_the_scheduled_learning_rate(adata, schedule, monkeypatch):
-    learning_rates, along = [], AdamW.along
+    learning_rates, along = [], AdamW.step
 
     def recording(self, *arguments):
         learning_rates.append(self.param_groups[0]["lr"])
         return along(self, *arguments)
 
-    monkeypatch.setattr(AdamW, "along", recording)
+    monkeypatch.setattr(AdamW, "step", recording)
     fit(KIND, adata, settings={"epochs": 4, "lr_schedule": schedule, "learning_rate": 0.02})
     expected = [0.02 * LR_SCHEDULES[schedule](step, 20) for step in range(20)]
     np.testing.assert_allclose(learning_rates, expected)

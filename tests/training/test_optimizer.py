@@ -10,9 +10,9 @@ import torch
 
 from helpers.cells import cells, generator
 from helpers.kinds import settings_of
-from sparcell.kernels import AdamW
 from sparcell.training import loop
 from sparcell.training.cuda_graph import CudaGraphStep
+from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import TrainState
 
@@ -58,8 +58,8 @@ def test_weight_decay_subtracts_a_fraction_of_each_weight():
 
 
 def test_adam_gets_contiguous_weights_and_gradients(monkeypatch):
-    """The loops go through memory in order, so weights stored column by column are transposed for them."""
-    contiguous, along = [], AdamW.along
+    """Torch's fused function copies gradients that are not stored row by row and does not use the copy."""
+    contiguous, along = [], AdamW.step
 
     def recording(self, grads, max_norm):
         weights = [weight for group in self.param_groups for weight in group["params"]]
@@ -67,7 +67,7 @@ def test_adam_gets_contiguous_weights_and_gradients(monkeypatch):
             contiguous.append(weight.is_contiguous() and grad.is_contiguous() and grad.shape == weight.shape)
         return along(self, grads, max_norm)
 
-    monkeypatch.setattr(AdamW, "along", recording)
+    monkeypatch.setattr(AdamW, "step", recording)
     _, after, _, state = one_step()
     assert not all(weight.is_contiguous() for weight in after)
     assert all(contiguous)

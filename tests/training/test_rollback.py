@@ -12,9 +12,9 @@ from helpers.broken_loss import BrokenLoss
 from helpers.kinds import ONE_OF_EACH, fit, fitted, learning_curve, weights
 from helpers.simulated import lognormalized, simulated_cells
 from sparcell.errors import TrainingError
-from sparcell.kernels import AdamW
 from sparcell.training import divergence, loop
 from sparcell.training.objective import negative_elbo
+from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import BACKOFF
 
@@ -63,7 +63,7 @@ def test_after_a_loss_of_nan_the_run_rolls_back_and_continues_with_a_lower_learn
 
 def test_an_infinite_weight_after_the_last_step_of_a_chunk_is_noticed(adata, monkeypatch):
     """The loss is computed before the step, so the last step of a chunk can spoil the weights unseen."""
-    along, calls = AdamW.along, []
+    along, calls = AdamW.step, []
 
     def spoiling(self, *arguments):
         along(self, *arguments)
@@ -72,7 +72,7 @@ def test_an_infinite_weight_after_the_last_step_of_a_chunk_is_noticed(adata, mon
             with torch.no_grad():
                 self.param_groups[0]["params"][-1][0, 0] = math.inf
 
-    monkeypatch.setattr(AdamW, "along", spoiling)
+    monkeypatch.setattr(AdamW, "step", spoiling)
     model = fit(KIND, adata, settings={"epochs": 2})
     assert len(calls) == 15
     assert all(np.isfinite(values).all() for values in weights(model).values())

@@ -35,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Turn a setting into whether products are in bfloat16: not where the device would only imitate them, at a tenth of the speed."""
-    if precision == "bfloat16" and not kernels.knows_bfloat16(device):
+    if precision == "bfloat16" and not kernels.has_bfloat16(device):
         log.warning(
             "precision is bfloat16, which this %s has no instructions for: trained in float32, which is faster here.",
             "processor" if device.type == "cpu" else "GPU",

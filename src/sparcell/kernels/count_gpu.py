@@ -1,6 +1,6 @@
 """The head of a count likelihood together with the likelihood, on a GPU: the same formulas as in `counts`, by Triton kernels.
 
-The n × g logits are made once, by a matrix product, and overwritten by their slopes in the backward pass. What the kernels say is
+The n × g logits are made once, by a matrix product, and overwritten by their gradients in the backward pass. What the kernels say is
 compared with the plain formula once in a process, on the very GPU, before anything depends on it. Suffixes: n cells, g genes, h hidden
 units, q 1, or n where each cell has dispersions of its own.
 """
@@ -16,15 +16,15 @@ from torch.autograd import Function
 from torch.nn.functional import softplus
 
 from sparcell.kernels import count_tiles
-from sparcell.kernels.products import product, rounded
+from sparcell.kernels.products import product, uses_bfloat16
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("sparcell")
 
-CLOSE = 1e-3
-"""How far loss and slopes may be from the plain formula's, relative to the largest, before the kernels are not used."""
+MAX_DIFFERENCE = 1e-3
+"""How far loss and gradients may be from the plain formula's, relative to the largest, before the kernels are not used."""
 
 
 class _Nll(Function):
@@ -34,22 +34,22 @@ class _Nll(Function):
     def forward(
         ctx: Any, x_ng: Tensor, library_size_n1: Tensor, h_nh: Tensor, log_r_qg: Tensor, *heads: Tensor
     ) -> Tensor:
-        ctx.bfloat16 = rounded(h_nh.device.type)
+        ctx.bfloat16 = uses_bfloat16(h_nh.device.type)
         logits = [
             product(h_nh, weight_gh, bias_g, bfloat16=ctx.bfloat16)
             for weight_gh, bias_g in zip(heads[::2], heads[1::2], strict=True)
         ]
         n_cells, n_genes = x_ng.shape
-        share_n, size_n = h_nh.new_empty(n_cells), library_size_n1.reshape(-1)
-        count_tiles.log_sum_exp[(n_cells,)](logits[0], share_n, n_genes)
-        ctx.given = (logits[0], logits[-1], x_ng, size_n.log() - share_n, log_r_qg.detach().contiguous())
+        log_sum_n, size_n = h_nh.new_empty(n_cells), library_size_n1.reshape(-1)
+        count_tiles.log_sum_exp[(n_cells,)](logits[0], log_sum_n, n_genes)
+        ctx.inputs = (logits[0], logits[-1], x_ng, size_n.log() - log_sum_n, log_r_qg.detach().contiguous())
         ctx.shape, ctx.step = (n_cells, n_genes), n_genes if len(log_r_qg) > 1 else 0
         ctx.tiles = (-(-n_cells // count_tiles.ROWS.value), -(-n_genes // count_tiles.COLUMNS.value))
-        loss_nt, slope_nt = h_nh.new_empty((2, n_cells, ctx.tiles[1]))
+        loss_nt, grad_nt = h_nh.new_empty((2, n_cells, ctx.tiles[1]))
         count_tiles.losses[ctx.tiles](
-            ctx.given, (loss_nt, slope_nt), ctx.shape, ctx.step, DROPS=len(logits) > 1
+            ctx.inputs, (loss_nt, grad_nt), ctx.shape, ctx.step, DROPS=len(logits) > 1
         )
-        ctx.pull_n = slope_nt.sum(dim=1) / size_n
+        ctx.pull_n = grad_nt.sum(dim=1) / size_n
         ctx.save_for_backward(h_nh, *heads[::2])
         nll_n: Tensor = loss_nt.sum(dim=1)
         return nll_n
@@ -57,17 +57,17 @@ class _Nll(Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         h_nh, *weights = ctx.saved_tensors
-        given, ctx.given = ctx.given, None  # the logits are overwritten: there is no second time
-        slope_r_qg = h_nh.new_empty(ctx.shape if ctx.step else (ctx.tiles[0], ctx.shape[1]))
-        weighing = (upstream[0].contiguous(), ctx.pull_n)
-        count_tiles.slopes[ctx.tiles](
-            given, weighing, slope_r_qg, ctx.shape, ctx.step, DROPS=len(weights) > 1
+        inputs, ctx.inputs = ctx.inputs, None  # the logits are overwritten: there is no second time
+        grad_r_qg = h_nh.new_empty(ctx.shape if ctx.step else (ctx.tiles[0], ctx.shape[1]))
+        weights_and_pull = (upstream[0].contiguous(), ctx.pull_n)
+        count_tiles.grads[ctx.tiles](
+            inputs, weights_and_pull, grad_r_qg, ctx.shape, ctx.step, DROPS=len(weights) > 1
         )
-        h_slope_nh, found = torch.zeros_like(h_nh), []
-        for slope_ng, weight_gh in zip(given, weights, strict=False):
-            h_slope_nh += product(slope_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
-            found += [product(h_nh.t(), slope_ng.t(), bfloat16=ctx.bfloat16).t(), slope_ng.sum(dim=0)]
-        return None, None, h_slope_nh, slope_r_qg if ctx.step else slope_r_qg.sum(0, keepdim=True), *found
+        grad_nh, head_grads = torch.zeros_like(h_nh), []
+        for grad_ng, weight_gh in zip(inputs, weights, strict=False):
+            grad_nh += product(grad_ng, weight_gh.t(), bfloat16=ctx.bfloat16)
+            head_grads += [product(h_nh.t(), grad_ng.t(), bfloat16=ctx.bfloat16).t(), grad_ng.sum(dim=0)]
+        return None, None, grad_nh, grad_r_qg if ctx.step else grad_r_qg.sum(0, keepdim=True), *head_grads
 
 
 def negative_binomial(
@@ -82,24 +82,24 @@ def negative_binomial(
 
 
 @cache
-def trusted(device: torch.device) -> bool:
+def passes_self_test(device: torch.device) -> bool:
     """Whether the kernels agree with the plain formula on this device; tried once in a process, on a few cells."""
     try:
         with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            tried = [_apart(device, n_heads, n_rows) for n_heads in (1, 2) for n_rows in (1, 40)]
-        apart = float(torch.tensor(tried).max())  # NaN if one is
-        found = f"differ from the plain formula by {apart:.1e} of the largest value"
+            differences = [_difference(device, n_heads, n_rows) for n_heads in (1, 2) for n_rows in (1, 40)]
+        worst = float(torch.tensor(differences).max())  # NaN if one is
+        reason = f"differ from the plain formula by {worst:.1e} of the largest value"
     except Exception as error:  # whatever a compiler or a driver says: the plain formula remains
-        apart, found = float("nan"), f"do not run ({type(error).__name__}: {str(error).splitlines()[0:1]})"
-    if not apart <= CLOSE:
+        worst, reason = float("nan"), f"do not run ({type(error).__name__}: {str(error).splitlines()[0:1]})"
+    if not worst <= MAX_DIFFERENCE:
         log.warning(
-            "The GPU kernels of count likelihoods %s; the plain formulas are used, which are slower.", found
+            "The GPU kernels of count likelihoods %s; the plain formulas are used, which are slower.", reason
         )
-    return apart <= CLOSE
+    return worst <= MAX_DIFFERENCE
 
 
-def _apart(device: torch.device, n_heads: int, n_rows: int) -> float:
-    """Largest difference of loss and slopes from the plain formula in float64, relative to the largest value of each."""
+def _difference(device: torch.device, n_heads: int, n_rows: int) -> float:
+    """Largest difference of loss and gradients from the plain formula in float64, relative to the largest value of each."""
     draw = torch.Generator().manual_seed(0)
     x_ng = torch.poisson(3 * torch.rand((40, 150), generator=draw).square(), generator=draw)
     x_ng[0, 0] = 5000
@@ -109,25 +109,27 @@ def _apart(device: torch.device, n_heads: int, n_rows: int) -> float:
     for part in (part for head in heads for part in head.parameters()):
         torch.nn.init.normal_(part, generator=draw)
     weight_n = torch.rand(40, generator=draw)
-    found = []
-    for formula, dtype in ((negative_binomial, torch.float32), (plain, torch.float64)):
+    outputs = []
+    for formula, dtype in ((negative_binomial, torch.float32), (reference, torch.float64)):
         x, size, h, log_r, weight = (
             values.to(device, dtype).detach()
             for values in (x_ng, x_ng.sum(1, keepdim=True), h_nh, log_r_qg, weight_n)
         )
-        own = tuple(head.to(device, dtype) for head in heads)
-        wanted = [
+        heads_there = tuple(head.to(device, dtype) for head in heads)
+        parameters = [
             h.requires_grad_(),
             log_r.requires_grad_(),
-            *(part for head in own for part in head.parameters()),
+            *(part for head in heads_there for part in head.parameters()),
         ]
-        nll_n = formula(h, own, log_r, x, size)
-        found.append((nll_n, *torch.autograd.grad((weight * nll_n).sum(), wanted)))
-    apart = [(a - b).detach().abs().max() / b.detach().abs().max() for a, b in zip(*found, strict=True)]
-    return float(torch.stack(apart).max())  # NaN if one is
+        nll_n = formula(h, heads_there, log_r, x, size)
+        outputs.append((nll_n, *torch.autograd.grad((weight * nll_n).sum(), parameters)))
+    differences = [
+        (a - b).detach().abs().max() / b.detach().abs().max() for a, b in zip(*outputs, strict=True)
+    ]
+    return float(torch.stack(differences).max())  # NaN if one is
 
 
-def plain(
+def reference(
     h_nh: Tensor, heads: tuple[torch.nn.Linear, ...], log_r_qg: Tensor, x_ng: Tensor, library_size_n1: Tensor
 ) -> Tensor:
     """The same by torch, one operation after another: what the kernels are compared with."""

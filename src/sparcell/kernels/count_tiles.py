@@ -42,29 +42,29 @@ def gamma_terms(z: tl.tensor) -> tl.tuple:
     i = 1.0 / y
     q = i * i
     beyond = i * (1 / 12 - q * (1 / 360 - q * (1 / 1260 - q * (1 / 1680))))
-    slope = -0.5 * i - q * (1 / 12 - q * (1 / 120 - q * (1 / 252 - q * (1 / 240))))
+    grad = -0.5 * i - q * (1 / 12 - q * (1 / 120 - q * (1 / 252 - q * (1 / 240))))
     far = log1p(4.0 / z)
     between = tl.log((1.0 + 1.0 / z) * (1.0 + 2.0 / z)) + tl.log(1.0 + 3.0 / z)
     steps = 1.0 / z + 1.0 / (z + 1.0) + 1.0 / (z + 2.0) + 1.0 / (z + 3.0)
-    return beyond + ((y - 0.5) * far - 4.0) - between, slope + (far - steps)
+    return beyond + ((y - 0.5) * far - 4.0) - between, grad + (far - steps)
 
 
 @triton.jit
 def _counted(x: tl.tensor, r: tl.tensor) -> tl.tuple:
     """-log of Gamma(x + r) / (Gamma(r) x!), and ψ(x + r) - ψ(r), for x above 0; neither is a difference of large numbers."""
-    beyond_z, slope_z = gamma_terms(x + r)
-    beyond_r, slope_r = gamma_terms(r)
+    beyond_z, grad_z = gamma_terms(x + r)
+    beyond_r, grad_r = gamma_terms(r)
     beyond_x, _ = gamma_terms(x)
     grown = log1p(x / r)
     cost = beyond_x + beyond_r - beyond_z - (r - 0.5) * grown - x * log1p(r / x)
-    return cost + 0.5 * tl.log(6.283185307179586 * x), grown + (slope_z - slope_r)
+    return cost + 0.5 * tl.log(6.283185307179586 * x), grown + (grad_z - grad_r)
 
 
 @triton.jit
 def _terms(
     log_m: tl.tensor, log_r: tl.tensor, x: tl.tensor, drop: tl.tensor, DROPS: tl.constexpr
 ) -> tl.tuple:
-    """-log p of counts, and its slopes in log m, log r and the logit of a drop.
+    """-log p of counts, and its gradients in log m, log r and the logit of a drop.
 
     d = log m - log r, s = -r log(1 + m/r) is log P(0) of the negative binomial; a zero came from it with probability sigmoid(s - drop).
     """
@@ -72,7 +72,7 @@ def _terms(
     d = log_m - log_r
     t = tl.exp(-tl.abs(d))
     soft = _log1p(t)
-    share = tl.where(d > 0, 1.0, t) / (1.0 + t)  # m / (r + m)
+    fraction = tl.where(d > 0, 1.0, t) / (1.0 + t)  # m / (r + m)
     rest = tl.where(d > 0, t, 1.0) / (1.0 + t)
     above = tl.maximum(d, 0.0) + soft
     positive = x > 0
@@ -82,18 +82,18 @@ def _terms(
     of_x = tl.where(positive, k * rest, 0.0)
     of_r = tl.where(positive, k * rest - r * grown, 0.0)
     loss = r * above
-    kept = 1.0
-    slope_drop = 0.0
+    counted = 1.0
+    grad_drop = 0.0
     if DROPS:
         a = -loss - drop
         e = tl.exp(-tl.abs(a))
         e_drop = tl.exp(-tl.abs(drop))
         soft_drop = tl.maximum(drop, 0.0) + _log1p(e_drop)
         dropped = tl.where(positive, 0.0, tl.where(a > 0, e, 1.0) / (1.0 + e))
-        kept = 1.0 - dropped
-        slope_drop = tl.where(drop > 0, 1.0, e_drop) / (1.0 + e_drop) - dropped
+        counted = 1.0 - dropped
+        grad_drop = tl.where(drop > 0, 1.0, e_drop) / (1.0 + e_drop) - dropped
         loss = soft_drop + tl.where(positive, loss, -tl.maximum(drop, -loss) - _log1p(e))
-    return loss + cost, kept * r * share - of_x, kept * r * (above - share) + of_r, slope_drop
+    return loss + cost, counted * r * fraction - of_x, counted * r * (above - fraction) + of_r, grad_drop
 
 
 @triton.jit
@@ -106,9 +106,9 @@ def _tile(shape: tl.tuple) -> tl.tuple:
 
 
 @triton.jit
-def _of_tile(given: tl.tuple, tile: tl.tuple, step: tl.tensor, DROPS: tl.constexpr) -> tl.tuple:
+def _of_tile(inputs: tl.tuple, tile: tl.tuple, step: tl.tensor, DROPS: tl.constexpr) -> tl.tuple:
     """Load a tile and evaluate it; `step` is what rows of log r lie apart, 0 where all cells share one."""
-    logit_ng, drop_ng, x_ng, shift_n, log_r = given
+    logit_ng, drop_ng, x_ng, shift_n, log_r = inputs
     n, g, at, there = tile
     inside = tl.sum(there.to(tl.int32), axis=1) > 0
     log_m = (
@@ -121,7 +121,7 @@ def _of_tile(given: tl.tuple, tile: tl.tuple, step: tl.tensor, DROPS: tl.constex
 
 
 @triton.jit
-def log_sum_exp(logit_ng: tl.tensor, found_n: tl.tensor, n_genes: tl.tensor) -> None:
+def log_sum_exp(logit_ng: tl.tensor, log_sum_n: tl.tensor, n_genes: tl.tensor) -> None:
     """log Σ exp of each row; a program a cell."""
     row = logit_ng + tl.program_id(0).to(tl.int64) * n_genes
     g = tl.arange(0, WIDTH)
@@ -134,40 +134,42 @@ def log_sum_exp(logit_ng: tl.tensor, found_n: tl.tensor, n_genes: tl.tensor) -> 
     for first in range(0, n_genes, WIDTH):
         there = first + g < n_genes
         total += tl.exp(tl.load(row + first + g, mask=there, other=float("-inf")) - most)
-    tl.store(found_n + tl.program_id(0), most + tl.log(tl.sum(total, axis=0)))
+    tl.store(log_sum_n + tl.program_id(0), most + tl.log(tl.sum(total, axis=0)))
 
 
 @triton.jit
-def losses(given: tl.tuple, found: tl.tuple, shape: tl.tuple, step: tl.tensor, DROPS: tl.constexpr) -> None:
-    """-log p of each cell and its slope in the logarithm of the size, summed over the genes of a tile: (n, tiles) each."""
-    loss, slope = found
+def losses(
+    inputs: tl.tuple, outputs: tl.tuple, shape: tl.tuple, step: tl.tensor, DROPS: tl.constexpr
+) -> None:
+    """-log p of each cell and its gradient in the logarithm of the size, summed over the genes of a tile: (n, tiles) each."""
+    loss, grad = outputs
     tile = _tile(shape)
     n, _, _, there = tile
-    _, inside, terms = _of_tile(given, tile, step, DROPS)
+    _, inside, terms = _of_tile(inputs, tile, step, DROPS)
     at = n * tl.num_programs(1) + tl.program_id(1)
     tl.store(loss + at, tl.sum(tl.where(there, terms[0], 0.0), axis=1), mask=inside)
-    tl.store(slope + at, tl.sum(tl.where(there, terms[1], 0.0), axis=1), mask=inside)
+    tl.store(grad + at, tl.sum(tl.where(there, terms[1], 0.0), axis=1), mask=inside)
 
 
 @triton.jit
-def slopes(
-    given: tl.tuple,
+def grads(
+    inputs: tl.tuple,
     weighing: tl.tuple,
-    slope_r: tl.tensor,
+    grad_r: tl.tensor,
     shape: tl.tuple,
     step: tl.tensor,
     DROPS: tl.constexpr,
 ) -> None:
-    """Overwrite the logits by the slopes of the weighed loss in them; those in log r go to `slope_r`.
+    """Overwrite the logits by the gradients of the weighed loss in them; those in log r go to `grad_r`.
 
     There they are summed over the cells of a tile, (tiles, g), where all cells share one log r, else they are (n, g). `weighing` has for
-    each cell the weight of its loss, and its slope in the logarithm of the size over the size.
+    each cell the weight of its loss, and its gradient in the logarithm of the size over the size.
     """
-    logit_ng, drop_ng, _, _, _ = given
+    logit_ng, drop_ng, _, _, _ = inputs
     weight_n, pull_n = weighing
     tile = _tile(shape)
     n, g, at, there = tile
-    log_m, inside, terms = _of_tile(given, tile, step, DROPS)
+    log_m, inside, terms = _of_tile(inputs, tile, step, DROPS)
     weight = tl.load(weight_n + n, mask=inside, other=0.0)[:, None]
     pull = tl.load(pull_n + n, mask=inside, other=0.0)[:, None]
     tl.store(logit_ng + at, weight * (terms[1] - tl.exp(log_m) * pull), mask=there)
@@ -175,6 +177,6 @@ def slopes(
         tl.store(drop_ng + at, weight * terms[3], mask=there)
     of_r = tl.where(there, weight * terms[2], 0.0)
     if step > 0:
-        tl.store(slope_r + at, of_r, mask=there)
+        tl.store(grad_r + at, of_r, mask=there)
     else:
-        tl.store(slope_r + tl.program_id(0) * shape[1] + g, tl.sum(of_r, axis=0), mask=g < shape[1])
+        tl.store(grad_r + tl.program_id(0) * shape[1] + g, tl.sum(of_r, axis=0), mask=g < shape[1])

@@ -1,87 +1,127 @@
-"""Loops of the expanded square of a Gaussian, compiled: what it needs besides the code, and its slopes in the head.
+"""Loops of the expanded square of a Gaussian, compiled: what the distance needs besides the latents, and the gradients of the head.
 
-Suffixes: n cells, g genes, h hidden units, b blocks of genes.
+A block of genes stays in a core's cache while all is done with it, and WᵀW is half as much work as a library's product of two matrices.
+With oneDNN's product for it, an epoch of
+the 2019 study's autoencoder takes 1.5 instead of 1.25 times that of hand-written instructions (AMD EPYC, 2 cores, AVX-512, 2026-11-28).
+Suffixes: n cells, g genes, h hidden units, p blocks of genes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
+from numba import prange
 
-from sparcell.kernels.jit import FAST, compiled, inlined
-from sparcell.kernels.pieces import add_product
-from sparcell.kernels.sparse_loops import first_from
-from sparcell.kernels.tasks import each, part
-from sparcell.kernels.weighed_rows import add_to_rows
+from sparcell.kernels.jit import FAST, inline_jit
+from sparcell.kernels.sparse_loops import first_at_least, scatter_axpy
+from sparcell.kernels.threads import block_range, parallel_jit
 
-NEAR = 64
+NEAR_GENES = 64
 """Rows of W that stay in a core's first cache while all is done with them."""
 
 
-@inlined(fastmath=FAST)
-def without_code(number: Any, given: Any) -> None:
-    """WᵀW (its lower half) and Wᵀb of a block of genes; and as one more task, the first, |x|² - 2 x·b of all cells."""
-    block, cells, head, of_x_n, sums = given
-    weight_gh, bias_g = head
-    if number == 0:
-        start, stop, column, value = cells
-        for n in range(of_x_n.shape[0]):
-            x, gene, total = value[start[n] : stop[n]], column[start[n] : stop[n]], of_x_n.dtype.type(0)
-            for i in range(x.shape[0]):
-                b = bias_g[gene[i]]
-                total += x[i] * (x[i] - b - b)
-            of_x_n[n] = total
-        return
-    first, last = part(number - 1, block, bias_g.shape[0])
-    gram_hh, pull_h = sums[0][number - 1], sums[1][number - 1]
-    gram_hh[:] = 0
-    pull_h[:] = 0
-    for near in range(first, last, NEAR):
-        until = min(near + NEAR, last)
-        add_product(gram_hh, weight_gh, weight_gh, (0, pull_h.shape[0]), (near, until), True)
-        for g in range(near, until):
-            b = bias_g[g]
-            for h in range(pull_h.shape[0]):
-                pull_h[h] += b * weight_gh[g, h]
+@inline_jit(fastmath=FAST)
+def _add_rows(out_h, next_h, g, a, weight_gh):
+    """Add four rows of W, weighted by its columns a and a + 1, to two vectors: each row is read once for both."""
+    p_h, q_h, r_h, s_h = weight_gh[g], weight_gh[g + 1], weight_gh[g + 2], weight_gh[g + 3]
+    p, q, r, s = p_h[a], q_h[a], r_h[a], s_h[a]
+    next_p, next_q, next_r, next_s = p_h[a + 1], q_h[a + 1], r_h[a + 1], s_h[a + 1]
+    for h in range(out_h.shape[0]):
+        out_h[h] += (p * p_h[h] + q * q_h[h]) + (r * r_h[h] + s * s_h[h])
+        next_h[h] += (next_p * p_h[h] + next_q * q_h[h]) + (next_r * r_h[h] + next_s * s_h[h])
 
 
-@compiled()
-def share_without_code(team: Any, span: Any, given: Any) -> Any:
-    """Share its blocks out."""
-    return each(team, span, without_code, given)
+@inline_jit(fastmath=FAST)
+def _add_row(out_h, x, row_h):
+    for h in range(out_h.shape[0]):
+        out_h[h] += x * row_h[h]
 
 
-@inlined(fastmath=FAST)
-def head_slopes(number: Any, given: Any) -> None:
-    """Slopes of the weighed squares in W, for a block of genes: W Σ w hhᵀ + b Σ w hᵀ - xᵀ w h; and the slopes in b.
+@inline_jit(fastmath=FAST)
+def _dot(a_h, b_h):
+    total = a_h.dtype.type(0)
+    for h in range(a_h.shape[0]):
+        total += a_h[h] * b_h[h]
+    return total
 
-    Of the weights w and the code h it takes Σ w hhᵀ, whose rows may be longer than they need, -w h of each cell, Σ w h, each w, and Σ w.
+
+@inline_jit(fastmath=FAST)
+def _add_gram(first, last, weight_gh, gram_hh):
+    """Add the lower half of WᵀW over the genes `first` … `last` - 1."""
+    n_hidden, n_fours = gram_hh.shape[0], (last - first) // 4
+    for a in range(0, n_hidden - 1, 2):
+        for four in range(n_fours):
+            _add_rows(gram_hh[a][: a + 2], gram_hh[a + 1][: a + 2], first + 4 * four, a, weight_gh)
+    for a in range(n_hidden):
+        is_last_of_odd = n_hidden % 2 == 1 and a == n_hidden - 1
+        for g in range(first if is_last_of_odd else first + 4 * n_fours, last):
+            _add_row(gram_hh[a][: a + 1], weight_gh[g, a], weight_gh[g])
+
+
+@parallel_jit()
+def gram(n_blocks, block, weight_gh, bias_g, gram_phh, pull_ph):
+    """Add WᵀW (its lower half) and Wᵀb of each block of genes to zeros."""
+    for number in prange(n_blocks):
+        first, last = block_range(number, block, bias_g.shape[0])
+        for near in range(first, last, NEAR_GENES):
+            until = min(near + NEAR_GENES, last)
+            _add_gram(near, until, weight_gh, gram_phh[number])
+            for g in range(near, until):
+                _add_row(pull_ph[number], bias_g[g], weight_gh[g])
+
+
+@inline_jit(fastmath=FAST)
+def _square_minus_twice(x, gene, other_g):
+    total = other_g.dtype.type(0)
+    for i in range(x.shape[0]):
+        y = other_g[np.uint64(gene[i])]
+        total += x[i] * (x[i] - y - y)
+    return total
+
+
+@parallel_jit()
+def square_minus_twice(n_blocks, block, start_n, stop_n, column, value, other_g, out_n):
+    """Write |x|² - 2 x·y of each sparse row x and a vector y."""
+    for number in prange(n_blocks):
+        first, last = block_range(number, block, out_n.shape[0])
+        for n in range(first, last):
+            start, stop = start_n[n], stop_n[n]
+            out_n[n] = _square_minus_twice(value[start:stop], column[start:stop], other_g)
+
+
+@inline_jit(fastmath=FAST)
+def _subtract_weighted(begin, end, column, value, weight, grad_g):
+    for i in range(begin, end):
+        grad_g[np.uint64(column[i])] -= value[i] * weight
+
+
+@parallel_jit()
+def head_grads(
+    n_blocks,
+    block,
+    start_n,
+    stop_n,
+    column,
+    value,
+    weight_gh,
+    bias_g,
+    minus_nh,
+    sum_h,
+    weight_n,
+    total,
+    grad_gh,
+    grad_g,
+):
+    """Add b Σ w hᵀ - xᵀ w h to the gradient in W of the weighted squares, and write that in b: W Σ w h + b Σ w - xᵀ w.
+
+    `minus_nh` is -w h, `sum_h` Σ w h and `total` Σ w over the cells with weights w.
     """
-    block, cells, head, weighed, slopes = given
-    start, stop, column, value = cells
-    weight_gh, bias_g = head
-    squares_hh, minus_nh, sum_h, weight_n, of_all = weighed
-    slope_gh, slope_g = slopes
-    total = of_all[()]
-    first, last = part(number, block, bias_g.shape[0])
-    for near in range(first, last, NEAR):
-        until = min(near + NEAR, last)
-        for g in range(near, until):
-            row, slope_h, b = weight_gh[g], slope_gh[g], bias_g[g]
-            dot = b * total
-            for h in range(row.shape[0]):
-                dot += row[h] * sum_h[h]
-                slope_h[h] = b * sum_h[h]
-            slope_g[g] = dot
-        add_product(slope_gh, weight_gh.T, squares_hh, (near, until), (0, squares_hh.shape[0]), False)
-    for n in range(start.shape[0]):
-        begin = first_from(column, start[n], stop[n], first)
-        end = first_from(column, begin, stop[n], last)
-        add_to_rows(minus_nh[n], begin, end, column, value, slope_gh)
-        for i in range(begin, end):
-            slope_g[column[i]] -= value[i] * weight_n[n]
-
-
-@compiled()
-def share_head_slopes(team: Any, span: Any, given: Any) -> Any:
-    """Share its blocks out."""
-    return each(team, span, head_slopes, given)
+    for number in prange(n_blocks):
+        first, last = block_range(number, block, bias_g.shape[0])
+        for g in range(first, last):
+            grad_g[g] = bias_g[g] * total + _dot(weight_gh[g], sum_h)
+            _add_row(grad_gh[g], bias_g[g], sum_h)
+        for n in range(start_n.shape[0]):
+            begin = first_at_least(column, start_n[n], stop_n[n], first)
+            end = first_at_least(column, begin, stop_n[n], last)
+            scatter_axpy(minus_nh[n], begin, end, column, value, grad_gh)
+            _subtract_weighted(begin, end, column, value, weight_n[n], grad_g)

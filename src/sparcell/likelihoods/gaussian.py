@@ -70,9 +70,8 @@ class Gaussian(nn.Module):
 
     def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
         """Return -log p(x|z) of each cell in nats, (n,). One pass over n × g fewer than through `distribution`."""
-        if batch.sparse is not None:
-            squares_n = kernels.squared_distance(h_nh, self.head, batch.sparse)
-        else:
+        squares_n = None if batch.sparse is None else kernels.squared_distance(h_nh, self.head, batch.sparse)
+        if squares_n is None:
             squares_n = (self.head(h_nh) - batch.x_ng).square().sum(dim=1)
         n_genes = self.head.out_features
         if self.fixed is not None:

@@ -48,7 +48,7 @@ class Poisson(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
+        self.head = kernels.input_major(nn.Linear(n_hidden, n_genes))
 
     def nll(self, h_nh: Tensor, batch: Minibatch) -> Tensor:
         """Return -log p(x|z) of each cell in nats, (n,), summed over genes. The means add up to the library size, so exp is not needed."""
@@ -61,7 +61,7 @@ class Poisson(nn.Module):
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts, without gradients; None without a kernel."""
-        return kernels.log_expected(h_nh, (self.head,), target_sum, batch)
+        return kernels.expected_log_expression(h_nh, (self.head,), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> PoissonDistribution:
         """Return the same density as an object."""

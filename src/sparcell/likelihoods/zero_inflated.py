@@ -67,8 +67,8 @@ class ZeroInflated(nn.Module):
 
     def __init__(self, n_hidden: int, n_genes: int, n_batches: int, config: LikelihoodConfig) -> None:
         super().__init__()
-        self.head = kernels.by_input(nn.Linear(n_hidden, n_genes))
-        self.drop = kernels.by_input(nn.Linear(n_hidden, n_genes))
+        self.head = kernels.input_major(nn.Linear(n_hidden, n_genes))
+        self.drop = kernels.input_major(nn.Linear(n_hidden, n_genes))
         per_batch = config.dispersion == "gene-batch" and n_batches > 0
         self.log_r = nn.Parameter(torch.zeros(n_batches if per_batch else 1, n_genes))
         self.per_batch = per_batch
@@ -94,7 +94,7 @@ class ZeroInflated(nn.Module):
 
     def log_expression(self, h_nh: Tensor, batch: Minibatch, target_sum: float) -> Tensor | None:
         """Return log(1 + x) of the mean, (n, g), with each cell scaled to `target_sum` counts, without gradients; None without a kernel."""
-        return kernels.log_expected(h_nh, (self.head, self.drop), target_sum, batch)
+        return kernels.expected_log_expression(h_nh, (self.head, self.drop), target_sum, batch)
 
     def distribution(self, h_nh: Tensor, batch: Minibatch) -> ZeroInflatedDistribution:
         """Return the same density as an object."""

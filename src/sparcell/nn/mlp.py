@@ -41,7 +41,7 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for number, (n_in, n_out) in enumerate(pairwise(widths)):
-            parts: list[nn.Module] = [kernels.Linear(n_in + n_covariates, n_out)]
+            parts: list[nn.Module] = [nn.Linear(n_in + n_covariates, n_out)]
             if config.normalization != "none":
                 parts.append(nn.LayerNorm(n_out))
             if number > 0 or not linear_first or config.normalization != "none":

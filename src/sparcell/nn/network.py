@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from sparcell.config.model import NetworkConfig
     from sparcell.protocols import LatentEncoder, Likelihood, Minibatch, Posterior, SparseRows
 
-MAX_SERIAL_SIZE = 2**17
-"""Numbers in a hidden layer of a step up to which one thread is as fast as several that have to be woken."""
 MIN_SD, MAX_ZSCORE = 1e-2, 10.0
 """Standardized input: genes that hardly vary are not blown up, and values are cut at this many standard deviations."""
 
@@ -54,11 +52,10 @@ class Network(nn.Module):
             n_covariates=n_known if config.encode_covariates else 0,
             linear_first=True,
         )
-        kernels.by_input(self.encoder.first)
+        kernels.input_major(self.encoder.first)
         self.latent_encoder = latent_encoder
         self.decoder_type = DECODERS[config.decoder_type]
         self.n_latent = config.n_latent
-        self.max_width = max(*config.encoder_widths, *config.decoder_widths)
         self.decoder = self.decoder_type.module(config, n_known)
         self.decoder_type.init_head(likelihood.head, config)
         self.likelihood = likelihood
@@ -160,10 +157,6 @@ class Network(nn.Module):
         features_nh = self.encoder(x, self._encoder_covariates(batch), training_generator)
         return self.latent_encoder(features_nh, progress)
 
-    def is_small(self, batch: Minibatch) -> bool:
-        """Return whether everything large in a training step on these cells is done by kernels, which use all threads."""
-        return self._sparse_cells(batch) is not None and len(batch) * self.max_width <= MAX_SERIAL_SIZE
-
     def _sparse_cells(self, batch: Minibatch) -> SparseRows | None:
         """Return the cells as sparse rows if the encoder can read them so: a value of 0 has to be 0 there too."""
         input_is_dropped = self.training and self.input_dropout > 0
@@ -191,7 +184,6 @@ class Network(nn.Module):
         delta_mg = self._batch_delta(z_nk[index_m], batch.take(index_m), moved.take(index_m))
         return SparseRowsPlusDelta(x, index_m, delta_mg), moved
 
-    @kernels.together
     def _batch_delta(self, z_nk: Tensor, own: Minibatch, other: Minibatch) -> Tensor:
         """Return by how much the expected encoder input is higher in another batch than in the cell's own, (n, g)."""
         of_other, of_own = (

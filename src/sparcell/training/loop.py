@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sparcell import kernels
 from sparcell.errors import TrainingError
 from sparcell.protocols import EpochRecord
 from sparcell.training.cuda_graph import wrap_step
@@ -95,16 +94,13 @@ def train_step(
 ) -> Tensor:
     """Make one step; return its loss, reconstruction, KL and weight of the KL, (4,). Nothing in it waits for the device."""
     network, generator = state.network, state.generator
-    with kernels.kept_awake(network.is_small(batch)):
-        output = network(batch, generator, progress)
-        with torch.autocast(
-            generator.device.type, torch.bfloat16, enabled=plan.use_bfloat16
-        ):  # the head only
-            loss = negative_elbo(output, network.likelihood, batch, kl_weight)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        state.optimizer_step(plan.config.max_grad_norm)
-        terms = [loss.total.detach(), loss.reconstruction.detach(), loss.kl.detach()]
-        return torch.stack([*terms, torch.full_like(terms[0], kl_weight)])
+    output = network(batch, generator, progress)
+    with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.use_bfloat16):  # the head only
+        loss = negative_elbo(output, network.likelihood, batch, kl_weight)
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    state.optimizer_step(plan.config.max_grad_norm)
+    terms = [loss.total.detach(), loss.reconstruction.detach(), loss.kl.detach()]
+    return torch.stack([*terms, torch.full_like(terms[0], kl_weight)])
 
 
 @torch.no_grad()
@@ -114,8 +110,7 @@ def validation_loss(state: TrainState, data: BatchProvider, plan: TrainPlan) -> 
     generator = torch.Generator(device=state.generator.device).manual_seed(plan.config.seed)
     losses, sizes = [], []
     for batch in data.validation_batches():
-        with kernels.kept_awake(network.is_small(batch)):
-            loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
+        loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
         losses.append(loss.total)
         sizes.append(len(batch))
     if not losses:

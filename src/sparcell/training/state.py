@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sparcell import kernels
 from sparcell.training.early_stopping import EarlyStopping
+from sparcell.training.optimizer import AdamW
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class TrainState:
     """A network in training: weights, Adam's moments, the generator of the noise, epochs done, best weights."""
 
     network: Network
-    adam: kernels.AdamW
+    adam: AdamW
     """Over `weights`, each in its memory layout."""
     generator: torch.Generator
     weights: list[Tensor]
@@ -57,7 +57,7 @@ class TrainState:
             {"params": _in_memory_layout(slow), "lr_factor": 1.0},
             {"params": _in_memory_layout(fast), "lr_factor": FAST_LR_FACTOR},
         ]
-        adam = kernels.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        adam = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         early_stopping = EarlyStopping(config.early_stopping_patience, config.early_stopping_tolerance)
         return cls(network, adam, generator, [*slow, *fast], early_stopping, lr=config.learning_rate)
 
@@ -66,7 +66,7 @@ class TrainState:
         grads = [
             None if weight.grad is None else to_memory_layout(weight, weight.grad) for weight in self.weights
         ]
-        self.adam.along(grads, max_grad_norm)
+        self.adam.step(grads, max_grad_norm)
         for weight in self.weights:
             weight.grad = None
 
@@ -157,7 +157,7 @@ def _in_memory_layout(weights: list[Tensor]) -> list[Tensor]:
 
 
 def to_memory_layout(weight: Tensor, values: Tensor) -> Tensor:
-    """Transpose values of a weight that is stored column by column (`kernels.by_input`), and back again; others unchanged.
+    """Transpose values of a weight that is stored column by column (`kernels.input_major`), and back again; others unchanged.
 
     Torch's fused Adam on the CPU copies each gradient that is not stored row by row, and then does not use the copy.
     """
