@@ -66,7 +66,7 @@ def study(
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the models on raw counts: latent representations, maps, scores, figures and a report.
+    """Compare autoencoder, β-VAE and β-VSC on raw counts: latent representations, maps, scores, figures and a report.
 
     Without INPUT the study runs on the PBMC3k counts that ship with sparcell. It writes report.html, a page of gene programs for each
     β-VSC, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output

@@ -1,4 +1,4 @@
-"""The command line: its commands by name. Each command is imported when it is used, so that help is printed at once."""
+"""The command line. The commands import heavy libraries when they run, so that help is printed at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import App
 
 from sparcell._utils.version import VERSION
+from sparcell.cli import commands
 from sparcell.errors import SparcellError
 
 app = App(
@@ -18,27 +19,8 @@ app = App(
     version=VERSION,
     suppress_keyboard_interrupt=False,
 )
-app.command(
-    "sparcell.cli.commands:study",
-    name="study",
-    help="Compare the models on raw counts: latent representations, maps, scores, figures and a report.",
-)
-app.command(
-    "sparcell.cli.commands:benchmark",
-    name="benchmark",
-    help="Compare models, baselines and other packages on the same cells.",
-)
-app.command(
-    "sparcell.cli.commands:fit",
-    name="fit",
-    help="Train one model; write its latent representation into a copy of the data, and save the model.",
-)
-app.command("sparcell.cli.commands:embed", name="embed", help="Encode cells with a saved model.")
-app.command(
-    "sparcell.cli.commands:programs",
-    name="programs",
-    help="Read the latents of a saved model as gene programs: named, compared over seeds, on one page.",
-)
+for command in (commands.study, commands.benchmark, commands.fit, commands.embed, commands.programs):
+    app.command(command)
 
 
 def main() -> None:

@@ -32,6 +32,6 @@ class DataConfig:
     ] = None
     scale: Annotated[
         bool,
-        "Gaussian likelihood only: scale each gene to mean 0 and variance 1 and clip values at ±10, as sc.pp.scale does. The model applies "
-        "the same mean and variance to new cells.",
+        "Gaussian likelihood only: scale each gene to mean 0 and variance 1 and clip values at ±10, as sc.pp.scale with max_value=10. "
+        "The model applies the same mean and variance to new cells.",
     ] = False

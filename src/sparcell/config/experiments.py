@@ -57,7 +57,7 @@ class StudyConfig:
         "programs: latents that are gene programs.",
     ] = ("study-2019", "hvg")
     seeds: Annotated[
-        int, "Number of random seeds (0 to N-1). Each model is trained once per preset and seed."
+        int, "Number N of random seeds (0 to N-1). Each model is trained once per preset and seed."
     ] = 1
     counts_layer: Annotated[
         str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
@@ -133,7 +133,7 @@ class BenchmarkConfig:
         "Also score single latents: the match with cell types, the sparsity, and the reproducibility over seeds. The models of sparcell "
         "then use the preset programs.",
     ] = False
-    seeds: Annotated[int, "Number of random seeds (0 to N-1); each method runs once per seed."] = 3
+    seeds: Annotated[int, "Number N of random seeds (0 to N-1). Each method runs once per seed."] = 3
     counts_layer: Annotated[
         str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
     ] = None
