@@ -23,7 +23,7 @@ test-fast: .venv/installed-dev
 	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 bench: .venv/installed .venv-peer/installed
-	$(BIN)/python benchmarks/speed.py --peer .venv-peer/bin/python --out benchmarks/speed-here.md
+	$(BIN)/python benchmarks/speed.py --scvi-python .venv-peer/bin/python --out benchmarks/speed-here.md
 	$(BIN)/python benchmarks/speed_gpu.py --out benchmarks/speed-gpu-here.md
 
 .venv-peer/installed: Makefile

@@ -2,9 +2,9 @@
 
     python benchmarks/speed_gpu.py [--rounds 5] [--out FILE.md]
 
-Without a GPU it says so and measures nothing. With one: cells a second of nb over 2,000 genes and 100,000 cells in memory, at several
-batch sizes, with and without the recorded step (SPARCELL_CUDA_GRAPH); seconds of the seed preset's three models, 200 epochs on all genes;
-and how far apart the losses of 20 epochs are, with and without the fused kernels, with and without the recorded step, and on CPU and GPU.
+Without a GPU it prints so and measures nothing. With one it measures cells per second of nb over 2,000 genes and 100,000 cells in memory,
+at several batch sizes, with and without the recorded step (SPARCELL_CUDA_GRAPH); seconds of the study-2019 preset's three models, 200
+epochs on all genes; and the difference of the losses over 20 epochs with and without the fused kernels, the recorded step and the GPU.
 Each training runs in a new process; medians over the rounds, least and most in brackets.
 """
 
@@ -48,21 +48,31 @@ def throughput(batch_size: int) -> dict[str, Any]:
     """Seconds of the epochs; none in a warm-up, so that the recorded step is what is timed."""
     import sparcell as sp
 
-    settings: dict[str, Any] = {"likelihood": "nb", "n_latent": 10, "encoder_widths": (128,), "decoder_widths": (128,)}
-    settings |= {"batch_size": batch_size, "epochs": EPOCHS, "kl_warmup_fraction": 0.0, "validation_fraction": 0.0, "early_stopping_patience": 0}
+    settings: dict[str, Any] = {
+        "likelihood": "nb",
+        "n_latent": 10,
+        "encoder_widths": (128,),
+        "decoder_widths": (128,),
+    }
+    settings |= {"batch_size": batch_size, "epochs": EPOCHS, "kl_warmup_fraction": 0.0}
+    settings |= {"validation_fraction": 0.0, "early_stopping_patience": 0}
     model = sp.BetaVAE(**settings, device="cuda").fit(simulated(), silent=True)
     return {"seconds": statistics.median(model.history["seconds"][1:]), "memory": _memory()}
 
 
-def seed_model(name: str) -> dict[str, Any]:
-    """Seconds of the second of two trainings: the first loads and compiles."""
+def study_model(name: str) -> dict[str, Any]:
+    """Return the seconds of the second of two trainings: the first loads and compiles."""
     import sparcell as sp
+    from sparcell.config.presets import STUDY_2019
 
     counts = cells(13714)
     for _ in range(2):
-        model = getattr(sp, name)(likelihood="gaussian", epochs=200, device="cuda").fit(
-            counts, log_normalize=True, silent=True
-        )
+        model_class = getattr(sp, name)
+        settings = {
+            key: value for key, value in STUDY_2019.items() if key in model_class.__dataclass_fields__
+        }
+        settings |= {"likelihood": "gaussian", "epochs": 200, "device": "cuda"}
+        model = model_class(**settings).fit(counts, log_normalize=True, silent=True)
     return {"seconds": float(model.history["seconds"].sum()), "memory": _memory()}
 
 
@@ -74,7 +84,13 @@ def curve(likelihood: Any, device: str, kernels: str) -> dict[str, Any]:
     if kernels == "plain":
         counts.gpu_kernels = lambda device: None  # type: ignore[assignment]
     model = sp.Autoencoder(
-        likelihood=likelihood, dropout=0.0, kl_warmup_fraction=0.0, validation_fraction=0.0, early_stopping_patience=0, epochs=20, device=device
+        likelihood=likelihood,
+        dropout=0.0,
+        kl_warmup_fraction=0.0,
+        validation_fraction=0.0,
+        early_stopping_patience=0,
+        epochs=20,
+        device=device,
     ).fit(cells(N_GENES), silent=True)
     return {"losses": model.history["loss"].tolist()}
 
@@ -85,10 +101,10 @@ def _memory() -> float:
     return torch.cuda.max_memory_allocated() / 2**20
 
 
-def spawned(role: str, *given: str, graph: bool = False) -> dict[str, Any]:
-    """Run in a new process; what it warns of is shown, for a fused kernel or a recording that was refused says so there."""
+def run_role(role: str, *arguments: str, graph: bool = False) -> dict[str, Any]:
+    """Run a role in a new process and show its warnings: a fused kernel or a recording that was refused says so there."""
     environment = {**os.environ, "SPARCELL_CUDA_GRAPH": str(int(graph))}
-    command = [sys.executable, str(HERE), role, *given]
+    command = [sys.executable, str(HERE), role, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -101,27 +117,27 @@ def measured(rounds: int) -> list[str]:
     """Lines of both tables."""
     lines = ["| case | recorded step | seconds | cells/s | MB |", "|---|---|---|---|---|"]
     cases = [("throughput", str(size), N_CELLS) for size in BATCHES]
-    cases += [("seed_model", name, 2638 * 200) for name in MODELS]
-    for role, given, n_seen in cases:
+    cases += [("study_model", name, 2638 * 200) for name in MODELS]
+    for role, argument, n_cells in cases:
         for graph in (False, True):
-            runs = [spawned(role, given, graph=graph) for _ in range(rounds)]
+            runs = [run_role(role, argument, graph=graph) for _ in range(rounds)]
             seconds = [run["seconds"] for run in runs]
             lines.append(
-                f"| {MODELS.get(given, f'nb, batch {given}')} | {'yes' if graph else 'no'} | {spread(seconds)} | "
-                f"{n_seen / statistics.median(seconds):,.0f} | {runs[0]['memory']:.0f} |"
+                f"| {MODELS.get(argument, f'nb, batch {argument}')} | {'yes' if graph else 'no'} | {spread(seconds)} | "
+                f"{n_cells / statistics.median(seconds):,.0f} | {runs[0]['memory']:.0f} |"
             )
             print(lines[-1], flush=True)
     lines += ["", "| losses of 20 epochs | largest relative difference |", "|---|---|"]
     for likelihood in ("nb", "zinb"):
-        usual = spawned("curve", likelihood, "cuda", "fused")["losses"]
+        usual = run_role("curve", likelihood, "cuda", "fused")["losses"]
         others = {
-            "recorded step": spawned("curve", likelihood, "cuda", "fused", graph=True),
-            "plain formulas": spawned("curve", likelihood, "cuda", "plain"),
-            "CPU": spawned("curve", likelihood, "cpu", "fused"),
+            "recorded step": run_role("curve", likelihood, "cuda", "fused", graph=True),
+            "plain formulas": run_role("curve", likelihood, "cuda", "plain"),
+            "CPU": run_role("curve", likelihood, "cpu", "fused"),
         }
         for name, other in others.items():
-            apart = max(abs(a / b - 1) for a, b in zip(other["losses"], usual, strict=True))
-            lines.append(f"| {likelihood}, GPU against {name} | {apart:.1e} |")
+            difference = max(abs(a / b - 1) for a, b in zip(other["losses"], usual, strict=True))
+            lines.append(f"| {likelihood}, GPU against {name} | {difference:.1e} |")
             print(lines[-1], flush=True)
     return lines
 
@@ -139,20 +155,20 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU: not measured")
         return
     head = f"{datetime.date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
     print(head)
-    lines = measured(given.rounds)
-    if given.out:
-        given.out.write_text("\n".join([head, "", *lines]) + "\n", encoding="utf-8")
+    lines = measured(options.rounds)
+    if options.out:
+        options.out.write_text("\n".join([head, "", *lines]) + "\n", encoding="utf-8")
 
 
 ROLES: dict[str, Callable[..., dict[str, Any]]] = {
     "throughput": lambda size: throughput(int(size)),
-    "seed_model": seed_model,
+    "study_model": study_model,
     "curve": curve,
 }
 

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread for each worker, before torch and numba are imported: workers with several threads each wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
 TESTS = Path(__file__).parent
 KERNELS = TESTS.parent / "src" / "sparcell" / "kernels"
 

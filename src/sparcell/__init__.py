@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sparcell.models.fitted import Model
 
 
-# Threads of torch (GNU OpenMP) wait awake for their next piece of work, by default so long that two jobs on the same cores slow each
-# other down thirty times. This is read when torch is first imported; the time alone and the results are the same (docs/speed.md).
+# Idle threads of GNU OpenMP, which torch brings along, spin before they sleep. With the default number of rounds two trainings on the same
+# cores slow each other down more than tenfold (docs/speed.md). The variable is read when torch is first imported. Results do not change.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

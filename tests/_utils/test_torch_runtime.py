@@ -1,11 +1,9 @@
-"""What is settled for the process: which precision a device has, compiled loops, memory that is kept for the next step."""
+"""What is settled for the process: which precision a device has, compiled loops."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import platform
 import subprocess
 import sys
 
@@ -17,40 +15,6 @@ from helpers.simulated import simulated_cells
 from sparcell import kernels
 from sparcell._utils import torch_runtime
 from sparcell.kernels import products
-
-BLOCK = """
-import ctypes, sys
-import torch
-from sparcell._utils import torch_runtime as runtime
-
-class MallInfo(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena a b c mapped d e f g keep".split()]
-
-c = ctypes.CDLL(None)
-c.mallinfo2.restype = MallInfo
-if sys.argv[1] == "kept":
-    runtime.keep_freed_memory()
-before = c.mallinfo2().mapped
-block = torch.empty(20 * 2**20, dtype=torch.uint8)
-print(c.mallinfo2().mapped - before)
-"""
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
-    reason="of GNU's C library, from 2.33 on",
-)
-def test_a_large_block_comes_from_memory_that_is_kept():
-    """One that is mapped for itself alone goes back to the system when it is freed, and is taken anew page by page."""
-    mapped = {}
-    for how in ("kept", "as it is"):
-        done = subprocess.run(
-            [sys.executable, "-c", BLOCK, how], capture_output=True, text=True, check=True, timeout=300
-        )
-        mapped[how] = int(done.stdout)
-    assert mapped["kept"] == 0
-    assert mapped["as it is"] >= 20 * 2**20, "the C library keeps it by itself: `keep_freed_memory` may go"
-
 
 THREADS = """
 import sys

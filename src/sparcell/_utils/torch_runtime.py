@@ -1,4 +1,4 @@
-"""Device, precision, seeds and memory: the hidden state of torch is met here and left as it was."""
+"""Device, precision and seeds: the hidden state of torch is met here and left as it was."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from sparcell import kernels
 from sparcell.errors import InputError
 
 log = logging.getLogger("sparcell")
-
-LARGEST_BLOCK = 2**25 - 2**16
-"""Bytes: glibc takes freed blocks of up to 32 MiB, with what it adds to them, for a measure."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -42,16 +39,6 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
         )
         return False
     return precision == "bfloat16"
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep up to 64 MB of freed memory, for blocks of a training step that come and go; elsewhere nothing happens.
-
-    It gives back what lies free at the end of its memory when that is twice the largest block freed so far (mallopt(3), "dynamic mmap
-    threshold"). A step of zinb on all genes frees 50 MB: in one process of three it gave them back in every other step and took them anew,
-    page by page, 3 to 5 of 35 ms. The block that raises the measure is never written to, so it costs nothing.
-    """
-    torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
 
 
 @contextmanager

