@@ -138,7 +138,7 @@ def test_the_3d_map_is_there_and_turns(browser, folder):
     )
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2 + 120, box["y"] + box["height"] / 2 + 30, max_steps=6)
+    page.mouse.move(box["x"] + box["width"] / 2 + 120, box["y"] + box["height"] / 2 + 30, steps=6)
     page.mouse.up()
     page.wait_for_timeout(300)
     after = page.evaluate(
