@@ -161,6 +161,27 @@ def test_10x_h5(tmp_path, legacy):
     assert_same(io.read(tmp_path / "matrix.h5"))
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("array", "place", "value"),
+    [
+        ("indices", 1, 10**6),
+        ("indices", 1, 2**40),
+        ("indices", 0, -1),
+        ("indptr", 2, 10**9),
+        ("indptr", 2, -7),
+    ],
+)
+def test_10x_h5_with_indices_outside_of_its_matrix(tmp_path, legacy, array, place, value):
+    write_10x_h5(tmp_path / "matrix.h5", legacy)
+    with h5py.File(tmp_path / "matrix.h5", "r+") as file:
+        file["hg19" if legacy else "matrix"][array][place] = value
+    with pytest.raises(
+        InputError, match=r"matrix\.h5 is damaged: indices of its matrix point outside of 4 genes"
+    ):
+        io.read(tmp_path / "matrix.h5")
+
+
 @pytest.mark.parametrize(
     "layout",
     [

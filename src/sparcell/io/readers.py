@@ -19,6 +19,7 @@ from sparcell.io.files import atomic_write, existing_path
 from sparcell.io.tables import MAX_FLOAT32, Orientation, genes_in_rows, read_numbers
 
 if TYPE_CHECKING:
+    import h5py
     from anndata import AnnData
 
     from sparcell.data.validation import Matrix
@@ -27,6 +28,8 @@ log = logging.getLogger("sparcell")
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .txt (also .gz)"
+H5_BLOCK = 1 << 24
+"""Indices of a 10x file that are checked at a time."""
 ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -163,6 +166,9 @@ def _read_h5(path: Path) -> AnnData:
         groups = {
             str(name): set(file[name]) if isinstance(file[name], h5py.Group) else set() for name in file
         }
+        for name, members in groups.items():
+            if {"barcodes", "indptr", "indices", "data", "shape"} <= members:
+                _check_10x_matrix(file[name], path)
     if "X" in groups and "obs" in groups:
         return _read_h5ad(path)
     legacy = [name for name, members in groups.items() if {"barcodes", "indptr", "data"} <= members]
@@ -179,6 +185,21 @@ def _read_h5(path: Path) -> AnnData:
     import scanpy as sc
 
     return sc.read_10x_h5(path)
+
+
+def _check_10x_matrix(group: h5py.Group, path: Path) -> None:
+    """Raise InputError if indices point outside of the matrix: scanpy passes them to compiled code, which would crash the process."""
+    n_genes, n_cells = (int(size) for size in group["shape"])
+    indptr, indices, n_values = np.asarray(group["indptr"]), group["indices"], len(group["data"])
+    is_sound = len(indptr) == n_cells + 1 and indptr[0] == 0 and int(indptr[-1]) == n_values == len(indices)
+    is_sound = is_sound and bool((np.diff(indptr.astype(np.int64)) >= 0).all())
+    for start in range(0, len(indices) if is_sound else 0, H5_BLOCK):
+        gene = np.asarray(indices[start : start + H5_BLOCK])
+        is_sound = is_sound and int(gene.min()) >= 0 and int(gene.max()) < n_genes
+    if not is_sound:
+        raise InputError(
+            f"{path} is damaged: indices of its matrix point outside of {n_genes} genes × {n_cells} cells. Copy or export the file again."
+        )
 
 
 def _read_10x_folder(path: Path) -> AnnData:
