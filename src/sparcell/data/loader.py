@@ -88,7 +88,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The cells of a training run: the training cells, shuffled anew in each epoch, and the validation cells."""
+    """The cells of a training run: the training cells, shuffled again in each epoch, and the validation cells."""
 
     loader: Loader
     train_rows: NDArray[np.integer]

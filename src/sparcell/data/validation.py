@@ -135,7 +135,7 @@ def _describe(x_ng: Matrix, kind: MatrixKind) -> tuple[str, str]:
         negative = [(int((block < 0).sum()), bool(_whole(block).all())) for block in _blocks(x_ng)]
         if all(whole for _, whole in negative):
             n_negative = sum(number for number, _ in negative)
-            return f"whole numbers, of which {n_negative} are below 0", "negative"
+            return f"whole numbers, {n_negative} of them below 0", "negative"
     if kind == "other":
         total = _one_total(x_ng)
         if total is not None:
@@ -306,7 +306,7 @@ def _multiples(x_ng: Matrix) -> bool:
 
 
 def _log2_of_counts(x_ng: Matrix) -> bool:
-    """Return whether all values are log2(1 + count), of which many are whole."""
+    """Return whether all values are log2(1 + count); many such values are whole."""
     return all(bool(_whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in _blocks(x_ng))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK_POINTS = 256
 """Points of a block."""
 DIMENSIONS = 3
-"""Two are taken as three, of which the last is 0: it is no slower."""
+"""Two dimensions are stored as three with the last one 0, which is no slower."""
 
 
 @inline_jit(fastmath=FAST)

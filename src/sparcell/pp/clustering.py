@@ -56,7 +56,7 @@ def cluster(
     resolution
         A higher value gives more clusters.
     n_starts, seed
-        Number of random starts of Louvain, of which the best one is taken, and their seed.
+        Number of random starts of Louvain, and their seed. The best start is taken.
 
     Returns
     -------

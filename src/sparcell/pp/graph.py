@@ -49,7 +49,7 @@ def nearest_neighbors(x_nd: NDArray[np.floating], n_neighbors: int) -> NDArray[n
 def shared_neighbors(neighbors_nk: NDArray[np.int64], prune: float = 1 / 15) -> Matrix:
     """Return the graph of cells weighted by the Jaccard index of their neighborhoods, as Seurat's FindNeighbors does.
 
-    Two cells with k neighbors each, of which they share s, have the weight s / (2k - s).
+    Two cells with k neighbors each and s shared neighbors have the weight s / (2k - s).
 
     Parameters
     ----------
