@@ -108,7 +108,7 @@ PLAIN = {
     "z-scored": (KINDS["scaled"], r"values below 0, as in scaled \(z-scored\) data", GIVE),
     "a number for missing values": (
         np.where(np.eye(40, 30) > 0, -1, COUNTS),
-        r"whole numbers, of which 30 are below 0 \(from -1 to",
+        r"whole numbers, 30 of them below 0 \(from -1 to",
         f"counts cannot be below 0, so something was subtracted, or negative values mark missing ones: {GIVE}",
     ),
     "counts per million": (

@@ -55,8 +55,8 @@ def _excess_at_counts(gene, first, log_rise_q, r_q, drop_q, difference):
 def _zero_terms(log_rise_q, r_q, drop_q, counted_q, e_q, e_d_q):
     """Return -log P(0); the logits of a drop are overwritten by their gradients, `counted_q` by sigmoid(s - u).
 
-    In three loops: the processor looks a few hundred operations ahead. In a single loop that would be two vectors, and each vector waits for one
-    result after the other.
+    In three loops: the processor looks a few hundred operations ahead. In a single loop that would be two vectors, and each vector
+    waits for one result after the other.
     """
     one, zero = drop_q.dtype.type(1), drop_q.dtype.type(0)
     loss = zero
