@@ -68,7 +68,7 @@ def main() -> None:
                             "likelihood": likelihood,
                             "seed": seed,
                             "epochs": len(model.history),
-                            "held_out": model.history["held_out"].min(),
+                            "validation_loss": model.history["validation_loss"].min(),
                             "seconds": round(time.perf_counter() - started, 1),
                             "finite": finite(model, adata),
                         }
