@@ -2,8 +2,8 @@
 
     python benchmarks/dependable.py FOLDER [--seeds 2] [--models beta-vsc …] [--out dependable.csv]
 
-FOLDER holds .h5ad files with raw counts in X, with or without a column `batch` in obs. Each is cut to 2,000 variable genes.
-One line a run: what was fitted, epochs, the lowest held-out loss, setbacks, seconds, and whether weights, losses and codes are finite.
+FOLDER holds .h5ad files with raw counts in X, with or without a column `batch` in obs. Each is reduced to 2,000 variable genes.
+One line per run: what was fitted, epochs, the lowest validation loss, rollbacks, seconds, and whether weights, losses and latents are finite.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def prepared(path: Path) -> tuple[ad.AnnData, str | None]:
 
 
 def finite(model: sp.Model, adata: ad.AnnData) -> bool:
-    """Whether weights, losses, codes and the bound are all finite."""
+    """Whether weights, losses, latents and the bound are all finite."""
     weights = all(bool(values.isfinite().all()) for values in model.network.state_dict().values())
     losses = np.isfinite(model.history[["loss", "nll", "kl"]].to_numpy()).all()
     bound = np.isfinite(model.marginal_log_likelihood(adata[:200].copy(), n_samples=2)).all()
