@@ -3,7 +3,8 @@
     python benchmarks/dependable.py FOLDER [--seeds 2] [--models beta-vsc …] [--out dependable.csv]
 
 FOLDER holds .h5ad files with raw counts in X, with or without a column `batch` in obs. Each is reduced to 2,000 variable genes.
-One line per run: what was fitted, epochs, the lowest validation loss, rollbacks, seconds, and whether weights, losses and latents are finite.
+One line per run: what was fitted, epochs, the lowest validation loss, rollbacks, seconds, and whether weights, losses and latents are
+finite.
 """
 
 from __future__ import annotations
