@@ -217,20 +217,29 @@ def program_genes(results: ProgramResults) -> Figure:
         sp.pl.program_genes(sp.programs.collect(model, adata))
     """
     keys = results.programs["key"].tolist()[:MAX_PANELS]
-    n_rows, panel_width, panel_height = -(-len(keys) // COLUMNS), 2.3, 2.05
-    figure = new_figure(panel_width * COLUMNS, n_rows * panel_height, layout="constrained")
-    panels = figure.subplots(n_rows, COLUMNS, squeeze=False).ravel()
-    titles = panel_titles(results)
-    for position, axes in enumerate(panels):
-        if position >= len(keys):
-            axes.set_axis_off()
-            continue
-        draw_bars(axes, results.top_genes(keys[position], N_BARS), naming_genes(results, position))
-        title = titles[position]
-        axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title))
-    for axes in panels[-COLUMNS:]:
-        axes.set_xlabel("log2 fold change", fontsize=7.5)
+    figure, panels = _titled_panels(results, keys, 2.3, 2.05)
+    for position, (key, axes) in enumerate(zip(keys, panels, strict=True)):
+        draw_bars(axes, results.top_genes(key, N_BARS), naming_genes(results, position))
+        if position // COLUMNS == (len(keys) - 1) // COLUMNS:
+            axes.set_xlabel("log2 fold change", fontsize=7.5)
     return figure
+
+
+def _titled_panels(
+    results: ProgramResults, keys: Sequence[str], panel_width: float, panel_height: float
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a grid of panels, and one panel with a title for each program in `keys`."""
+    n_rows = -(-len(keys) // COLUMNS)
+    figure = new_figure(panel_width * COLUMNS, panel_height * n_rows, layout="constrained")
+    grid = figure.subplots(n_rows, COLUMNS, squeeze=False).ravel()
+    for axes in grid[len(keys) :]:
+        axes.set_axis_off()
+    panels = list(grid[: len(keys)])
+    title_of = dict(zip(results.programs["key"], panel_titles(results), strict=True))
+    for key, axes in zip(keys, panels, strict=True):
+        title = title_of[key]
+        axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title))
+    return figure, panels
 
 
 def naming_genes(results: ProgramResults, position: int) -> set[str]:
@@ -267,17 +276,9 @@ def program_traversals(results: ProgramResults) -> Figure:
         sp.pl.program_traversals(sp.programs.collect(model, adata))
     """
     keys = [key for key in results.programs["key"] if key in results.traversals][:MAX_PANELS]
-    n_rows = -(-len(keys) // COLUMNS)
-    figure = new_figure(2.45 * COLUMNS, 1.85 * n_rows, layout="constrained")
-    panels = figure.subplots(n_rows, COLUMNS, squeeze=False).ravel()
-    title_of = dict(zip(results.programs["key"], panel_titles(results), strict=True))
-    for position, axes in enumerate(panels):
-        if position >= len(keys):
-            axes.set_axis_off()
-            continue
-        draw_traversal(axes, results.traversals[keys[position]])
-        title = title_of[keys[position]]
-        axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title))
+    figure, panels = _titled_panels(results, keys, 2.45, 1.85)
+    for position, (key, axes) in enumerate(zip(keys, panels, strict=True)):
+        draw_traversal(axes, results.traversals[key])
         if position % COLUMNS == 0:
             axes.set_ylabel("log(1 + x)", fontsize=7.5)
         if position >= len(keys) - COLUMNS:

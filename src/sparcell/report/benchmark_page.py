@@ -16,7 +16,7 @@ from sparcell.pl.tables import value_at
 from sparcell.report import benchmark_charts, study_charts
 from sparcell.report.benchmark_text import conclusions, limits
 from sparcell.report.study_page import legend, settings_table
-from sparcell.report.text import format_value, non_breaking
+from sparcell.report.text import named_values, non_breaking
 from sparcell.results.benchmark import BASELINE, EXTERNAL, GROUPS, MODEL, available_metrics, summary
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ def page_context(results: BenchmarkResults, image: Callable[[Figure], str]) -> d
         },
         "notes": [(row.title, results.notes[row.name]) for row in results.rows if row.name in results.notes],
         "settings": settings_table(results.rows),
-        "provenance": [
-            (str(key).replace("_", " "), format_value(value, str(key)))
-            for key, value in results.provenance.items()
-        ],
+        "provenance": named_values(results.provenance),
         "n_dropped": results.provenance.get("n_dropped", 0),
     }
     chart_of = {"likelihood": "likelihood", "tradeoff": "tradeoff", "single-latents": "lms_smi"}

@@ -11,7 +11,7 @@ from sparcell.pl.programs import UNSTABLE, panel_titles
 from sparcell.report import programs_charts as charts
 from sparcell.report import programs_text
 from sparcell.report.study_page import legend
-from sparcell.report.text import format_value, non_breaking
+from sparcell.report.text import named_values, non_breaking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,11 +95,9 @@ def page_context(results: ProgramResults) -> dict[str, Any]:
         "settings": [
             (name, "–" if value is None else str(value)) for name, value in results.settings.items()
         ],
-        "provenance": [
-            (str(key).replace("_", " "), format_value(value, str(key)))
-            for key, value in results.provenance.items()
-            if value not in ("", None)
-        ],
+        "provenance": named_values(
+            {key: value for key, value in results.provenance.items() if value not in ("", None)}
+        ),
     }
 
 

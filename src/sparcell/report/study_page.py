@@ -13,7 +13,7 @@ from sparcell._utils.version import VERSION
 from sparcell.pl.colors import row_styles
 from sparcell.pl.tables import color_range, presets, score_summary, value_at
 from sparcell.report import study_charts, study_text
-from sparcell.report.text import format_value, join_words, non_breaking
+from sparcell.report.text import format_value, join_words, named_values, non_breaking
 from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResults
 
 if TYPE_CHECKING:
@@ -108,11 +108,9 @@ def page_context(results: StudyResults, image: Callable[[Figure], str]) -> dict[
             if row.name in results.program_pages
         ],
         "settings": settings_table(results.rows),
-        "provenance": [
-            (str(key).replace("_", " "), format_value(value, str(key)))
-            for key, value in results.provenance.items()
-            if key != "qc_limits"
-        ],
+        "provenance": named_values(
+            {key: value for key, value in results.provenance.items() if key != "qc_limits"}
+        ),
     }
     context |= _training(results) | _quality_control(results, image)
     available = {"space": context["space_rows"], "generated": context["generated_rows"], "latents": context["latents"],

@@ -96,3 +96,8 @@ def format_value(value: object, key: str = "") -> str:
     if isinstance(value, int):
         return f"{value:,}" if key.startswith("n_") else str(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def named_values(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the entries of a provenance as pairs of texts: the name in words, and the value."""
+    return [(str(key).replace("_", " "), format_value(value, str(key))) for key, value in values.items()]
