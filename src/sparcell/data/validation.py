@@ -213,13 +213,13 @@ def check_matrix(
         )
     if np.dtype(x_ng.dtype).kind not in "biuf":
         raise InputError(f"{where} holds values of type {x_ng.dtype}; expected real numbers.")
-    _check_structure(x_ng, where)
+    check_structure(x_ng, where)
     _check_finite(x_ng, where, gene_names, cell_names)
     if not allow_empty_cells:
         _check_no_empty_cells(x_ng, where, cell_names)
 
 
-def _check_structure(x_ng: Matrix, where: str) -> None:
+def check_structure(x_ng: Matrix, where: str) -> None:
     """Raise for damaged index arrays, which would make scipy's compiled code read outside of its arrays."""
     if sparse.issparse(x_ng) and x_ng.format in ("csr", "csc"):
         try:

@@ -13,16 +13,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
 from sparcell.io.files import atomic_write, existing_path
-from sparcell.io.tables import MAX_FLOAT32, Orientation, genes_in_rows, read_numbers
+from sparcell.io.rules import apply_rules, check_sound
+from sparcell.io.tables import Orientation, genes_in_rows, read_numbers
 
 if TYPE_CHECKING:
     import h5py
     from anndata import AnnData
 
-    from sparcell.data.validation import Matrix
 
 log = logging.getLogger("sparcell")
 
@@ -33,7 +32,7 @@ H5_BLOCK = 1 << 24
 ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 
 
-def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
+def read(path: str | Path, orientation: Orientation = "auto", *, gene_symbols: str | None = None) -> AnnData:
     """Return a matrix of cells × genes read from a file or folder.
 
     Parameters
@@ -46,6 +45,9 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
         "cells-by-genes", "genes-by-cells" (as Seurat exports tables), or "auto". With "auto", barcodes and gene names
         decide for a table, and the decision is logged; other files are read as they are. "genes-by-cells" transposes
         .h5ad and zarr. 10x files state which side is genes, so the setting does not matter.
+    gene_symbols
+        Column of var that holds the gene names to use, for files whose var_names are identifiers such as Ensembl IDs. The former
+        names are then in var["gene_ids"], unless the file has such a column. A gene without a symbol keeps its name. Default: var_names.
 
     Returns
     -------
@@ -64,6 +66,7 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
     --------
     >>> adata = sp.io.read("filtered_feature_bc_matrix.h5")
     >>> adata = sp.io.read("counts.csv.gz", orientation="genes-by-cells")
+    >>> adata = sp.io.read("cellxgene.h5ad", gene_symbols="feature_name")
     """
     if orientation not in get_args(Orientation):
         raise InputError(
@@ -78,8 +81,9 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
             with warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
-                )  # old formats and repeated names; _validate warns of the latter
+                )  # old formats and repeated names; apply_rules warns of the latter
                 adata = reader(where)
+                check_sound(adata, where)
         except InputError:
             raise
         except Exception as error:  # anndata, zarr, h5py and scipy raise many types for damaged files
@@ -90,7 +94,7 @@ def read(path: str | Path, orientation: Orientation = "auto") -> AnnData:
             ) from error
         if may_be_transposed and orientation == "genes-by-cells":
             adata = adata.T.copy()
-    return _validate(adata, where)
+    return apply_rules(adata, where, gene_symbols)
 
 
 def write_h5ad(adata: AnnData, path: str | Path) -> None:
@@ -155,7 +159,23 @@ def _read_h5ad(path: Path) -> AnnData:
 def _read_zarr(path: Path) -> AnnData:
     from anndata import read_zarr
 
+    _check_zarr_chunks(path)
     return read_zarr(path)
+
+
+def _check_zarr_chunks(path: Path) -> None:
+    """Raise InputError if a sparse matrix lost a chunk: zarr reads zeros in its place, so that values would go to the first gene."""
+    import zarr
+
+    store = zarr.open_group(path, mode="r")
+    layers = [f"layers/{name}" for name in store["layers"]] if "layers" in store else []
+    for where in ("X", "raw/X", *layers):
+        parts = [store[f"{where}/{part}"] for part in ("data", "indices") if f"{where}/{part}" in store]
+        lost = sum(part.nchunks - part.nchunks_initialized for part in parts if part.size)
+        if lost > 0:
+            raise InputError(
+                f"{path} is damaged: {lost} chunk(s) of {where} are missing; copy or export the folder again."
+            )
 
 
 def _read_h5(path: Path) -> AnnData:
@@ -225,10 +245,6 @@ def _read_10x_folder(path: Path) -> AnnData:
         adata.var["gene_ids"] = features[0].to_numpy()
     if features.shape[1] > 2:
         adata.var["feature_types"] = features[2].to_numpy()
-        expression = (features[2] == "Gene Expression").to_numpy()
-        if expression.any() and not expression.all():
-            log.info("%s: %d features that are not gene expression are dropped", path, (~expression).sum())
-            adata = adata[:, expression].copy()
     return adata
 
 
@@ -273,41 +289,3 @@ def _read_text(path: Path, orientation: Orientation) -> AnnData:
     adata = AnnData(sparse.csr_matrix(table.values_rc.T) if genes_first else table.values_rc)
     adata.obs_names, adata.var_names = np.array(cells, dtype=object), np.array(genes, dtype=object)
     return adata
-
-
-def _validate(adata: AnnData, path: Path) -> AnnData:
-    """Return the data with X checked and in canonical form, and with unique names."""
-    if adata.X is not None:
-        check_matrix(adata.X, f"X of {path}", gene_names=adata.var_names, cell_names=adata.obs_names)
-        adata.X = _to_canonical(adata.X, path)
-    elif not len(adata.layers) and adata.raw is None:
-        raise InputError(
-            f"{path} has no matrix: X is empty, and there are no layers; expected counts in one of them."
-        )
-    for kind, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
-        repeated = names[names.duplicated()]
-        if len(repeated):
-            message = f"{path}: {len(repeated)} repeated {kind} name(s) (first {str(repeated[0])!r}) get a number appended."
-            warnings.warn(message, UserWarning, stacklevel=3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        adata.obs_names, adata.var_names = adata.obs_names.astype(str), adata.var_names.astype(str)
-        adata.obs_names_make_unique()
-        adata.var_names_make_unique()
-    return adata
-
-
-def _to_canonical(x_ng: Matrix, path: Path) -> Matrix:
-    """Return the matrix as CSR float32; dense float32 if most values are not 0 and the values are not counts."""
-    is_wide = x_ng.dtype.kind == "f" and x_ng.dtype.itemsize > 4
-    if is_wide and (largest := float(abs(x_ng).max())) > MAX_FLOAT32:
-        raise InputError(
-            f"X of {path} holds a value of {largest:g}; expected values that fit float32 (< 3e38)."
-        )
-    if sparse.issparse(x_ng):
-        return sparse.csr_matrix(x_ng, dtype=np.float32)
-    dense = np.asarray(x_ng)
-    few_zeros = np.count_nonzero(dense) > dense.size / 2
-    if few_zeros and infer_matrix_kind(dense) != "counts":
-        return np.ascontiguousarray(dense, dtype=np.float32)
-    return sparse.csr_matrix(dense, dtype=np.float32)
