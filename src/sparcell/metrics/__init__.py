@@ -19,11 +19,12 @@ from sparcell.metrics.matching import (
     program_reproducibility,
 )
 from sparcell.metrics.scib import scib_scores
-from sparcell.metrics.sparsity import hoyer_sparsity, mean_included
+from sparcell.metrics.sparsity import SparsitySummary, hoyer_sparsity, mean_included, sparsity_summary
 
 __all__ = [
     "FactorMatch",
     "Reproducibility",
+    "SparsitySummary",
     "active_latents",
     "clustering_scores",
     "disentanglement_scores",
@@ -39,6 +40,7 @@ __all__ = [
     "same_process_neighbors",
     "scaled_mutual_information",
     "scib_scores",
+    "sparsity_summary",
 ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparcell.metrics.active_latents import active_latents
+from sparcell.metrics.sparsity import SparsitySummary, sparsity_summary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,3 +53,8 @@ class LatentRepresentation:
             return np.asarray(self.inclusion_nk >= MIN_INCLUSION)
         square_nk = np.square(self.mean_nk, dtype=np.float64)
         return np.asarray(square_nk >= square_nk.mean(axis=0))
+
+    @property
+    def sparsity(self) -> SparsitySummary | None:
+        """Whether the model became sparse in these cells: see `metrics.sparsity_summary`; None for a model without spikes."""
+        return None if self.inclusion_nk is None else sparsity_summary(self.inclusion_nk, self.active_k)
