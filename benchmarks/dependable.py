@@ -39,7 +39,7 @@ def prepared(path: Path) -> tuple[ad.AnnData, str | None]:
 def finite(model: sp.Model, adata: ad.AnnData) -> bool:
     """Whether weights, losses, latents and the bound are all finite."""
     weights = all(bool(values.isfinite().all()) for values in model.network.state_dict().values())
-    losses = np.isfinite(model.history[["loss", "nll", "kl"]].to_numpy()).all()
+    losses = np.isfinite(model.history[["loss", "reconstruction_loss", "kl"]].to_numpy()).all()
     bound = np.isfinite(model.marginal_log_likelihood(adata[:200].copy(), n_samples=2)).all()
     return bool(weights and losses and np.isfinite(model.transform(adata)).all() and bound)
 
