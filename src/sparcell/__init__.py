@@ -11,7 +11,7 @@ from sparcell._utils.version import VERSION as __version__
 if TYPE_CHECKING:
     from sparcell import benchmark, datasets, io, metrics, pl, pp, programs, report, study, tl
     from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
-    from sparcell.errors import InputError, SparcellError, TrainingError
+    from sparcell.errors import InputError, OutputError, SparcellError, TrainingError
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
     from sparcell.models.fitted import Model
 
@@ -29,6 +29,7 @@ __all__ = [
     "FitConfig",
     "InputError",
     "Model",
+    "OutputError",
     "ProgramsConfig",
     "SparcellError",
     "StudyConfig",
@@ -55,6 +56,7 @@ _MODULE_OF = {
     "FitConfig": "config.experiments",
     "InputError": "errors",
     "Model": "models.fitted",
+    "OutputError": "errors",
     "ProgramsConfig": "config.experiments",
     "SparcellError": "errors",
     "StudyConfig": "config.experiments",

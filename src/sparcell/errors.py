@@ -14,6 +14,10 @@ class InputError(SparcellError, ValueError):
     """Data or a setting does not fit. Raised before anything is changed."""
 
 
+class OutputError(SparcellError, OSError):
+    """A file or folder could not be written, for example because the disk is full. Files under final names are whole."""
+
+
 class TrainingError(SparcellError, RuntimeError):
     """Training cannot continue because the loss is not finite."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparcell import io
 from sparcell.benchmark import split, write
 from sparcell.benchmark.entries import BenchmarkEntry, available, entries, installed, not_installed
 from sparcell.benchmark.scoring import Scorer
@@ -113,7 +114,7 @@ def warn_skipped(skipped: list[Skipped]) -> bool:
 
 
 def check_fits(rows: Sequence[BenchmarkEntry], data: BenchmarkData, config: BenchmarkConfig) -> None:
-    """Raise InputError for data that are too small for a minibatch, for the components or for k-means."""
+    """Raise InputError for data that are too small for a minibatch, the components or k-means, or that cannot be written."""
     n_cells, n_genes = data.cells.n_obs, data.cells.n_vars
     sizes = [row.method.settings["settings"]["batch_size"] for row in rows if row.kind is MODEL]
     checks.check_minibatch(n_cells - data.n_test, sizes, cells="are left for training")
@@ -124,6 +125,7 @@ def check_fits(rows: Sequence[BenchmarkEntry], data: BenchmarkData, config: Benc
             f"Set --n-components to {smaller - 1} or less."
         )
     checks.check_kmeans(n_cells, data.labels)
+    io.check_writable(data.cells, "benchmark.h5ad")
 
 
 def run_all(

@@ -26,7 +26,7 @@ from sparcell.cli.options import (
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS
-from sparcell.errors import InputError, did_you_mean
+from sparcell.errors import InputError, OutputError, did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -154,18 +154,26 @@ def fit(
     from sparcell.models import MODELS
 
     adata, data_settings = io.read(input), given(data)
+    if config.out is not None:
+        io.check_writable(adata, config.out.name)
     if config.n_top_genes is not None:
         data_settings["genes_key"] = choose_genes(adata, config.n_top_genes, data_settings)
     estimator = MODELS[model](**model_settings)
     fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=quiet)
+    failure = None
     if config.model_dir is not None:
-        fitted.save(config.model_dir)
-        log.info("model saved in %s", config.model_dir)
+        try:
+            fitted.save(config.model_dir)
+            log.info("model saved in %s", config.model_dir)
+        except OutputError as error:  # the other result may lie on another disk
+            failure = error
     if config.out is not None:
         fitted.embed(adata)
         io.write_h5ad(adata, config.out)
         key = f"X_{fitted.settings.name}"
         log.info("latent representation written to %s, obsm[%r]", config.out, key)
+    if failure is not None:
+        raise failure
 
 
 def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +196,7 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
 
 def check_fit_targets(config: FitConfig, input: Path) -> None:
     """Raise InputError, before any work, if nothing would be saved or a target cannot be written."""
-    from sparcell.io import files, model_folder
+    from sparcell.io import model_folder
 
     out, model_dir, checkpoint_dir = config.out, config.model_dir, config.checkpoint_dir
     if out is None and model_dir is None:
@@ -197,9 +205,10 @@ def check_fit_targets(config: FitConfig, input: Path) -> None:
         check_output_file(out, input)
     if model_dir is not None:
         model_folder.check_target(model_dir)
-        files.check_output_folder(model_dir.parent, allow_existing=True)
         if out is not None and out.absolute() == model_dir.absolute():
             raise InputError(f"--out and --model-dir are both {out}; expected two different names.")
+    if checkpoint_dir is not None:
+        model_folder.check_target(checkpoint_dir)
     if config.resume and checkpoint_dir is None:
         raise InputError("--resume needs the folder of the checkpoint; add --checkpoint-dir FOLDER.")
     if not config.resume and checkpoint_dir is not None and model_folder.is_whole(checkpoint_dir):
@@ -253,6 +262,7 @@ def embed(
 
     model = load(model_dir)
     adata = io.read(input)
+    io.check_writable(adata, out.name)
     model.schema = model.schema.resolve_layer(adata)
     model.embed(adata, unseen=unseen)
     io.write_h5ad(adata, out)
@@ -294,10 +304,12 @@ def programs(
 
 def check_output_file(out: Path, input: Path) -> None:
     """Raise InputError, before any work, if a target cannot be written or would replace a file."""
-    from sparcell.io import files
+    from sparcell.io import files, places
 
     if out.suffix != ".h5ad":
         raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
+    files.check_output_folder(out.parent, allow_existing=True)
+    places.check_file(out)
     if out.exists() and input.exists() and out.samefile(input):
         raise InputError(
             f"--out is the input, {input}; expected another name, so that the input stays as it is."
@@ -306,7 +318,6 @@ def check_output_file(out: Path, input: Path) -> None:
         raise InputError(
             f"--out is {out}, which exists; expected a new name, so that nothing is overwritten."
         )
-    files.check_output_folder(out.parent, allow_existing=True)
 
 
 def command_line() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sparcell.io.files import atomic_write, check_output_folder, write_text
+from sparcell.io.h5ad import check_writable, write_h5ad
 from sparcell.io.labels import align_labels, labels_from_obs, read_labels
-from sparcell.io.readers import read, write_h5ad
+from sparcell.io.readers import read
 from sparcell.io.tables import Orientation
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "align_labels",
     "atomic_write",
     "check_output_folder",
+    "check_writable",
     "labels_from_obs",
     "read",
     "read_labels",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from sparcell.errors import InputError
+from sparcell.errors import InputError, OutputError
+from sparcell.io import places
 
 
 @contextmanager
@@ -33,7 +32,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder of `path` does not exist or is not writable, or if `path` is a folder.
+        If the folder of `path` does not exist or is not writable, if `path` is a folder, or if it lies in a zarr store.
+    OutputError
+        If the file cannot be written, for example because the disk is full.
 
     Examples
     --------
@@ -41,25 +42,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     ...     table.to_csv(temporary)
     """
     target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
+    places.check_file(
+        target
+    )  # before the block runs, so that an OSError of the block is not taken for this one
+    temporary = target.with_name(places.temporary_name(target))
     try:
-        if target.is_dir():
-            raise InputError(f"{target} is a folder; expected the name of a file to write.")
-        if not target.parent.is_dir():
-            raise InputError(
-                f"There is no folder {target.parent} to write {target.name} into; create the folder first."
-            )
-        # Tried before the block runs, so that an OSError of the block itself is not taken for this one.
-        with temporary.open("xb"):
-            pass
-    except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}); give another path.") from error
-    try:
-        temporary.unlink()
         yield temporary
+        places.flush_to_disk(temporary)
         os.replace(temporary, target)  # noqa: PTH105 - Path.replace gives a less clear error on Windows
-    except BaseException:
-        remove(temporary)
+    except BaseException as error:
+        places.remove(temporary)  # first, so that the message counts its bytes as free
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise places.failure(target, error) from error
         raise
 
 
@@ -75,7 +69,7 @@ def write_text(path: str | Path, text: str) -> None:
 
     Raises
     ------
-    InputError
+    InputError, OutputError
         See `atomic_write`.
 
     Examples
@@ -84,15 +78,6 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with its content, if `path` exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(FileNotFoundError):
-        path.unlink()
 
 
 def check_output_folder(path: str | Path, allow_existing: bool = False) -> Path:
@@ -114,30 +99,23 @@ def check_output_folder(path: str | Path, allow_existing: bool = False) -> Path:
     Raises
     ------
     InputError
-        If `path` is a file, holds files, or cannot be created or written to.
+        If `path` is a file, holds files, lies in a zarr store, or cannot be created or written to.
 
     Examples
     --------
     >>> folder = sp.io.check_output_folder("results")
     """
     folder = Path(path)
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise InputError(
-                f"{folder} is a file; expected a folder to write results into: give another name."
-            )
-        if folder.is_dir() and not allow_existing and any(folder.iterdir()):
-            names = sorted(entry.name for entry in folder.iterdir())
-            raise InputError(
-                f"The folder {folder} is not empty ({', '.join(names[:3])}{', …' * (len(names) > 3)}); "
-                "expected a new or empty folder, so that no earlier result is overwritten: give another name."
-            )
+    places.check_folder(folder)
+    with places.before_work(folder):
+        if folder.is_dir() and not allow_existing:
+            names = sorted(entry.name for entry in folder.iterdir() if entry.name != places.LOCK)
+            if names:
+                raise InputError(
+                    f"The folder {folder} is not empty ({', '.join(names[:3])}{', …' * (len(names) > 3)}); "
+                    "expected a new or empty folder, so that no earlier result is overwritten: give another name."
+                )
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(4)}"
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written to ({error.strerror}); give another folder.") from error
     return folder
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcell.errors import InputError
-from sparcell.io import files
+from sparcell.errors import InputError, OutputError
+from sparcell.io import places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,25 @@ TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def check_target(folder: Path) -> None:
-    """Raise InputError if the folder holds anything but a model, because saving replaces the whole folder."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a new or empty folder to save to.")
-    names = {path.name for path in folder.iterdir()}
+    """Raise InputError if a model cannot be saved here, or if the folder holds anything but a model, which saving would replace.
+
+    A model that a killed process had put aside is put back, and what else that process left is removed.
+    """
+    places.check_folder(folder)
+    folder, earlier = _plain(folder), _earlier(folder)
+    with places.before_work(folder):
+        if places.is_there(earlier) and is_whole(earlier) and not is_whole(folder):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                folder.rmdir()
+            if not folder.exists():
+                earlier.replace(folder)
+        if earlier.parent.is_dir():
+            places.remove(earlier)
+            places.sweep(earlier.parent)
+            places.probe(earlier.parent)
+        if not folder.exists():
+            return
+        names = {path.name for path in folder.iterdir()}
     others = sorted(names - {DESCRIPTION, TENSORS, ".DS_Store"})
     if others or (names and DESCRIPTION not in names):
         content = ", ".join((others or sorted(names))[:3])
@@ -38,35 +52,63 @@ def check_target(folder: Path) -> None:
 
 
 def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a model folder atomically. An existing model is replaced; any other content raises InputError."""
+    """Write a model folder atomically. An existing model is replaced; any other content raises InputError.
+
+    Raises OutputError if writing fails, for example because the disk is full; an earlier model then stays.
+    """
     from safetensors.torch import save as to_bytes
 
     check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     stored = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    earlier = temporary.with_name(f"{temporary.name}-earlier")
+    folder, earlier = _plain(folder), _earlier(folder)
+    temporary = earlier.with_name(places.temporary_name())
     try:
+        temporary.mkdir(parents=True)
         (temporary / TENSORS).write_bytes(content)
         (temporary / DESCRIPTION).write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
+        for path in (temporary / TENSORS, temporary / DESCRIPTION, temporary):
+            places.flush_to_disk(path)
         if folder.exists():
             folder.replace(earlier)
         temporary.replace(folder)
-    except BaseException:
-        files.remove(temporary)
+        places.flush_to_disk(folder.parent)
+    except BaseException as error:
+        places.remove(temporary)  # first, so that the message counts its bytes as free
         if earlier.exists() and not folder.exists():
             earlier.replace(folder)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise places.failure(folder, error) from error
         raise
     finally:
         if folder.exists():
-            files.remove(earlier)
+            places.remove(earlier)
+
+
+def _earlier(folder: Path) -> Path:
+    """Return where an earlier model lies while a new one takes its place."""
+    whole = _plain(folder.absolute())
+    return whole.with_name(f".{whole.name}.earlier")
+
+
+def _plain(folder: Path) -> Path:
+    """Return the folder without "..", which would have no name of its own."""
+    return Path(os.path.abspath(folder)) if ".." in folder.parts else folder  # noqa: PTH100
+
+
+def _where(folder: Path) -> Path:
+    """Return the folder, or the earlier model if a process was killed while it replaced that."""
+    earlier = _earlier(folder)
+    return earlier if _holds_model(earlier) and not _holds_model(folder) else folder
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / DESCRIPTION).is_file() and (folder / TENSORS).is_file()
 
 
 def is_whole(folder: Path) -> bool:
     """Return whether a folder holds both files of a model."""
-    return (folder / DESCRIPTION).is_file() and (folder / TENSORS).is_file()
+    return _holds_model(_where(folder))
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -77,21 +119,16 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    if not is_whole(folder):
-        fault = f"{DESCRIPTION} or {TENSORS} is missing" if folder.is_dir() else "no such folder"
-        raise InputError(
-            f"{folder} is not a sparcell model ({fault}); expected a folder that Model.save or --model-dir wrote."
-        )
+    text, content = _read(folder)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads(text.decode("utf-8"))
         format_number = description["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder / DESCRIPTION} is damaged ({error}); expected the JSON that Model.save wrote: train the model again."
         ) from error
     if format_number != FORMAT:
         raise InputError(_wrong_format(folder, description))
-    content = (folder / TENSORS).read_bytes()
     if hashlib.sha256(content).hexdigest() != description.get("sha256"):
         raise InputError(
             f"{folder / TENSORS} is damaged: its checksum is not the one in {DESCRIPTION}; copy the folder or train the model again."
@@ -102,6 +139,20 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(
             f"{folder / TENSORS} is damaged ({error}); copy the folder or train the model again."
         ) from error
+
+
+def _read(folder: Path) -> tuple[bytes, bytes]:
+    """Return the content of both files."""
+    try:
+        where = _where(folder)
+        if _holds_model(where):
+            return (where / DESCRIPTION).read_bytes(), (where / TENSORS).read_bytes()
+        fault = f"{DESCRIPTION} or {TENSORS} is missing" if folder.is_dir() else "no such folder"
+    except OSError as error:
+        fault = error.strerror or str(error)
+    raise InputError(
+        f"{folder} is not a sparcell model ({fault}); expected a folder that Model.save or --model-dir wrote."
+    )
 
 
 def _wrong_format(folder: Path, description: dict[str, Any]) -> str:

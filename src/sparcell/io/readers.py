@@ -1,4 +1,4 @@
-"""Reading a matrix of any usual format into an AnnData, and writing .h5ad files."""
+"""Reading a matrix of any usual format into an AnnData."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pandas as pd
 from scipy import sparse
 
 from sparcell.errors import InputError
-from sparcell.io.files import atomic_write, existing_path
+from sparcell.io.files import existing_path
+from sparcell.io.places import ZARR_FILES
 from sparcell.io.rules import apply_rules, check_sound
 from sparcell.io.tables import Orientation, genes_in_rows, read_numbers
 
@@ -29,7 +30,6 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .txt (also .gz)"
 H5_BLOCK = 1 << 24
 """Indices of a 10x file that are checked at a time."""
-ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 
 
 def read(path: str | Path, orientation: Orientation = "auto", *, gene_symbols: str | None = None) -> AnnData:
@@ -95,30 +95,6 @@ def read(path: str | Path, orientation: Orientation = "auto", *, gene_symbols: s
         if may_be_transposed and orientation == "genes-by-cells":
             adata = adata.T.copy()
     return apply_rules(adata, where, gene_symbols)
-
-
-def write_h5ad(adata: AnnData, path: str | Path) -> None:
-    """Write an .h5ad file atomically, compressed with gzip.
-
-    Parameters
-    ----------
-    adata
-        The data to write.
-    path
-        Path of the file. An existing file is replaced once the new one is complete.
-
-    Raises
-    ------
-    InputError
-        See `atomic_write`.
-
-    Examples
-    --------
-    >>> sp.io.write_h5ad(adata, "pbmc3k.h5ad")
-    """
-    with atomic_write(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        adata.write_h5ad(temporary, compression="gzip")
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:

@@ -18,6 +18,7 @@ from sparcell.data.loader import Loader, TrainingData
 from sparcell.data.schema import Schema, read_layer
 from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
+from sparcell.io import model_folder
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models.fitted import Model
 from sparcell.nn import nmf_init
@@ -134,6 +135,8 @@ class Estimator(ModelConfig):
         >>> model.transform(adata[:300]).shape
         (300, 10)
         """
+        if checkpoint_dir is not None:
+            model_folder.check_target(Path(checkpoint_dir))
         adata = io.read(data) if isinstance(data, str | Path) else data
         config = DataConfig(
             layer=layer,

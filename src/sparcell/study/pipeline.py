@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sparcell import io
 from sparcell._utils.torch_runtime import resolve_device
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
@@ -132,9 +133,10 @@ def run(
 
 
 def check_fits(data: StudyData, folder: Path) -> None:
-    """Raise InputError if the folder holds a study of other data, or if there are too few cells for k-means."""
+    """Raise InputError if the folder holds a study of other data, if cells are too few for k-means or data cannot be written."""
     runs.check_same_data(folder, data.digest, experiment="study", parts="counts")
     checks.check_kmeans(data.adata.n_obs, data.labels)
+    io.check_writable(data.adata, "study.h5ad")
 
 
 def plan_runs(config: StudyConfig, changes: Mapping[str, Any]) -> Iterator[StudyRunSpec]:
