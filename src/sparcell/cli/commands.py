@@ -26,7 +26,7 @@ from sparcell.cli.options import (
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS
-from sparcell.errors import InputError, OutputError, did_you_mean
+from sparcell.errors import InputError, SparcellError, did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -165,7 +165,7 @@ def fit(
         try:
             fitted.save(config.model_dir)
             log.info("model saved in %s", config.model_dir)
-        except OutputError as error:  # the other result may lie on another disk
+        except SparcellError as error:  # the other result may lie on another disk
             failure = error
     if config.out is not None:
         fitted.embed(adata)

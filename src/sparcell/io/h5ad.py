@@ -258,15 +258,6 @@ class _Disk(RawIOBase):
         self._at, self._end = 0, 0
         self._pages: dict[int, bytearray] = {}
 
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         self._at = start + offset

@@ -26,19 +26,13 @@ TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 def check_target(folder: Path) -> None:
     """Raise InputError if a model cannot be saved here, or if the folder holds anything but a model, which saving would replace.
 
-    A model that a killed process had put aside is put back, and what else that process left is removed.
+    Changes nothing.
     """
     places.check_folder(folder)
     folder, earlier = _plain(folder), _earlier(folder)
     with places.before_work(folder):
-        if places.is_there(earlier) and is_whole(earlier) and not is_whole(folder):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                folder.rmdir()
-            if not folder.exists():
-                earlier.replace(folder)
+        places.is_there(earlier)  # the longest name that is used
         if earlier.parent.is_dir():
-            places.remove(earlier)
-            places.sweep(earlier.parent)
             places.probe(earlier.parent)
         if not folder.exists():
             return
@@ -51,6 +45,23 @@ def check_target(folder: Path) -> None:
         )
 
 
+def recover(folder: Path) -> None:
+    """Put back a model that a killed process had put aside to replace it, and remove what else such a process left."""
+    folder, earlier = _plain(folder), _earlier(folder)
+    with suppress(OSError):
+        if _holds_model(earlier) and not folder.exists():
+            earlier.replace(folder)
+        if folder.exists():
+            places.remove(earlier)
+    places.sweep(earlier.parent)
+
+
+def lock_file(folder: Path) -> Path:
+    """Return the file that is locked while a run writes checkpoints into a folder."""
+    whole = _plain(folder.absolute())
+    return whole.with_name(f".{whole.name}.lock")
+
+
 def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a model folder atomically. An existing model is replaced; any other content raises InputError.
 
@@ -59,6 +70,7 @@ def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
     from safetensors.torch import save as to_bytes
 
     check_target(folder)
+    recover(folder)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     stored = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
     folder, earlier = _plain(folder), _earlier(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sparcell import io
-from sparcell._utils import progress, torch_runtime
+from sparcell._utils import progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
 from sparcell.config.model import ModelConfig
 from sparcell.data import sampler
@@ -109,8 +110,8 @@ class Estimator(ModelConfig):
             What the model reads of the data: see `DataConfig`. With likelihood auto, raw counts get nb; log-normalized values, and data
             with `log_normalize` or `scale` set, get gaussian.
         checkpoint_dir
-            Folder for checkpoints, written every 30 seconds and at the end. If it holds a checkpoint of the same settings and data,
-            training continues from there and ends with the same model as an uninterrupted run.
+            Folder for checkpoints, written every 30 seconds, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same
+            settings and data, training continues from there and ends with the same model as an uninterrupted run.
         on_epoch
             Called with the record of each epoch.
         silent
@@ -183,22 +184,27 @@ class Estimator(ModelConfig):
             loader.batches(some[step] for step in sampler.sequential_batches(len(some), self.batch_size)),
         )
         state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device))
-        checkpoints = CheckpointWriter.open(checkpoint_dir, self, schema, source, covariates)
-        history = checkpoints.resume(state)
         use_bfloat16 = torch_runtime.use_bfloat16(self.precision, device)
         plan = TrainPlan.of(self, data.n_steps, self.kl_weight, use_bfloat16=use_bfloat16)
         title = f"{type(self).__name__}, seed {self.seed}"
-        try:
-            with progress.bar(title, plan.n_epochs, silent=silent, done=state.epoch) as advance:
-                for record in train(state, data, plan):
-                    history.append(record)
-                    advance(f"loss {record.loss:,.1f}")
-                    checkpoints.maybe_save(state, history)
-                    if on_epoch is not None:
-                        on_epoch(record)
-        except NonFiniteLossError as error:
-            raise divergence.explain(error, network, loader, adata.obs_names, schema.genes) from error
-        checkpoints.save(state, history)
+        with CheckpointWriter.open(checkpoint_dir, self, schema, source, covariates) as checkpoints:
+            history = checkpoints.resume(state)
+            try:
+                with (
+                    progress.bar(title, plan.n_epochs, silent=silent, done=state.epoch) as advance,
+                    signals.sigterm_interrupts() if checkpoint_dir else nullcontext(),
+                ):
+                    for record in train(state, data, plan):
+                        history.append(record)
+                        advance(f"loss {record.loss:,.1f}")
+                        checkpoints.note(state, history)
+                        if on_epoch is not None:
+                            on_epoch(record)
+            except NonFiniteLossError as error:
+                raise divergence.explain(error, network, loader, adata.obs_names, schema.genes) from error
+            except KeyboardInterrupt as stop:
+                raise checkpoints.interruption(stop, plan.n_epochs) from None
+            checkpoints.save(state, history)
         return Model(self, schema, network, history)
 
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparcell.errors import InputError
-from sparcell.io import model_folder
+from sparcell.errors import InputError, SparcellError
+from sparcell.io import locks, model_folder, places
 from sparcell.protocols import EpochRecord
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sparcell.config.training import TrainConfig
     from sparcell.data.covariates import CovariateValues
     from sparcell.data.schema import Schema
     from sparcell.protocols import CellSource
     from sparcell.training.state import TrainState
+
+log = logging.getLogger("sparcell")
 
 FORMAT = 4
 """Format of the stored tensors; raise it whenever their order or names change."""
@@ -40,8 +47,13 @@ class CheckpointWriter:
     """Time of the last checkpoint."""
     saved_epoch: int = 0
     """Epochs done at the last checkpoint."""
+    noted: tuple[dict[str, Tensor], dict[str, Any], list[EpochRecord]] | None = None
+    """State after the last epoch, in memory: an interruption may come amid the next one."""
+    has_warned: bool = False
+    """Whether a checkpoint could not be written."""
 
     @classmethod
+    @contextmanager
     def open(
         cls,
         folder: Path | None,
@@ -49,20 +61,34 @@ class CheckpointWriter:
         schema: Schema,
         source: CellSource,
         covariates: CovariateValues,
-    ) -> CheckpointWriter:
-        """Check the folder before any training; raise InputError unless it is new or holds a checkpoint of the same run."""
+    ) -> Iterator[CheckpointWriter]:
+        """Lock the folder and check it before any training.
+
+        Raises InputError unless the folder is new or holds a checkpoint of the same run, and while another process uses it. An
+        exception in the block, such as KeyboardInterrupt, leaves a checkpoint of the last whole epoch.
+        """
         if folder is None:
-            return cls(None, "", time.monotonic())
-        model_folder.check_target(folder)
-        writer = cls(folder, fingerprint(settings, schema, source, covariates), time.monotonic())
-        if model_folder.is_whole(folder):
-            stored = model_folder.load(folder)[0].get("fingerprint")
-            if stored != writer.fingerprint:
-                raise InputError(
-                    f"{folder} holds a checkpoint of a different run (settings or data differ). Pass a new folder, or delete this one "
-                    "to start again."
-                )
-        return writer
+            yield cls(None, "", time.monotonic())
+            return
+        lock_file = model_folder.lock_file(folder)
+        with places.before_work(folder):
+            lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with locks.lock(lock_file, folder):
+            model_folder.recover(folder)
+            model_folder.check_target(folder)
+            writer = cls(folder, fingerprint(settings, schema, source, covariates), time.monotonic())
+            if model_folder.is_whole(folder):
+                stored = model_folder.load(folder)[0].get("fingerprint")
+                if stored != writer.fingerprint:
+                    raise InputError(
+                        f"{folder} holds a checkpoint of a different run (settings or data differ). Pass a new folder, or delete "
+                        "this one to start again."
+                    )
+            try:
+                yield writer
+            except BaseException:
+                writer.save_noted()
+                raise
 
     def resume(self, state: TrainState) -> list[EpochRecord]:
         """Load the checkpoint into `state` and return the history up to it; an empty list without a checkpoint."""
@@ -73,23 +99,52 @@ class CheckpointWriter:
         self.saved_epoch = state.epoch
         return [EpochRecord(**record) for record in described["history"]]
 
-    def maybe_save(self, state: TrainState, history: list[EpochRecord]) -> None:
-        """Write a checkpoint if the last one is old enough."""
+    def note(self, state: TrainState, history: list[EpochRecord]) -> None:
+        """Note the state after an epoch in memory, and write a checkpoint if the last one is old enough."""
+        if self.folder is None:
+            return
+        tensors, numbers = state.to_disk(None if self.noted is None else self.noted[0])
+        self.noted = tensors, numbers, list(history)
         if time.monotonic() - self.last_time >= SECONDS_BETWEEN:
-            self.save(state, history)
+            self.save_noted()
 
     def save(self, state: TrainState, history: list[EpochRecord]) -> None:
-        """Write a checkpoint. Call it only right after an epoch."""
-        if self.folder is None or state.epoch == self.saved_epoch:
+        """Write a checkpoint of the end of a run."""
+        if self.folder is not None:
+            self.noted = *state.to_disk(), history
+            self.save_noted()
+
+    def save_noted(self) -> None:
+        """Write a checkpoint of the noted state, unless it is on disk. What cannot be written is warned of once; training goes on."""
+        if self.folder is None or self.noted is None:
             return
-        tensors, numbers = state.to_disk()
+        tensors, numbers, history = self.noted
+        if numbers["epoch"] == self.saved_epoch:
+            return
         described = {
             "fingerprint": self.fingerprint,
             "numbers": numbers,
             "history": [asdict(record) for record in history],
         }
-        model_folder.save(self.folder, described, tensors)
-        self.last_time, self.saved_epoch = time.monotonic(), state.epoch
+        self.last_time = time.monotonic()
+        try:
+            model_folder.save(self.folder, described, tensors)
+        except SparcellError as error:
+            if not self.has_warned:
+                log.warning("no checkpoint of epoch %d, training goes on: %s", numbers["epoch"], error)
+            self.has_warned = True
+        else:
+            self.saved_epoch = numbers["epoch"]
+
+    def interruption(self, stop: KeyboardInterrupt, n_epochs: int) -> KeyboardInterrupt:
+        """Write a checkpoint of the last whole epoch; return the exception of the same type that says so."""
+        self.save_noted()
+        if self.folder is None or self.saved_epoch == 0:
+            return stop
+        return type(stop)(
+            f"Epoch {self.saved_epoch} of {n_epochs} is saved in {self.folder}; run again with --resume (in Python with the same "
+            "checkpoint_dir) to continue."
+        )
 
 
 def fingerprint(

@@ -124,11 +124,12 @@ class TrainState:
             of_param = self.adam.state.setdefault(params[int(number)], {})
             of_param[part] = moment.clone(memory_format=torch.contiguous_format)
 
-    def to_disk(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and numbers from which `from_disk` continues to the same bits."""
+    def to_disk(self, into: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and numbers from which `from_disk` continues to the same bits; `into` is an earlier copy whose memory is used."""
         best, numbers = self.early_stopping.to_disk()
         numbers |= {"epoch": self.epoch, "n_rollbacks": self.n_rollbacks, "lr": self.lr}
-        return self.tensors() | best, numbers
+        changing = None if into is None else {k: v for k, v in into.items() if not k.startswith("best.")}
+        return self.tensors(changing) | best, numbers
 
     def from_disk(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Continue from what `to_disk` returned."""
