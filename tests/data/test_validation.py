@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from sparcell.data import validation
+from sparcell.data import values
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError
 
@@ -82,7 +82,7 @@ def test_one_value_among_many_decides(row, column, value):
 
 
 def test_blocks_see_the_last_row(monkeypatch):
-    monkeypatch.setattr(validation, "BLOCK_VALUES", 64)  # two rows at a time
+    monkeypatch.setattr(values, "BLOCK_VALUES", 64)  # two rows at a time
     x_ng = COUNTS.copy()
     assert infer_matrix_kind(x_ng) == "counts"
     x_ng[-1, -1] = -1

@@ -222,7 +222,7 @@ def choose_genes(adata: AnnData, n_top_genes: int, data_settings: dict[str, Any]
     from anndata import AnnData
 
     from sparcell import pp
-    from sparcell.data.schema import read_layer
+    from sparcell.data.expression import read_layer
 
     if "genes_key" in data_settings:
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")

@@ -6,13 +6,17 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from sparcell.data.blocks import choose_columns, needs_no_change, row_blocks, stack
 from sparcell.data.covariates import Covariates
+from sparcell.data.expression import counts_finder, has_layer, model_cells, read_layer
+from sparcell.data.missing_genes import MissingGenes, check_missing_genes
 from sparcell.data.normalize import log_normalized
 from sparcell.data.sources import InMemoryCells
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
@@ -23,25 +27,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.config.data import DataConfig
+    from sparcell.data.validation import MatrixKind
+    from sparcell.data.values import Matrix
     from sparcell.protocols import CellSource
 
 log = logging.getLogger("sparcell")
 
 MAX_ZSCORE = 10.0
 """z-scores are cut here, as in Seurat's ScaleData."""
-
-
-def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return a layer (X for None) and its name for messages; raise InputError if there is none."""
-    if layer is None:
-        if adata.X is None:
-            raise InputError(
-                f"X is empty; expected a matrix, or the name of a layer: {did_you_mean('', adata.layers.keys())}"
-            )
-        return adata.X, "X"
-    if layer not in adata.layers:
-        raise InputError(f"no layer {layer!r} in the data; {did_you_mean(layer, adata.layers.keys())}")
-    return adata.layers[layer], f"layers[{layer!r}]"
 
 
 def chosen_genes(adata: AnnData, genes_key: str | None) -> NDArray[np.bool_]:
@@ -72,6 +65,20 @@ def require_unique_genes(adata: AnnData) -> None:
         )
 
 
+def _require_two_expressed_genes(x_ng: Matrix, mask_g: NDArray[np.bool_], where: str) -> None:
+    """Raise InputError if fewer than two of the chosen genes have a value in any cell: nothing is left to explain."""
+    is_expressed_g = np.zeros(len(mask_g), dtype=bool)
+    for block in row_blocks(x_ng):
+        is_expressed_g[block.indices] = True
+        if (is_expressed_g & mask_g).sum() >= 2:
+            return
+    n_expressed = int((is_expressed_g & mask_g).sum())
+    raise InputError(
+        f"{where} has values of {n_expressed} of the {int(mask_g.sum())} genes to read; expected two genes or more: choose "
+        "other genes, or pass the data before genes are filtered out."
+    )
+
+
 @dataclass(frozen=True)
 class Schema:
     """The genes of a model, the way from a layer to its units, and the covariates it uses."""
@@ -90,8 +97,19 @@ class Schema:
     """For a model of counts: median over the cells of the fit of the total over the model's genes."""
 
     @classmethod
-    def fit(cls, adata: AnnData, data: DataConfig, *, counts: bool = False) -> Schema:
-        """Learn genes, units, covariates and constants from the data that a model is fitted to."""
+    def fit(
+        cls,
+        adata: AnnData,
+        data: DataConfig,
+        *,
+        counts: bool = False,
+        find_counts: Callable[[], list[str]] | None = None,
+    ) -> Schema:
+        """Learn genes, units, covariates and constants from the data that a model is fitted to.
+
+        `find_counts` names layers with counts, if the layer does not hold what is expected. Default: those of `adata`.
+        """
+        find_counts, adata = find_counts or counts_finder(adata), model_cells(adata, data.layer)
         matrix, where = read_layer(adata, data.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
@@ -103,13 +121,16 @@ class Schema:
         log_normalize = not counts and (
             infer_matrix_kind(matrix) == "counts" if data.log_normalize is None else data.log_normalize
         )
-        require_kind(matrix, "counts" if counts or log_normalize else "log-normalized", where)
+        expected: MatrixKind = "counts" if counts or log_normalize else "log-normalized"
+        require_kind(matrix, expected, where, find_counts=find_counts)
         mask = chosen_genes(adata, data.genes_key)
+        _require_two_expressed_genes(matrix, mask, where)
         require_unique_genes(adata)
         covariates = Covariates.fit(adata.obs, data.batch_key, data.covariates)
         schema = cls(tuple(adata.var_names[mask]), data.layer, counts, log_normalize, covariates=covariates)
         if counts:
-            sizes = np.asarray(schema.matrix(adata).sum(axis=1, dtype=np.float64))
+            blocks = schema._blocks(adata, schema._positions(adata))
+            sizes = np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)) for block in blocks])
             return replace(schema, median_library_size=max(1.0, float(np.median(sizes))))
         return schema._with_moments(adata) if data.scale else schema
 
@@ -122,36 +143,62 @@ class Schema:
         sd[sd == 0] = 1.0  # a gene that never varies stays at 0
         return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
-    def resolve_layer(self, adata: AnnData) -> Schema:
-        """Return the schema with X in place of a layer that the data does not have; raw counts in X are log-normalized if needed."""
-        if self.layer is None or self.layer in adata.layers or adata.X is None:
-            return self
-        log.info("there is no layer %r, on which the model was trained: X is used in its place", self.layer)
+    def resolve_layer(self, adata: AnnData, layer: str | None = None) -> Schema:
+        """Return the schema with another layer, or with X in place of a layer that the data does not have.
+
+        For a model of expression, raw counts there are log-normalized.
+        """
+        if layer is None:
+            if self.layer is None or has_layer(adata, self.layer) or adata.X is None:
+                return self
+            log.info(
+                "there is no layer %r, on which the model was trained: X is used in its place", self.layer
+            )
+        matrix, _ = read_layer(adata, layer)
         return replace(
-            self, layer=None, log_normalize=not self.counts and infer_matrix_kind(adata.X) == "counts"
+            self, layer=layer, log_normalize=not self.counts and infer_matrix_kind(matrix) == "counts"
         )
 
-    def cells(self, adata: AnnData) -> CellSource:
-        """Check data against the schema and return its cells in the model's units."""
+    def cells(self, adata: AnnData, missing_genes: MissingGenes = "error") -> CellSource:
+        """Check data against the schema and return its cells in the model's units.
+
+        With `missing_genes` zero, a gene that the data lacks has no counts. Raises InputError if too many are missing.
+        """
+        find_counts, adata = counts_finder(adata), model_cells(adata, self.layer)
+        positions = self._positions(adata, missing_genes)
         matrix, where = read_layer(adata, self.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
-        require_kind(matrix, "counts" if self.counts or self.log_normalize else "log-normalized", where)
-        return InMemoryCells(self.matrix(adata))
+        expected: MatrixKind = "counts" if self.counts or self.log_normalize else "log-normalized"
+        require_kind(matrix, expected, where, find_counts=find_counts)
+        return InMemoryCells(self._in_units(adata, positions))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
-        """Return the cells in the model's units, (n, g), float32."""
-        x_ng = sparse.csr_matrix(read_layer(adata, self.layer)[0], dtype=np.float32, copy=True)
-        x_ng.sum_duplicates()
-        if self.counts:  # some have been through a logarithm and back
-            np.rint(x_ng.data, out=x_ng.data)
-        x_ng.eliminate_zeros()
-        if self.log_normalize:  # by the total over all genes of the data, also those the model does not use
-            x_ng = log_normalized(x_ng)
-        x_ng = x_ng[:, self._columns(adata)]
-        x_ng.sort_indices()
-        return x_ng if self.mean is None else sparse.csr_matrix(self.zscore(x_ng.toarray()))
+        """Return the cells in the model's units, (n, g), float32. May share memory with the data, so do not change it."""
+        adata = model_cells(adata, self.layer)
+        return self._in_units(adata, self._positions(adata))
+
+    def _in_units(self, adata: AnnData, position_g: NDArray[np.int64]) -> sparse.csr_matrix:
+        x_ng = read_layer(adata, self.layer)[0]
+        n_genes = len(self.genes)
+        is_same_genes = np.array_equal(position_g, np.arange(n_genes)) and not self.log_normalize
+        if is_same_genes and needs_no_change(x_ng, whole=self.counts):
+            units_ng = x_ng
+        else:
+            n_values = x_ng.nnz if sparse.issparse(x_ng) else x_ng.size
+            units_ng = stack(self._blocks(adata, position_g), (adata.n_obs, n_genes), n_values)
+        return units_ng if self.mean is None else sparse.csr_matrix(self.zscore(units_ng.toarray()))
+
+    def _blocks(self, adata: AnnData, position_g: NDArray[np.int64]) -> Iterator[sparse.csr_matrix]:
+        """Yield blocks of cells in the model's units, before z-scoring."""
+        for block in row_blocks(read_layer(adata, self.layer)[0]):
+            if self.counts:  # some have been through a logarithm and back
+                np.rint(block.data, out=block.data)
+                block.eliminate_zeros()
+            # Normalized by the total over all genes of the data, also those that the model does not use.
+            units = log_normalized(block) if self.log_normalize else block
+            yield choose_columns(units, position_g, len(self.genes))
 
     def zscore(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
         """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`; unchanged otherwise."""
@@ -166,14 +213,14 @@ class Schema:
             return x_ng
         return np.asarray(x_ng * np.asarray(self.sd) + np.asarray(self.mean), dtype=x_ng.dtype)
 
-    def _columns(self, adata: AnnData) -> NDArray[np.int64]:
+    def _positions(self, adata: AnnData, missing_genes: MissingGenes = "error") -> NDArray[np.int64]:
+        """Return the number of each gene of the data among the model's genes, -1 for others; raise InputError for missing genes."""
         require_unique_genes(adata)
-        columns = adata.var_names.get_indexer(list(self.genes))
-        missing = [gene for gene, column in zip(self.genes, columns, strict=True) if column < 0]
-        if missing:
-            raise InputError(
-                f"{len(missing)} of the model's {len(self.genes)} genes are not in the data (such as {', '.join(missing[:3])}); "
-                f"the data has {adata.n_vars} genes such as {', '.join(adata.var_names[:3])}. Expected all of them, in any order: "
-                "check that the gene names are of the same kind, and pass the data before genes are filtered out."
-            )
-        return np.asarray(columns)
+        column = adata.var_names.get_indexer(list(self.genes))
+        is_missing = column < 0
+        if is_missing.any():
+            missing = [gene for gene, lacks in zip(self.genes, is_missing, strict=True) if lacks]
+            check_missing_genes(missing, len(self.genes), adata.var, missing_genes)
+        position_g = np.full(adata.n_vars, -1, dtype=np.int64)
+        position_g[column[~is_missing]] = np.flatnonzero(~is_missing)
+        return position_g

@@ -6,19 +6,17 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import sparse
 
+from sparcell.data.values import Matrix, blocks, extreme, nonzero_per_cell, quoted, tabular, whole
 from sparcell.errors import InputError, format_settings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Matrix: TypeAlias = Any
-"""A numpy array or any scipy sparse matrix or array (scipy ships no types)."""
+    pass
 
 MatrixKind = Literal["counts", "log-normalized", "scaled", "other"]
 
@@ -28,14 +26,11 @@ MAX_LOGGED = 20.0
 SUM_TOLERANCE = 1e-3
 """Cells whose totals differ by a smaller fraction were scaled to one total."""
 
-BLOCK_VALUES = 1 << 22
-"""Number of values of a dense matrix that are read at a time, so that the checks need no second copy."""
-
-ROUNDING, MAX_ROUNDING = 1e-4, 0.1
-"""Largest distance of a count from a whole number: relative, and absolute. Float32 counts are off after a logarithm and back."""
-
 MAX_WHOLE_FRACTION = 0.25
 """Logged values are rarely whole. With a larger fraction of whole values above 0, the matrix holds counts, some with decimals."""
+
+MAX_COUNT = 1e7
+"""No cell has more molecules of one gene: a human cell holds below a million messenger RNAs in all."""
 
 MIN_VALUES = 1000
 """Number of values above 0 from which on the most frequent value is not a matter of chance."""
@@ -71,7 +66,7 @@ def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
         which some have decimals. A matrix with NaN or infinite values is also "other".
     """
     n_values, n_whole, low, high = 0, 0, 0.0, 0.0
-    for block in _blocks(x_ng):
+    for block in blocks(x_ng):
         if block.size == 0:
             continue
         block_min, block_max = float(block.min()), float(block.max())
@@ -79,7 +74,7 @@ def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
             return "other"
         low, high = min(low, block_min), max(high, block_max)
         n_values += int(np.count_nonzero(block))
-        n_whole += int(np.count_nonzero(block[_whole(block)]))
+        n_whole += int(np.count_nonzero(block[whole(block)]))
     if low < 0:
         return "scaled"
     if n_whole == n_values:
@@ -89,7 +84,14 @@ def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
     return "log-normalized" if n_whole <= MAX_WHOLE_FRACTION * n_values or _log2_of_counts(x_ng) else "other"
 
 
-def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str = "layer") -> None:
+def require_kind(
+    x_ng: Matrix,
+    expected: MatrixKind,
+    where: str,
+    *,
+    setting: str | None = "layer",
+    find_counts: Callable[[], list[str]] | None = None,
+) -> None:
     """Raise unless the matrix holds the expected kind of values.
 
     Warns if counts are expected and the matrix holds whole numbers that look like rounded logged values.
@@ -103,7 +105,9 @@ def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str
     where
         Name of the matrix in messages: "X" or "layers['counts']".
     setting
-        Name of the setting that chooses another layer, for the message.
+        Name of the setting that chooses another layer, for the message. None for a step that reads X only.
+    find_counts
+        Returns the names of the layers that hold counts ("X", "raw"). Called only for the message.
 
     Raises
     ------
@@ -112,28 +116,33 @@ def require_kind(x_ng: Matrix, expected: MatrixKind, where: str, *, setting: str
     """
     kind = infer_matrix_kind(x_ng)
     if kind == expected:
+        if kind == "counts" and (largest := extreme(x_ng, low=False)) > MAX_COUNT:
+            raise InputError(
+                f"{where} holds whole numbers up to {largest:.3g}; expected counts of molecules, which are at most {MAX_COUNT:.0e}: "
+                "check the column or file that the value comes from."
+            )
         most_frequent = _most_frequent_count(x_ng) if kind == "counts" else 1
         if most_frequent != 1:
             message = (
                 f"{where} holds few different whole numbers, mostly 0, and more often {most_frequent} than 1, as rounded logged "
-                f"values do. If the values are logged, {_give_counts(setting)}."
+                f"values do. If the values are logged, {_give_counts(setting, None)}."
             )
             warnings.warn(message, UserWarning, stacklevel=2)
         return
-    if kind == "other" and any(block.size and not np.isfinite(block).all() for block in _blocks(x_ng)):
+    if kind == "other" and any(block.size and not np.isfinite(block).all() for block in blocks(x_ng)):
         raise InputError(f"{where} holds NaN or infinite values; expected {_DESCRIPTION[expected]}.")
     description, cause = _describe(x_ng, kind)
     raise InputError(
-        f"{where} holds {description} (from {_extreme(x_ng, low=True):g} to {_extreme(x_ng, low=False):g}); "
-        f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, setting)}."
+        f"{where} holds {description} (from {extreme(x_ng, low=True):g} to {extreme(x_ng, low=False):g}); "
+        f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, _give_counts(setting, find_counts))}."
     )
 
 
 def _describe(x_ng: Matrix, kind: MatrixKind) -> tuple[str, str]:
     """Return a description of a matrix of the wrong kind, and one word for the cause, which chooses the remedy."""
     if kind == "scaled":
-        negative = [(int((block < 0).sum()), bool(_whole(block).all())) for block in _blocks(x_ng)]
-        if all(whole for _, whole in negative):
+        negative = [(int((block < 0).sum()), bool(whole(block).all())) for block in blocks(x_ng)]
+        if all(is_whole for _, is_whole in negative):
             n_negative = sum(number for number, _ in negative)
             return f"whole numbers, {n_negative} of them below 0", "negative"
     if kind == "other":
@@ -149,9 +158,8 @@ def _describe(x_ng: Matrix, kind: MatrixKind) -> tuple[str, str]:
     return _DESCRIPTION[kind], kind
 
 
-def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
-    """Return what to type, in Python and in a shell."""
-    give = _give_counts(setting)
+def _remedy(expected: MatrixKind, cause: str, give: str) -> str:
+    """Return what to type, in Python and in a shell; `give` says how to give counts."""
     if expected == "counts":
         negative = (
             "counts cannot be below 0, so something was subtracted, or negative values mark missing ones"
@@ -168,7 +176,21 @@ def _remedy(expected: MatrixKind, cause: str, setting: str) -> str:
     return "give another layer, or compute this one with scanpy.pp"
 
 
-def _give_counts(setting: str) -> str:
+def _give_counts(setting: str | None, find_counts: Callable[[], list[str]] | None) -> str:
+    """Return how to give the raw counts: from where they are, or from where they usually are."""
+    found = [] if find_counts is None else find_counts()
+    if setting is None:
+        if found == ["raw"]:
+            return "take the raw counts, which raw holds: adata = adata.raw.to_adata()"
+        name = found[0] if found else "counts"
+        return f"put the raw counts into X, as in adata.X = adata.layers[{name!r}]"
+    if "X" in found:
+        return f"give the raw counts, which are in X: leave {setting} out"
+    if found:
+        holders = " and ".join(found)
+        return f"give the raw counts, which {holders} holds: {format_settings(**{setting: found[0]})}"
+    if find_counts is not None:
+        return "give the raw counts, which neither X nor a layer nor raw holds: read the file that has them, or put them into X"
     return f"give the raw counts: put them into X or name their layer, as in {format_settings(**{setting: 'counts'})}"
 
 
@@ -232,9 +254,9 @@ def check_structure(x_ng: Matrix, where: str) -> None:
 
 
 def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: Sequence[str] | None) -> None:
-    matrix = _tabular(x_ng)
+    matrix = tabular(x_ng)
     n_bad, start, first = 0, 0, -1
-    for block in _blocks(matrix):
+    for block in blocks(matrix):
         if block.dtype.kind == "f":
             bad = ~np.isfinite(block)
             if first < 0 and bad.any():
@@ -251,16 +273,16 @@ def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: 
         value = float(matrix[row, column])
     raise InputError(
         f"{where} holds {n_bad} missing or infinite value(s), the first {value} in cell "
-        f"{_name(cells, row)}, gene {_name(genes, column)}; expected finite numbers: "
+        f"{quoted(cells, row)}, gene {quoted(genes, column)}; expected finite numbers: "
         "put 0 where nothing was counted, or remove those cells or genes."
     )
 
 
 def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None) -> None:
-    empty_n = _nonzero_per_cell(x_ng) == 0
+    empty_n = nonzero_per_cell(x_ng) == 0
     n_empty = int(empty_n.sum())
     if n_empty:
-        first = _name(cells, int(empty_n.argmax()))
+        first = quoted(cells, int(empty_n.argmax()))
         raise InputError(
             f"{where} has {n_empty} cell(s) without a single count, the first {first}; expected at least one "
             "count in each: remove such cells. In Python: sp.pp.quality_control(adata) or "
@@ -268,28 +290,9 @@ def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None)
         )
 
 
-def _nonzero_per_cell(x_ng: Matrix) -> NDArray[np.int64]:
-    matrix = _tabular(x_ng)
-    if sparse.issparse(matrix):
-        rows = matrix.tocoo()
-        return np.bincount(rows.row[rows.data != 0], minlength=matrix.shape[0])
-    return np.concatenate([np.count_nonzero(block, axis=1) for block in _blocks(matrix)])
-
-
-def _whole(block: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which values are whole numbers, up to rounding. Only 0 itself rounds to 0."""
-    if block.dtype.kind in "biu":
-        return np.ones(block.shape, dtype=bool)
-    rounded = np.rint(block)
-    whole: NDArray[np.bool_] = block == rounded
-    if not whole.all():
-        whole = np.abs(block - rounded) <= np.minimum(ROUNDING * np.abs(rounded), MAX_ROUNDING)
-    return whole
-
-
 def _one_total(x_ng: Matrix) -> float | None:
     """Return the total that all cells with any value have, as after normalization without logarithm; None if totals differ."""
-    totals_n = np.asarray(_tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
+    totals_n = np.asarray(tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
     totals_n = totals_n[totals_n > 0]
     # Totals of two cells may agree by chance, those of three do not.
     equal = len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
@@ -298,16 +301,16 @@ def _one_total(x_ng: Matrix) -> float | None:
 
 def _multiples(x_ng: Matrix) -> bool:
     """Return whether in 90 % of the cells all values are multiples of the smallest one, as in counts divided by a size factor."""
-    rows = sparse.csr_matrix(_tabular(x_ng))
+    rows = sparse.csr_matrix(tabular(x_ng))
     rows.eliminate_zeros()
     several = [row for row in np.split(rows.data, rows.indptr[1:-1]) if len(row) > 1]
-    scaled = sum(bool(_whole(row.astype(np.float64) / row.min()).all()) for row in several)
+    scaled = sum(bool(whole(row.astype(np.float64) / row.min()).all()) for row in several)
     return len(several) > 0 and scaled >= 0.9 * len(several)
 
 
 def _log2_of_counts(x_ng: Matrix) -> bool:
     """Return whether all values are log2(1 + count); many such values are whole."""
-    return all(bool(_whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in _blocks(x_ng))
+    return all(bool(whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in blocks(x_ng))
 
 
 def _most_frequent_count(x_ng: Matrix) -> int:
@@ -316,7 +319,7 @@ def _most_frequent_count(x_ng: Matrix) -> int:
     Among counts that are mostly 0, 1 is the most frequent. Rounded logged values have another.
     """
     frequency = np.zeros(int(MAX_LOGGED) + 1, dtype=np.int64)
-    for block in _blocks(x_ng):
+    for block in blocks(x_ng):
         if block.size and float(block.max()) > MAX_LOGGED:
             return 1
         frequency += np.bincount(np.rint(block).astype(np.int64).ravel(), minlength=len(frequency))
@@ -324,37 +327,3 @@ def _most_frequent_count(x_ng: Matrix) -> int:
     if n_values < MIN_VALUES or 2 * n_values > int(x_ng.shape[0]) * int(x_ng.shape[1]):
         return 1
     return int(frequency[1:].argmax()) + 1
-
-
-def _extreme(x_ng: Matrix, *, low: bool) -> float:
-    values = [float(block.min() if low else block.max()) for block in _blocks(x_ng) if block.size]
-    if sparse.issparse(x_ng) or not values:
-        values.append(0.0)
-    return min(values) if low else max(values)
-
-
-def _tabular(x_ng: Matrix) -> Matrix:
-    """Return an array, or a CSR or CSC matrix in which each position is stored once (repeated ones are added up)."""
-    if not sparse.issparse(x_ng):
-        return np.asarray(x_ng)
-    matrix = x_ng if x_ng.format in ("csr", "csc") else x_ng.tocsr()
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return matrix
-
-
-def _blocks(x_ng: Matrix) -> Iterator[NDArray[Any]]:
-    """Yield the stored values in blocks: rows of an array, or parts of the data vector of a sparse matrix."""
-    matrix = _tabular(x_ng)
-    if sparse.issparse(matrix):
-        for start in range(0, len(matrix.data), BLOCK_VALUES):
-            yield matrix.data[start : start + BLOCK_VALUES]
-        return
-    step = max(1, BLOCK_VALUES // max(1, matrix.shape[1]))
-    for start in range(0, matrix.shape[0], step):
-        yield matrix[start : start + step]
-
-
-def _name(names: Sequence[str] | None, index: int) -> str:
-    return repr(str(names[index])) if names is not None else f"number {index + 1}"

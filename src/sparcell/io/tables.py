@@ -21,7 +21,7 @@ from scipy import sparse
 from sparcell.errors import InputError
 
 if TYPE_CHECKING:
-    from sparcell.data.validation import Matrix
+    from sparcell.data.values import Matrix
 
 Orientation = Literal["auto", "cells-by-genes", "genes-by-cells"]
 

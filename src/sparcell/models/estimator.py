@@ -15,8 +15,9 @@ from sparcell._utils import progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
 from sparcell.config.model import ModelConfig
 from sparcell.data import sampler
+from sparcell.data.expression import counts_finder, model_cells, read_layer
 from sparcell.data.loader import Loader, TrainingData
-from sparcell.data.schema import Schema, read_layer
+from sparcell.data.schema import Schema
 from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
 from sparcell.io import model_folder
@@ -147,8 +148,10 @@ class Estimator(ModelConfig):
             log_normalize=log_normalize,
             scale=scale,
         )
+        find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
         resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
-        schema = Schema.fit(adata, config, counts=LIKELIHOODS[resolved.likelihood].counts)
+        counts = LIKELIHOODS[resolved.likelihood].counts
+        schema = Schema.fit(adata, config, counts=counts, find_counts=find_counts)
         if adata.n_obs < resolved.batch_size:
             raise InputError(
                 f"the data has {adata.n_obs} cells, fewer than batch_size ({resolved.batch_size}); "
@@ -168,6 +171,7 @@ class Estimator(ModelConfig):
     ) -> Model:
         """Train on data that fits `schema`: what `fit` does after its checks."""
         device = torch_runtime.resolve_device(self.device)
+        adata = model_cells(adata, schema.layer)
         covariates = schema.covariates.read(adata.obs)
         source = schema.cells(adata)
         network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)

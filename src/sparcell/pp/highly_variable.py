@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.data.validation import Matrix
+    from sparcell.data.values import Matrix
 
 log = logging.getLogger("sparcell")
 

@@ -13,7 +13,7 @@ from sparcell.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.data.validation import Matrix
+    from sparcell.data.values import Matrix
 
 log = logging.getLogger("sparcell")
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from sparcell import datasets, io, pp
 from sparcell.data.covariates import Covariates
-from sparcell.data.schema import chosen_genes, read_layer
+from sparcell.data.expression import read_layer
+from sparcell.data.schema import chosen_genes
 from sparcell.data.validation import infer_matrix_kind, require_kind
 from sparcell.errors import InputError, MissingLabelsWarning, format_settings
 from sparcell.experiments.checks import check_minibatch
