@@ -105,8 +105,12 @@ def test_every_command_of_a_page_has_options_that_exist(page):
 @each_page
 def test_every_option_that_a_page_names_exists(page, monkeypatch, capsys):
     for command in COMMANDS:
-        sparcell(command, "--help", monkeypatch=monkeypatch)
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)) | FOREIGN_OPTIONS | {"--help"}
+        sparcell(command, "--help-all", monkeypatch=monkeypatch)
+    known = (
+        set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
+        | FOREIGN_OPTIONS
+        | {"--help", "--help-all"}
+    )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text(encoding="utf-8")))
     assert named - known == set()
 

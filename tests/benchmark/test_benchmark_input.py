@@ -40,7 +40,7 @@ def more_columns(data, tmp_path_factory):
         ({"models": ("none",), "baselines": ("none",), "external_models": ("none",)}, "nothing to compare"),
         ({"models": ("none",), "baselines": ("none",)}, "scvi-tools is not installed"),
         ({"n_components": 60}, "--n-components to 59 or less"),
-        ({"counts_layer": "cuonts"}, "cuonts"),
+        ({"layer": "cuonts"}, "cuonts"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(more_columns, tmp_path, in_process, change, message):

@@ -45,9 +45,9 @@ def run(*words):
     )
 
 
-def shown_help(monkeypatch, capsys, *words):
+def shown_help(monkeypatch, capsys, *words, flag="--help-all"):
     monkeypatch.setenv("COLUMNS", "500")  # one line an option
-    assert sparcell(*words, "--help", monkeypatch=monkeypatch) == 0
+    assert sparcell(*words, flag, monkeypatch=monkeypatch) == 0
     return capsys.readouterr().out
 
 
@@ -88,6 +88,39 @@ def test_each_command_has_its_options_and_each_has_a_help_text(command, options,
         assert re.search(r"  [A-Z].*[a-z]{3}", option_line(shown, option)), option
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_short_and_help_all_adds_groups_to_it(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    basic = run(command, "--help").stdout
+    assert "Usage: sparcell" in basic
+    assert len(basic.splitlines()) <= 50
+    assert max(map(len, basic.splitlines())) <= 80
+    assert "─ Training ─" not in basic
+    assert sparcell(command, "--help-all", monkeypatch=monkeypatch) == 0
+    options = [set(re.findall(r"--[a-z-]+", shown)) for shown in (basic, capsys.readouterr().out)]
+    assert options[0] - {"--help-all"} <= options[1]
+    trained = command in ("fit", "study", "benchmark")
+    assert trained == ({"--learning-rate", "--encoder-widths", "--alpha", "--likelihood"} <= options[1])
+    assert "--learning-rate" not in options[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_the_options_of_all_commands(command, monkeypatch, capsys):
+    shown = shown_help(monkeypatch, capsys, command, flag="--help")
+    for option in ("--layer", "--gene-symbols", "--overwrite", "--threads", "--quiet"):
+        assert option_line(shown, option)
+    assert ("--title" in shown) == (command in ("study", "benchmark", "programs"))
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys; from sparcell.cli.main import app; app(['fit', '--help'], result_action='return_value'); "
+        "print('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "False"
+
+
 def test_a_switch_that_nothing_else_sets_has_no_negative(monkeypatch, capsys):
     assert "--no-resume" not in shown_help(monkeypatch, capsys, "fit")
     assert "--no-disentanglement" not in shown_help(monkeypatch, capsys, "benchmark")
@@ -125,7 +158,7 @@ def test_what_was_typed_is_recorded_so_that_it_can_be_typed_again(monkeypatch):
     ],
 )
 def test_options_are_the_settings_themselves(options, config):
-    assert list(options.__dataclass_fields__) == [setting.name for setting in settings_of(config)]
+    assert set(options.__dataclass_fields__) == {setting.name for setting in settings_of(config)}
 
 
 def test_options_of_models_are_the_settings_of_all_models():

@@ -169,7 +169,7 @@ def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     else:
         adata.layers[place] = counts
     adata.X = counts.log1p()
-    said = rf"X holds no raw counts; {place} holds counts\. Set .* \(in a shell: --counts-layer {place}\)\."
+    said = rf"X holds no raw counts; {place} holds counts\. Set .* \(in a shell: --layer {place}\)\."
     with pytest.raises(InputError, match=said):
         prepare.use_counts_layer(adata, None)
     assert (counts != prepare.use_counts_layer(adata, place).X).nnz == 0
@@ -179,9 +179,7 @@ def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_p
     adata = anndata.read_h5ad(data)
     adata.layers["counts"] = adata.X * 2
     adata.write_h5ad(tmp_path / "two.h5ad")
-    with pytest.raises(
-        InputError, match=r"layers\['counts'\] exists and differs from X.* --counts-layer counts"
-    ):
+    with pytest.raises(InputError, match=r"layers\['counts'\] exists and differs from X.* --layer counts"):
         prepare.prepare(tmp_path / "two.h5ad", CONFIG)
     assert prepare.use_counts_layer(adata, "counts").X.max() == adata.layers["counts"].max()
 
@@ -189,7 +187,7 @@ def test_other_counts_under_the_name_that_a_study_writes_are_refused(data, tmp_p
 def test_without_counts_anywhere_the_message_names_the_study_s_own_option(data):
     adata = anndata.read_h5ad(data)
     adata.X = adata.X.log1p()
-    with pytest.raises(InputError, match=r"X holds log-normalized .* \(in a shell: --counts-layer counts\)"):
+    with pytest.raises(InputError, match=r"X holds log-normalized .* \(in a shell: --layer counts\)"):
         prepare.use_counts_layer(adata, None)
 
 
@@ -198,7 +196,7 @@ def test_counts_in_a_layer_alone_are_used_and_asked_for(data, tmp_path, monkeypa
     adata.layers["umis"] = adata.X.copy()
     adata.X = None
     adata.write_h5ad(tmp_path / "layer.h5ad")
-    with pytest.raises(InputError, match=r"X is empty; umis holds counts\..*--counts-layer umis\)"):
+    with pytest.raises(InputError, match=r"X is empty; umis holds counts\..*--layer umis\)"):
         study_module.run(tmp_path / "layer.h5ad", tmp_path / "s", CONFIG)
     words = ("fit", tmp_path / "layer.h5ad", "--model", "autoencoder", *SHORT[:4])
     assert sparcell(*words, "--model-dir", tmp_path / "m", monkeypatch=monkeypatch) == 1

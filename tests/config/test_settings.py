@@ -10,7 +10,14 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 import pytest
 
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
+from sparcell.config.experiments import (
+    BenchmarkConfig,
+    EmbedConfig,
+    FitConfig,
+    ProgramsConfig,
+    RunConfig,
+    StudyConfig,
+)
 from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS, TITLES
@@ -21,7 +28,7 @@ from sparcell.models import MODELS
 
 CONFIGS = [
     *(NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig),
-    *(FitConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
+    *(RunConfig, FitConfig, EmbedConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
     *MODEL_SETTINGS.values(),
     *MODELS.values(),
 ]
@@ -82,8 +89,9 @@ OUT_OF_RANGE = {
         "n_genes_enrichment": [1, 51],
         "seeds": [0],
         "seed": [-1],
-        "unseen": ["mean", None],
     },
+    EmbedConfig: {"unseen": ["mean", None]},
+    RunConfig: {"threads": [0, 1.5, "many"]},
     MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
     MODEL_SETTINGS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
     MODEL_SETTINGS["beta-vsc"]: {
@@ -98,7 +106,7 @@ OUT_OF_RANGE = {
 UNBOUNDED = {
     *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
-    *("counts_layer", "labels", "labels_key", "markers", "gmt"),
+    *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
     *("out", "model_dir", "checkpoint_dir", "resume", "preset"),
     *("baselines", "external_models", "disentanglement"),
 }

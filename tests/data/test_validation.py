@@ -159,8 +159,8 @@ def test_what_is_not_logged_gets_its_remedy(kind, remedy):
 
 
 def test_remedies_name_the_setting_and_work():
-    with pytest.raises(InputError, match=r"counts_layer='counts' \(in a shell: --counts-layer counts\)"):
-        require_kind(KINDS["scaled"], "counts", "X", setting="counts_layer")
+    with pytest.raises(InputError, match=r"input_layer='counts' \(in a shell: --input-layer counts\)"):
+        require_kind(KINDS["scaled"], "counts", "X", setting="input_layer")
     with pytest.raises(InputError, match="give another layer"):
         require_kind(COUNTS, "scaled", "X")
     for form in ("dense", "csr", "array"):

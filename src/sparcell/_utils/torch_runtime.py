@@ -30,6 +30,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def set_threads(n_threads: int) -> None:
+    """Let torch and the kernels use this many threads from now on."""
+    torch.set_num_threads(n_threads)
+
+
 def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Turn a setting into whether products are in bfloat16: not where the device would only imitate them, at a tenth of the speed."""
     if precision == "bfloat16" and not kernels.has_bfloat16(device):

@@ -63,7 +63,7 @@ class BenchmarkData:
 
 def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
     """Read and check the data, choose the genes, and split the cells. Raises InputError before any long computation."""
-    adata = io.read(data)
+    adata = io.read(data, gene_symbols=config.gene_symbols)
     check_columns(adata, config)
     cell_labels = labels.labels_from_obs(adata, str(config.labels_key))
     batches = None if config.batch_key is None else batches_of(adata, config.batch_key)
@@ -73,7 +73,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
             f"{Path(data).name} has {n_labeled} cells with a label; expected at least {MIN_CELLS} for meaningful scores. "
             "Add cells, or label more of them."
         )
-    adata = use_counts_layer(adata, config.counts_layer)
+    adata = use_counts_layer(adata, config.layer)
     genes_g = variable_genes(adata, config)
     counts_ng = sparse.csr_matrix(adata.X, dtype=np.float32)[:, genes_g]
     nonzero_n = np.asarray(counts_ng.sum(axis=1)).ravel() > 0
@@ -93,7 +93,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
         cells=cells,
         labels=cell_labels[nonzero_n].remove_unused_categories(),
         batches=batches,
-        title=Path(data).name,
+        title=config.title or Path(data).name,
         n_genes_before=adata.n_vars,
         n_dropped=n_dropped,
     )

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
+from sparcell.cli import targets
 from sparcell.cli.options import (
     BenchmarkOptions,
     DataOptions,
+    EmbedOptions,
     FitOptions,
     ModelName,
     ModelOptions,
     PresetDataOptions,
     PresetModelOptions,
     ProgramsOptions,
+    RunOptions,
     StudyOptions,
     given,
 )
-from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
+from sparcell.config.experiments import (
+    BenchmarkConfig,
+    EmbedConfig,
+    FitConfig,
+    ProgramsConfig,
+    RunConfig,
+    StudyConfig,
+)
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS
 from sparcell.errors import InputError, SparcellError, did_you_mean
@@ -33,62 +44,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-OUTPUT = Group("Output", sort_key=1)
-DATA = Group("Data", sort_key=2)
-SETTINGS = Group(
-    "Settings", help="The defaults hold without --preset; a preset sets other values.", sort_key=3
-)
-STUDY = Group("Study", sort_key=1)
-BENCHMARK = Group("Benchmark", sort_key=1)
-PROGRAMS = Group("Programs", sort_key=1)
-OVERRIDE_DATA = Group(
-    "Override the preset: data",
-    help="These options apply to all models. Default: the value of the preset, else the default in sparcell fit --help.",
-    sort_key=2,
-)
-OVERRIDE_MODELS = Group(
-    "Override the preset: models",
-    help="These options apply to all models. Default: the value of the preset, else the default in sparcell fit --help.",
-    sort_key=3,
-)
-
-Quiet = Annotated[bool, Parameter(help="Show errors only.", negative="", show_default=False)]
 Resume = Annotated[bool, Parameter(negative="", show_default=False)]
+Star = Parameter(name="*")
 
 
 def study(
     input: Path | None = None,
     *,
     out: Path,
-    study: Annotated[StudyOptions, Parameter(name="*", group=STUDY)] = None,
-    data: Annotated[PresetDataOptions, Parameter(name="*", group=OVERRIDE_DATA)] = None,
-    model: Annotated[PresetModelOptions, Parameter(name="*", group=OVERRIDE_MODELS)] = None,
+    study: Annotated[StudyOptions, Star] = None,
+    data: Annotated[PresetDataOptions, Star] = None,
+    model: Annotated[PresetModelOptions, Star] = None,
     resume: Resume = False,
-    quiet: Quiet = False,
+    run: Annotated[RunOptions, Star] = None,
 ) -> None:
     """Compare autoencoder, β-VAE and β-VSC on raw counts: latent representations, maps, scores, figures and a report.
 
-    Without INPUT the study runs on the PBMC3k counts that ship with sparcell. It writes report.html, a page of gene programs for each
-    β-VSC, scores.csv, times.csv, history.csv, figures, study.h5ad, the trained models and provenance.json into the output
-    folder.
+    The command writes report.html, pages of gene programs, tables, figures, study.h5ad and the trained models into the folder --out.
 
     Parameters
     ----------
     input
-        Raw counts: .h5ad, .zarr, a 10x .h5 or folder, CSV or TSV (also .gz); cells in rows or in columns. Default: the PBMC3k counts
-        that ship with sparcell.
+        Raw counts: .h5ad, .zarr, 10x .h5 or folder, CSV or TSV (also .gz). Default: PBMC3k, which ships with sparcell.
     out
-        Folder for the results; must be new or empty, unless --resume is given.
+        Folder for the results, new or empty.
     resume
-        Continue an interrupted study, or add seeds or models to a finished one. Finished runs are not trained again.
+        Continue an interrupted study in --out, or add seeds or models to a finished one.
     """
-    from sparcell.study import run, show
+    how, config = start(run), StudyConfig(**given(study))
+    from sparcell.study import run as run_study
+    from sparcell.study import show
 
-    show_only_errors(quiet)
-    config = StudyConfig(**given(study))
     changes = given(data) | given(model)
-    results = run(input, out, config, changes=changes, resume=resume, silent=quiet, command=command_line())
-    if not quiet:
+    with targets.output_folder(out, overwrite=how.overwrite) as folder:
+        results = run_study(
+            *(input, folder, config),
+            changes=changes,
+            resume=resume or folder != out,
+            silent=how.quiet,
+            command=command_line(),
+        )
+    if not how.quiet:
         show(results)
         print(f"Report: {out / 'report.html'}")
 
@@ -97,33 +93,37 @@ def benchmark(
     input: Path,
     *,
     out: Path,
-    benchmark: Annotated[BenchmarkOptions, Parameter(name="*", group=BENCHMARK)] = None,
-    model: Annotated[PresetModelOptions, Parameter(name="*", group=OVERRIDE_MODELS)] = None,
+    benchmark: Annotated[BenchmarkOptions, Star] = None,
+    model: Annotated[PresetModelOptions, Star] = None,
     resume: Resume = False,
-    quiet: Quiet = False,
+    run: Annotated[RunOptions, Star] = None,
 ) -> None:
     """Compare models, baselines and other packages on the same cells: integration, clustering, likelihood, time, memory.
 
-    All methods use the same cells, highly variable genes and train/test split. The command writes benchmark.html, tables, figures,
-    benchmark.h5ad and provenance.json into the output folder. Methods that are not installed are skipped and named.
+    The command writes benchmark.html, tables, figures and benchmark.h5ad into the folder --out. It skips methods that are not installed.
 
     Parameters
     ----------
     input
-        Raw counts with cell types (and batches) in obs, in any format that `study` reads.
+        Raw counts, with cell types and batches in obs; formats as for `study`.
     out
-        Folder for the results; must be new or empty, unless --resume is given.
+        Folder for the results, new or empty.
     resume
-        Continue an interrupted benchmark, or add seeds or methods to a finished one. Finished runs are not repeated.
+        Continue an interrupted benchmark in --out, or add seeds or methods to a finished one.
     """
-    from sparcell.benchmark import run, show
+    how, config = start(run), BenchmarkConfig(**given(benchmark))
+    from sparcell.benchmark import run as run_benchmark
+    from sparcell.benchmark import show
 
-    show_only_errors(quiet)
-    config = BenchmarkConfig(**given(benchmark))
-    results = run(
-        input, out, config, changes=given(model), resume=resume, silent=quiet, command=command_line()
-    )
-    if not quiet:
+    with targets.output_folder(out, overwrite=how.overwrite) as folder:
+        results = run_benchmark(
+            *(input, folder, config),
+            changes=given(model),
+            resume=resume or folder != out,
+            silent=how.quiet,
+            command=command_line(),
+        )
+    if not how.quiet:
         show(results)
         print(f"Page: {out / 'benchmark.html'}")
 
@@ -132,10 +132,10 @@ def fit(
     input: Path,
     *,
     model: ModelName,
-    run: Annotated[FitOptions, Parameter(name="*", group=OUTPUT)] = None,
-    data: Annotated[DataOptions, Parameter(name="*", group=DATA)] = None,
-    settings: Annotated[ModelOptions, Parameter(name="*", group=SETTINGS)] = None,
-    quiet: Quiet = False,
+    fit: Annotated[FitOptions, Star] = None,
+    data: Annotated[DataOptions, Star] = None,
+    settings: Annotated[ModelOptions, Star] = None,
+    run: Annotated[RunOptions, Star] = None,
 ) -> None:
     """Train one model; write its latent representation into a copy of the data, and save the model.
 
@@ -146,20 +146,19 @@ def fit(
     model
         The model to train.
     """
-    show_only_errors(quiet)
-    config = FitConfig(**given(run))
+    how, config = start(run), FitConfig(**given(fit))
     model_settings = fit_settings(config, model, given(settings))
-    check_fit_targets(config, input)
+    check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
     from sparcell.models import MODELS
 
-    adata, data_settings = io.read(input), given(data)
+    adata, data_settings = io.read(input, gene_symbols=config.gene_symbols), given(data)
     if config.out is not None:
         io.check_writable(adata, config.out.name)
     if config.n_top_genes is not None:
         data_settings["genes_key"] = choose_genes(adata, config.n_top_genes, data_settings)
     estimator = MODELS[model](**model_settings)
-    fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=quiet)
+    fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
     failure = None
     if config.model_dir is not None:
         try:
@@ -169,7 +168,7 @@ def fit(
             failure = error
     if config.out is not None:
         fitted.embed(adata)
-        io.write_h5ad(adata, config.out)
+        write_cells(adata, config.out)
         key = f"X_{fitted.settings.name}"
         log.info("latent representation written to %s, obsm[%r]", config.out, key)
     if failure is not None:
@@ -194,7 +193,7 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
     return preset_settings(PRESETS[config.preset], model) | changes
 
 
-def check_fit_targets(config: FitConfig, input: Path) -> None:
+def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if nothing would be saved or a target cannot be written."""
     from sparcell.io import model_folder
 
@@ -202,9 +201,9 @@ def check_fit_targets(config: FitConfig, input: Path) -> None:
     if out is None and model_dir is None:
         raise InputError("nothing would be saved; expected --out FILE.h5ad, --model-dir FOLDER or both.")
     if out is not None:
-        check_output_file(out, input)
+        targets.check_output_file(out, input, overwrite=overwrite)
     if model_dir is not None:
-        model_folder.check_target(model_dir)
+        targets.check_model_folder(model_dir, overwrite=overwrite)
         if out is not None and out.absolute() == model_dir.absolute():
             raise InputError(f"--out and --model-dir are both {out}; expected two different names.")
     if checkpoint_dir is not None:
@@ -238,34 +237,32 @@ def embed(
     *,
     model_dir: Path,
     out: Path,
-    unseen: Literal["error", "average"] = "error",
-    quiet: Quiet = False,
+    embed: Annotated[EmbedOptions, Star] = None,
+    run: Annotated[RunOptions, Star] = None,
 ) -> None:
     """Encode cells with a saved model.
 
     Parameters
     ----------
     input
-        Cells with the genes of the model and the same values as in training (raw counts or log-normalized). Raw counts in X also work for a
-        model from `study`.
+        Cells with the genes of the model, and raw counts or log-normalized values as in training. A model from `study` also reads raw
+        counts.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
         New .h5ad file: the data with the latent representation in obsm["X_MODEL"].
-    unseen
-        Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.
     """
-    show_only_errors(quiet)
-    check_output_file(out, input)
+    how, config = start(run), EmbedConfig(**given(embed))
+    targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell import io
     from sparcell.models import load
 
     model = load(model_dir)
-    adata = io.read(input)
+    adata = io.read(input, gene_symbols=config.gene_symbols)
     io.check_writable(adata, out.name)
-    model.schema = model.schema.resolve_layer(adata)
-    model.embed(adata, unseen=unseen)
-    io.write_h5ad(adata, out)
+    model.schema = model.schema.resolve_layer(adata, config.layer)
+    model.embed(adata, unseen=config.unseen)
+    write_cells(adata, out)
     key = f"X_{model.settings.name}"
     log.info("%d cells encoded; latent representation written to %s, obsm[%r]", adata.n_obs, out, key)
 
@@ -275,49 +272,41 @@ def programs(
     *,
     model_dir: Path,
     out: Path,
-    programs: Annotated[ProgramsOptions, Parameter(name="*", group=PROGRAMS)] = None,
-    quiet: Quiet = False,
+    programs: Annotated[ProgramsOptions, Star] = None,
+    run: Annotated[RunOptions, Star] = None,
 ) -> None:
     """Read the latents of a saved model as gene programs: named, compared over seeds, on one page.
 
     The command writes programs.html, programs.csv, genes.csv, effects.csv (gzipped if large), enrichment.csv and figures into the
-    output folder; also labels.csv with --labels-key, and matches.csv with --seeds. The input is not changed.
+    folder --out; also labels.csv with --labels-key, and matches.csv with --seeds. The input is not changed.
 
     Parameters
     ----------
     input
-        Cells with the genes of the model and the same values as in training (raw counts or log-normalized). Raw counts in X also work for a
-        model from `study`.
+        Cells with the genes of the model, and raw counts or log-normalized values as in training. A model from `study` also reads raw
+        counts.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
-        Folder for the results; must be new or empty.
+        Folder for the results, new or empty.
     """
-    from sparcell.programs import run
+    how, config = start(run), ProgramsConfig(**given(programs))
+    from sparcell.programs import run as run_programs
 
-    show_only_errors(quiet)
-    config = ProgramsConfig(**given(programs))
-    results = run(input, model_dir, out, config, silent=quiet, command=command_line())
-    if not quiet:
+    with targets.output_folder(out, overwrite=how.overwrite) as folder:
+        results = run_programs(input, model_dir, folder, config, silent=how.quiet, command=command_line())
+    if not how.quiet:
         print(f"{results.n_active} of {results.n_latent} latents active; page: {out / 'programs.html'}")
 
 
-def check_output_file(out: Path, input: Path) -> None:
-    """Raise InputError, before any work, if a target cannot be written or would replace a file."""
-    from sparcell.io import files, places
+def write_cells(adata: AnnData, path: Path) -> None:
+    """Write an .h5ad file, marked as one of sparcell, which --overwrite may replace."""
+    from sparcell import io
+    from sparcell.io import files, marks
 
-    if out.suffix != ".h5ad":
-        raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
-    files.check_output_folder(out.parent, allow_existing=True)
-    places.check_file(out)
-    if out.exists() and input.exists() and out.samefile(input):
-        raise InputError(
-            f"--out is the input, {input}; expected another name, so that the input stays as it is."
-        )
-    if out.exists():
-        raise InputError(
-            f"--out is {out}, which exists; expected a new name, so that nothing is overwritten."
-        )
+    with files.atomic_write(path) as temporary:
+        io.write_h5ad(adata, temporary)
+        marks.mark(temporary)
 
 
 def command_line() -> str:
@@ -325,8 +314,18 @@ def command_line() -> str:
     return shlex.join(["sparcell", *sys.argv[1:]])
 
 
-def show_only_errors(quiet: bool) -> None:
-    """Silence progress and warnings if `quiet` is set."""
-    if quiet:
+def start(options: RunOptions) -> RunConfig:
+    """Return how a command runs; set its threads, and silence progress and warnings if asked to."""
+    config = RunConfig(**given(options))
+    if config.quiet:
         log.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
+    if config.threads is not None:
+        for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[variable] = str(
+                config.threads
+            )  # read when torch is imported, here and in worker processes
+        from sparcell._utils import torch_runtime
+
+        torch_runtime.set_threads(config.threads)
+    return config

@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App
 
 from sparcell._utils.version import VERSION
-from sparcell.cli import commands
+from sparcell.cli import commands, groups
 from sparcell.errors import SparcellError
 
 app = App(
@@ -18,9 +18,14 @@ app = App(
     help="Sparse latent representations of single cells: train models, compare them, read their latents as gene programs.",
     version=VERSION,
     suppress_keyboard_interrupt=False,
+    group_arguments=groups.BASIC,
+    group_parameters=groups.BASIC,
 )
 for command in (commands.study, commands.benchmark, commands.fit, commands.embed, commands.programs):
-    app.command(command)
+    more = (
+        f"sparcell {command.__name__} {groups.HELP_ALL} lists all options, also those of models and training."
+    )
+    app.command(command, help_epilogue=None if command is commands.embed else more)
 
 
 def main() -> None:
@@ -29,7 +34,7 @@ def main() -> None:
     logging.getLogger("sparcell").setLevel(logging.INFO)
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
-        app(sys.argv[1:])
+        app(groups.words_for_help(sys.argv[1:]))
     except SparcellError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)

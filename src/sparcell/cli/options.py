@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sparcell.cli.groups import BASIC, GROUPS
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
+from sparcell.config.experiments import (
+    BenchmarkConfig,
+    EmbedConfig,
+    FitConfig,
+    ProgramsConfig,
+    RunConfig,
+    StudyConfig,
+)
 from sparcell.config.model import MODEL_SETTINGS
 from sparcell.config.options import Setting, settings_of
 
 SETTING_NAMES = {
     setting.name
     for config in (
+        RunConfig,
         DataConfig,
         FitConfig,
+        EmbedConfig,
         StudyConfig,
         BenchmarkConfig,
         ProgramsConfig,
@@ -32,6 +43,7 @@ def options(
     name: str,
     configs: dict[str, type],
     *,
+    basic: Sequence[str] = (),
     without: tuple[str, ...] = (),
     show_default: bool = True,
     negatives: bool = False,
@@ -44,6 +56,8 @@ def options(
         Name of the dataclass.
     configs
         Name of the owner, as the help calls it → config class. A setting that some owners lack is marked with those that have it.
+    basic
+        Settings that --help lists, in this order; --help-all lists the others too.
     without
         Settings that are left out.
     show_default
@@ -57,12 +71,15 @@ def options(
             if setting.name not in without:
                 owners.setdefault(setting.name, {})[owner] = setting
     options_of = []
-    for setting_name, settings in owners.items():
-        kind = next(iter(settings.values())).type
+    for setting_name in (*basic, *(name for name in owners if name not in basic)):
+        settings = owners[setting_name]
+        first = next(iter(settings.values()))
+        kind = first.type
         members = (kind, *typing.get_args(kind))  # also for "tuple or None"
         is_list = any(typing.get_origin(member) is tuple for member in members)
         parameter = Parameter(
             help=help_text(settings, len(configs), show_default and (negatives or kind is not bool)),
+            group=BASIC if setting_name in basic else GROUPS[first.owner],
             consume_multiple=is_list,
             negative=None if negatives and not is_list else "",
             show_default=False,
@@ -116,8 +133,10 @@ def given(chosen: Any) -> dict[str, Any]:
 
 if TYPE_CHECKING:  # the types of these options are made below, from the settings
     ModelName = str
+    RunOptions = Any
     ModelOptions = Any
     FitOptions = Any
+    EmbedOptions = Any
     DataOptions = Any
     StudyOptions = Any
     PresetModelOptions = Any
@@ -126,18 +145,45 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     ProgramsOptions = Any
 else:
     ModelName = Literal[tuple(MODEL_SETTINGS)]
-    ModelOptions = options("ModelOptions", MODEL_SETTINGS, negatives=True)
-    FitOptions = options("FitOptions", {"fit": FitConfig})
-    DataOptions = options("DataOptions", {"data": DataConfig}, negatives=True)
-    StudyOptions = options("StudyOptions", {"study": StudyConfig})
-    BenchmarkOptions = options("BenchmarkOptions", {"benchmark": BenchmarkConfig})
-    ProgramsOptions = options("ProgramsOptions", {"programs": ProgramsConfig})
+    INPUT = ("layer", "gene_symbols")
+    RunOptions = options("RunOptions", {"run": RunConfig}, basic=("overwrite", "threads", "quiet"))
+    ModelOptions = options(
+        "ModelOptions", MODEL_SETTINGS, basic=("n_latent", "beta", "epochs", "seed"), negatives=True
+    )
+    FitOptions = options(
+        "FitOptions",
+        {"fit": FitConfig},
+        basic=("out", "model_dir", "preset", "n_top_genes", "gene_symbols"),
+    )
+    DataOptions = options(
+        "DataOptions", {"data": DataConfig}, basic=("layer", "batch_key", "covariates"), negatives=True
+    )
+    EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", *INPUT))
+    StudyOptions = options(
+        "StudyOptions",
+        {"study": StudyConfig},
+        basic=("models", "presets", "seeds", "labels_key", "labels", "n_top_genes", *INPUT, "title"),
+    )
+    BenchmarkOptions = options(
+        "BenchmarkOptions",
+        {"benchmark": BenchmarkConfig},
+        basic=(
+            *("labels_key", "batch_key", "models", "baselines", "external_models", "disentanglement"),
+            *("seeds", "n_top_genes", *INPUT, "title"),
+        ),
+    )
+    ProgramsOptions = options(
+        "ProgramsOptions",
+        {"programs": ProgramsConfig},
+        basic=("labels_key", "seeds", "gmt", *INPUT, "unseen", "title"),
+    )
     PresetModelOptions = options(
         "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True
     )
     PresetDataOptions = options(
         "PresetDataOptions",
         {"data": DataConfig},
+        basic=("batch_key",),
         without=("layer", "log_normalize"),
         show_default=False,
         negatives=True,

@@ -17,13 +17,11 @@ class DataConfig:
     ] = None
     batch_key: Annotated[
         str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run). The model removes the batch effect from the latent "
-        "representation.",
+        "Column of obs with the batch of each cell (donor, chemistry, run). The model removes batch effects from the latents.",
     ] = None
     covariates: Annotated[
         tuple[str, ...],
-        "Further columns of obs whose effect the model removes from the latent representation. Numeric columns are continuous covariates, "
-        "all other columns categorical covariates.",
+        "Further columns of obs whose effect the model removes. Numeric columns are continuous covariates, others categorical ones.",
     ] = ()
     log_normalize: Annotated[
         bool | None,

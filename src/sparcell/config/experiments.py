@@ -1,4 +1,4 @@
-"""Settings of the commands `fit`, `study`, `benchmark` and `programs`, beside those of the models."""
+"""Settings of the commands, beside those of the models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,53 @@ from sparcell.config.validation import require, require_choice, require_number, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class RunConfig:
+    """How any command runs."""
+
+    overwrite: Annotated[
+        bool,
+        "Replace an earlier result of sparcell; other files are never replaced.",
+    ] = False
+    threads: Annotated[int | None, "Number of processor threads. Default: all cores."] = None
+    quiet: Annotated[bool, "Show errors only."] = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            require_whole("threads", self.threads, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """How a command reads its input."""
+
+    gene_symbols: Annotated[
+        str | None,
+        "Column of var with gene symbols, if var_names holds other identifiers, such as Ensembl IDs.",
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountsConfig(InputConfig):
+    """How a command reads its input, if the command needs raw counts."""
+
+    layer: Annotated[str | None, "Layer with the raw counts; raw: adata.raw. Default: X."] = None
+    title: Annotated[str | None, "Title of the page. Default: the name of the input."] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(InputConfig):
     """What `sparcell fit` does around the training of a model."""
 
+    preset: Annotated[
+        str | None,
+        "Named settings; other options override single settings. counts: recommended for raw counts. programs: latents that are gene "
+        "programs. hvg, study-2019: the two presets of sparcell study.",
+    ] = None
+    n_top_genes: Annotated[
+        int | None,
+        "Train on this many highly variable genes of the raw counts, chosen within batches if there is a batch_key. 2000 is usual. "
+        "Default: all genes.",
+    ] = None
     out: Annotated[
         Path | None,
         'New .h5ad file: the data with the latent representation in obsm["X_MODEL"]. fit needs --out, --model-dir or both.',
@@ -25,16 +69,6 @@ class FitConfig:
         "Folder for a checkpoint of the training, written every 30 seconds. --resume continues from the checkpoint.",
     ] = None
     resume: Annotated[bool, "Continue from the checkpoint in --checkpoint-dir."] = False
-    preset: Annotated[
-        str | None,
-        "Named settings; further options override single settings. counts: recommended for raw counts. programs: latents that are gene "
-        "programs. hvg and study-2019: the two presets that sparcell study compares. No preset selects genes; see n_top_genes.",
-    ] = None
-    n_top_genes: Annotated[
-        int | None,
-        "Train on this many highly variable genes, chosen from the raw counts (within batches if --batch-key is given); 2000 is usual. "
-        "Default: all genes, or those of --genes-key.",
-    ] = None
 
     def __post_init__(self) -> None:
         if self.n_top_genes is not None:
@@ -42,42 +76,9 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig:
-    """What a study compares, and how it scores it."""
+class QualityConfig:
+    """Which cells quality control keeps."""
 
-    models: Annotated[tuple[str, ...], "Models to train: autoencoder, beta-vae, beta-vsc."] = (
-        "autoencoder",
-        "beta-vae",
-        "beta-vsc",
-    )
-    presets: Annotated[
-        tuple[str, ...],
-        "Named settings to train each model with. study-2019: the course study of 2019 that sparcell repeats, on all genes. hvg: "
-        "study-2019 with wider layers, on highly variable genes. counts: recommended, negative binomial on highly variable genes. "
-        "programs: latents that are gene programs.",
-    ] = ("study-2019", "hvg")
-    seeds: Annotated[
-        int, "Number N of random seeds (0 to N-1). Each model is trained once per preset and seed."
-    ] = 1
-    counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
-    ] = None
-    labels: Annotated[
-        Path | None,
-        "CSV file of cell types: barcodes in the first column, labels in the second (or in the column that --labels-key names). Default: "
-        "the study clusters the cells and names the clusters by --markers.",
-    ] = None
-    labels_key: Annotated[
-        str | None, "Column of obs (or of the --labels file) that holds the cell types."
-    ] = None
-    markers: Annotated[
-        Path | None,
-        "CSV file of marker genes with columns cell_type and gene, which name Louvain clusters. Default: built-in markers of blood cells.",
-    ] = None
-    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
-    n_top_genes: Annotated[
-        int, "Number of highly variable genes for PCA and for all presets except study-2019."
-    ] = 2000
     min_genes: Annotated[
         int, "Keep cells with more detected genes than this. 0 keeps all but empty cells."
     ] = 200
@@ -88,11 +89,6 @@ class StudyConfig:
     ] = 5.0
 
     def __post_init__(self) -> None:
-        require(len(self.models) > 0, "models", self.models, "at least one model")
-        require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
-        require_whole("seeds", self.seeds, 1)
-        require_number("perplexity", self.perplexity, above=0)
-        require_whole("n_top_genes", self.n_top_genes, 50)
         require_whole("min_genes", self.min_genes, 0)
         require_whole("max_genes", self.max_genes, 0)
         if self.max_genes:
@@ -108,17 +104,59 @@ class StudyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class StudyConfig(CountsConfig, QualityConfig):
+    """What a study compares, and how it scores it."""
+
+    models: Annotated[tuple[str, ...], "Models to train."] = (
+        "autoencoder",
+        "beta-vae",
+        "beta-vsc",
+    )
+    presets: Annotated[
+        tuple[str, ...],
+        "Named settings to train each model with. study-2019: the 2019 course study that sparcell repeats, on all genes. hvg: study-2019 "
+        "with wider layers, on variable genes. counts: recommended, negative binomial on variable genes. programs: latents that are "
+        "gene programs.",
+    ] = ("study-2019", "hvg")
+    seeds: Annotated[int, "Number of random seeds. Each model is trained once per seed."] = 1
+    labels_key: Annotated[
+        str | None, "Column of obs (or of the --labels file) that holds the cell types."
+    ] = None
+    labels: Annotated[
+        Path | None,
+        "CSV file of cell types: barcodes in the first column, labels in the second, or in labels_key. Default: clusters of the cells, "
+        "named by markers.",
+    ] = None
+    n_top_genes: Annotated[
+        int, "Number of highly variable genes for PCA and for all presets except study-2019."
+    ] = 2000
+    markers: Annotated[
+        Path | None,
+        "CSV file of marker genes with columns cell_type and gene, which name Louvain clusters. Default: built-in markers of blood cells.",
+    ] = None
+    perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
+
+    def __post_init__(self) -> None:
+        require(len(self.models) > 0, "models", self.models, "at least one model")
+        require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
+        require_whole("seeds", self.seeds, 1)
+        require_number("perplexity", self.perplexity, above=0)
+        require_whole("n_top_genes", self.n_top_genes, 50)
+        QualityConfig.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(CountsConfig):
     """What a benchmark compares, and on what."""
 
     labels_key: Annotated[str | None, "Column of obs that holds the cell types. Required."] = None
     batch_key: Annotated[
         str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run). Without this column, batch correction is not scored.",
+        "Column of obs with the batch of each cell (donor, chemistry, run). Without, batch correction is not scored.",
     ] = None
     models: Annotated[
         tuple[str, ...],
-        "Models of sparcell: autoencoder, beta-vae, beta-vsc; or none. Preset: counts, or programs with --disentanglement.",
+        "Models of sparcell: autoencoder, beta-vae, beta-vsc; or none.",
     ] = ("beta-vsc",)
     baselines: Annotated[
         tuple[str, ...] | None,
@@ -130,16 +168,12 @@ class BenchmarkConfig:
     ] = None
     disentanglement: Annotated[
         bool,
-        "Also score single latents: the match with cell types, the sparsity, and the reproducibility over seeds. The models of sparcell "
-        "then use the preset programs.",
+        "Also score single latents. sparcell's models then use the preset programs in place of counts.",
     ] = False
-    seeds: Annotated[int, "Number N of random seeds (0 to N-1). Each method runs once per seed."] = 3
-    counts_layer: Annotated[
-        str | None, "Layer that holds the raw counts (raw: those of adata.raw). Default: X."
-    ] = None
+    seeds: Annotated[int, "Number of random seeds. Each method runs once per seed."] = 3
     n_top_genes: Annotated[
         int,
-        "Number of highly variable genes, ranked within batches if there are any. All methods use the same genes.",
+        "Number of highly variable genes, which all methods use.",
     ] = 2000
     n_components: Annotated[
         int | None,
@@ -183,9 +217,27 @@ class BenchmarkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgramsConfig:
+class EmbedConfig(InputConfig):
+    """What a saved model reads."""
+
+    layer: Annotated[
+        str | None,
+        "Layer with the values that the model reads. raw: adata.raw. Default: the layer of the training, or X.",
+    ] = None
+    unseen: Annotated[
+        Literal["error", "average"],
+        "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
+    ] = "error"
+
+    def __post_init__(self) -> None:
+        require_choice(EmbedConfig, "unseen", self.unseen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramsConfig(EmbedConfig):
     """How the programs of a model are read, named and checked."""
 
+    title: Annotated[str | None, "Title of the page. Default: the name of the input."] = None
     labels_key: Annotated[
         str | None,
         "Column of obs that holds the cell types, to report the cell types in which a program is on.",
@@ -203,10 +255,6 @@ class ProgramsConfig:
         "Number of random seeds over which programs are compared. 5: sparcell trains four more models on INPUT with the same settings.",
     ] = 1
     seed: Annotated[int, "Random seed of the map, and of the choice of cells for effects and plots."] = 0
-    unseen: Annotated[
-        Literal["error", "average"],
-        "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
-    ] = "error"
 
     def __post_init__(self) -> None:
         require_whole("n_genes_listed", self.n_genes_listed, 1)
@@ -219,4 +267,4 @@ class ProgramsConfig:
         )
         require_whole("seeds", self.seeds, 1)
         require_whole("seed", self.seed, 0)
-        require_choice(ProgramsConfig, "unseen", self.unseen)
+        super().__post_init__()

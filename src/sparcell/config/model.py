@@ -17,7 +17,7 @@ from sparcell.config.validation import require_choice, require_number, require_w
 class NetworkConfig:
     """Sizes and layers of the network."""
 
-    n_latent: Annotated[int, "Number of latents (dimensions of the latent representation)."] = 10
+    n_latent: Annotated[int, "Number of latents: dimensions of the representation."] = 10
     encoder_widths: Annotated[
         tuple[int, ...],
         "Numbers of hidden units in the encoder's layers. Each layer ends in a ReLU, except the first layer with normalization none.",

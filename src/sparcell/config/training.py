@@ -14,8 +14,7 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Maximum number of epochs (passes over the training cells). auto: as many as max_steps allows, at least 20 and at most 400. Above "
-        "100,000 cells, auto can give fewer than 20.",
+        "Maximum number of epochs (passes over the cells). auto: as many as max_steps allows, 20 to 400; fewer above 100,000 cells.",
     ] = "auto"
     max_steps: Annotated[
         int, "Number of training steps (one minibatch each) if epochs is auto, rounded to whole epochs."
@@ -49,9 +48,7 @@ class TrainConfig:
         "removes redundant latents.",
     ] = 0.0
     max_grad_norm: Annotated[float, "Clip the norm of the gradient to this value. 0 disables clipping."] = 5.0
-    seed: Annotated[
-        int, "Random seed of the initial weights, the validation split, the order of the cells and the noise."
-    ] = 0
+    seed: Annotated[int, "Random seed of initial weights, validation cells, cell order and noise."] = 0
     device: Annotated[
         str,
         "Where to compute: auto, cpu, cuda, cuda:1 or mps. auto: a CUDA GPU if there is one, else the CPU.",

@@ -55,7 +55,7 @@ def require_same_counts(adata: AnnData) -> None:
     if abs(sparse.csr_matrix(adata.layers["counts"]) - sparse.csr_matrix(adata.X)).max() > 0:
         raise InputError(
             "layers['counts'] exists and differs from X; expected the same raw counts in both. Put the right "
-            "counts into X: adata.X = adata.layers['counts'] (in a shell: --counts-layer counts), or "
+            "counts into X: adata.X = adata.layers['counts'] (in a shell: --layer counts), or "
             "del adata.layers['counts']."
         )
 

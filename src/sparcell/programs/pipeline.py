@@ -94,11 +94,11 @@ def run(
     sets, sets_source = read_gene_sets(config.gmt)
     folder = _check_output_folder(Path(out))
     fitted = load(model) if isinstance(model, str | Path) else model
-    adata = io.read(data) if isinstance(data, str | Path) else data
+    adata = io.read(data, gene_symbols=config.gene_symbols) if isinstance(data, str | Path) else data
     results = collect(fitted, adata, config, sets=sets, sets_source=sets_source, silent=silent)
-    title = Path(data).name if isinstance(data, str | Path) else results.title
-    source = {"command": command, "input": title, "model": "" if fitted is model else str(model)}
-    results = replace(results, title=title, provenance={**source, **results.provenance})
+    name = Path(data).name if isinstance(data, str | Path) else results.title
+    source = {"command": command, "input": name, "model": "" if fitted is model else str(model)}
+    results = replace(results, title=config.title or name, provenance={**source, **results.provenance})
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(results, folder)
     pl.save_programs(results, folder / "figures")
@@ -160,7 +160,7 @@ def collect(
     if sets is None:
         sets, sets_source = read_gene_sets(config.gmt)
     fitted = copy.copy(model)
-    fitted.schema = model.schema.resolve_layer(adata)
+    fitted.schema = model.schema.resolve_layer(adata, config.layer)
     genes = fitted.schema.genes
     labels = None if config.labels_key is None else labels_from_obs(adata, config.labels_key)
     sets_fit = has_model_genes(sets, genes, required=bool(config.gmt))

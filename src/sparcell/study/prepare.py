@@ -73,9 +73,9 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     InputError
         Before any work, for missing columns and layers; before clustering, for a batch_size above the number of cells.
     """
-    adata = datasets.pbmc3k() if data is None else io.read(data)
-    title = "PBMC3k (10x Genomics)" if data is None else Path(data).name
-    adata = use_counts_layer(adata, config.counts_layer)
+    adata = datasets.pbmc3k() if data is None else io.read(data, gene_symbols=config.gene_symbols)
+    title = config.title or ("PBMC3k (10x Genomics)" if data is None else Path(data).name)
+    adata = use_counts_layer(adata, config.layer)
     require_same_counts(adata)
     for entry in entries:
         check_columns(adata, entry.data)
@@ -123,10 +123,10 @@ def use_counts_layer(adata: AnnData, layer: str | None) -> AnnData:
         if with_counts:
             problem = "X is empty" if adata.X is None else f"{layer or 'X'} holds no raw counts"
             raise InputError(
-                f"{problem}; {' and '.join(with_counts)} holds counts. Set {format_settings(counts_layer=with_counts[0])}."
+                f"{problem}; {' and '.join(with_counts)} holds counts. Set {format_settings(layer=with_counts[0])}."
             )
     matrix, where = read_layer(adata, None)
-    require_kind(matrix, "counts", layer or where, setting="counts_layer")
+    require_kind(matrix, "counts", layer or where)
     return adata
 
 

@@ -1,0 +1,126 @@
+"""Places that a command writes to: checked before any work. With --overwrite an earlier result is replaced at the end.
+
+Only what sparcell wrote is ever replaced: a folder whose every file is in the list that sparcell left in it, a model folder, or an .h5ad
+file that carries sparcell's mark.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparcell.errors import InputError
+from sparcell.io import files, marks, model_folder, places
+
+log = logging.getLogger("sparcell")
+
+FILES = ".sparcell-files.json"
+"""List of the files that sparcell wrote into a folder: path in the folder → size in bytes."""
+
+IGNORED = (FILES, ".DS_Store")
+
+
+def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
+    """Raise InputError, before any work, if an .h5ad file cannot be written or would replace a file that sparcell did not write."""
+    if out.suffix != ".h5ad":
+        raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
+    files.check_output_folder(out.parent, allow_existing=True)
+    places.check_file(out)
+    if out.exists() and input.exists() and out.samefile(input):
+        raise InputError(
+            f"--out is the input, {input}; expected another name, so that the input stays as it is."
+        )
+    if out.exists() and not overwrite:
+        raise InputError(
+            f"--out is {out}, which exists; expected a new name, so that nothing is overwritten. Add --overwrite to replace a file "
+            "that sparcell wrote."
+        )
+    if out.exists() and not marks.is_marked(out):
+        raise InputError(
+            f"{out} was not written by sparcell, or was written again by another program since; --overwrite replaces only files of "
+            "sparcell. Give another name, or remove the file."
+        )
+
+
+def check_model_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise InputError, before any work, if a model cannot be saved in a folder, or would replace another one without --overwrite."""
+    model_folder.check_target(folder)
+    if model_folder.is_whole(folder) and not overwrite:
+        raise InputError(
+            f"{folder} holds a model; expected a new folder. Add --overwrite to replace the model."
+        )
+
+
+@contextmanager
+def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield the folder to write results into, and list in it the files that were written.
+
+    With `overwrite`, and an earlier result in `out`, that is a new folder beside it, which takes the place of the earlier one if the block
+    succeeds. If the block fails or is interrupted, the earlier result is as it was. Finished runs in the new folder are kept for the same
+    command; any other content of it is removed first.
+
+    Raises
+    ------
+    InputError
+        If `out` holds a file that sparcell did not write.
+    """
+    folder = out
+    if overwrite and out.is_dir() and any(entry.name not in IGNORED for entry in out.iterdir()):
+        check_written_by_sparcell(out)
+        folder = out.with_name(f"{out.name}.new")
+        if folder.exists():
+            check_written_by_sparcell(folder)
+        if not (folder / "runs").is_dir():
+            files.remove(folder)
+    others = {} if not folder.is_dir() else _sizes(folder)
+    others = {name: size for name, size in others.items() if name not in _listed(folder)}
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        if folder == out:
+            raise
+        raise KeyboardInterrupt(f"{out} is as it was. Run the same command again to continue.") from None
+    finally:
+        _list_files(folder, others)
+    if folder != out:
+        files.remove(out)
+        folder.rename(out)
+
+
+def check_written_by_sparcell(folder: Path) -> None:
+    """Raise InputError, which names a file, if a folder holds a file that sparcell did not write or that changed since."""
+    listed = _listed(folder)
+    changed = [name for name, size in _sizes(folder).items() if listed.get(name) != size]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise InputError(
+            f"{folder} holds {changed[0]}{more}, which sparcell did not write or which changed since; --overwrite replaces only files of "
+            "sparcell. Move these files, or give another --out."
+        )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the size of each file in a folder and below, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.lstat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.name not in IGNORED and (path.is_symlink() or not path.is_dir())
+    }
+
+
+def _listed(folder: Path) -> dict[str, int]:
+    try:
+        return dict(json.loads((folder / FILES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _list_files(folder: Path, others: dict[str, int]) -> None:
+    """Write the list of the files of sparcell: all but `others`, which were there before."""
+    if folder.is_dir():
+        written = {name: size for name, size in _sizes(folder).items() if name not in others}
+        if written:
+            files.write_text(folder / FILES, json.dumps(written, indent=1) + "\n")
