@@ -112,15 +112,6 @@ def test_each_command_has_the_options_of_all_commands(command, monkeypatch, caps
     assert ("--title" in shown) == (command in ("study", "benchmark", "programs"))
 
 
-def test_help_does_not_load_torch():
-    code = (
-        "import sys; from sparcell.cli.main import app; app(['fit', '--help'], result_action='return_value'); "
-        "print('torch' in sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.splitlines()[-1] == "False"
-
-
 def test_a_switch_that_nothing_else_sets_has_no_negative(monkeypatch, capsys):
     assert "--no-resume" not in shown_help(monkeypatch, capsys, "fit")
     assert "--no-disentanglement" not in shown_help(monkeypatch, capsys, "benchmark")

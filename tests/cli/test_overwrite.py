@@ -54,12 +54,11 @@ def test_a_folder_of_sparcell_is_replaced_when_the_new_one_is_complete(earlier):
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, InputError("no")])
 def test_an_earlier_result_stays_if_the_new_one_fails(earlier, stop):
     before = contents(earlier)
-    with (
-        pytest.raises((KeyboardInterrupt, InputError)),
-        targets.output_folder(earlier, overwrite=True) as folder,
-    ):
-        write(folder, ("runs/one.npz",))
-        raise stop
+    replaced = targets.output_folder(earlier, overwrite=True)
+    with pytest.raises((KeyboardInterrupt, InputError)):  # noqa: PT012, SIM117
+        with replaced as folder:
+            write(folder, ("runs/one.npz",))
+            raise stop
     assert contents(earlier) == before
     with targets.output_folder(
         earlier, overwrite=True
@@ -75,11 +74,13 @@ def test_a_file_that_sparcell_did_not_write_is_never_removed(earlier, change):
         name = "scores.csv" if change == "changed" else "figures/thesis.png"
         (earlier / name).write_text("work of weeks")
     before = contents(earlier)
-    with pytest.raises(
-        InputError, match=r"holds (scores.csv|figures/thesis.png|mine), which sparcell did not write"
+    with (
+        pytest.raises(
+            InputError, match=r"holds (scores.csv|figures/thesis.png|mine), which sparcell did not write"
+        ),
+        targets.output_folder(earlier, overwrite=True),
     ):
-        with targets.output_folder(earlier, overwrite=True):
-            pytest.fail("worked")
+        pytest.fail("worked")
     assert contents(earlier) == before
 
 
@@ -93,7 +94,7 @@ def test_files_that_were_there_before_do_not_become_files_of_sparcell(tmp_path):
 
 def test_a_folder_without_a_list_is_not_replaced(tmp_path):
     write(tmp_path / "out")
-    with pytest.raises(InputError, match="holds figures/map.png and 1 more"):
+    with pytest.raises(InputError, match=r"holds figures/map\.png and 1 more"):
         targets.check_written_by_sparcell(tmp_path / "out")
 
 

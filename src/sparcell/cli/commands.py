@@ -182,7 +182,7 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
     accepted = {setting.name for setting in settings_of(MODEL_SETTINGS[model])}
     for name in changes.keys() - accepted:
         raise InputError(
-            f"{model} has no setting --{name.replace('_', '-')}; sparcell fit --help lists the models that have it."
+            f"{model} has no setting --{name.replace('_', '-')}; sparcell fit --help-all lists the models that have it."
         )
     if config.preset is None:
         return changes

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sparcell.errors import InputError
-from sparcell.io import files, marks, model_folder, places
 
 log = logging.getLogger("sparcell")
 
@@ -25,6 +24,8 @@ IGNORED = (FILES, ".DS_Store")
 
 def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if an .h5ad file cannot be written or would replace a file that sparcell did not write."""
+    from sparcell.io import files, marks, places
+
     if out.suffix != ".h5ad":
         raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
     files.check_output_folder(out.parent, allow_existing=True)
@@ -47,6 +48,8 @@ def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
 
 def check_model_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if a model cannot be saved in a folder, or would replace another one without --overwrite."""
+    from sparcell.io import files, model_folder
+
     model_folder.check_target(folder)
     if model_folder.is_whole(folder) and not overwrite:
         raise InputError(
@@ -67,6 +70,8 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     InputError
         If `out` holds a file that sparcell did not write.
     """
+    from sparcell.io import files
+
     folder = out
     if overwrite and out.is_dir() and any(entry.name not in IGNORED for entry in out.iterdir()):
         check_written_by_sparcell(out)
@@ -120,6 +125,8 @@ def _listed(folder: Path) -> dict[str, int]:
 
 def _list_files(folder: Path, others: dict[str, int]) -> None:
     """Write the list of the files of sparcell: all but `others`, which were there before."""
+    from sparcell.io import files
+
     if folder.is_dir():
         written = {name: size for name, size in _sizes(folder).items() if name not in others}
         if written:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparcell._utils.version import VERSION
-
-ATTRIBUTE = "written_by"
+ATTRIBUTE, WRITER = "written_by", "sparcell"
 
 
 def mark(path: Path) -> None:
@@ -14,7 +12,7 @@ def mark(path: Path) -> None:
     import h5py
 
     with h5py.File(path, "a") as file:
-        file.attrs[ATTRIBUTE] = f"sparcell {VERSION}"
+        file.attrs[ATTRIBUTE] = WRITER
 
 
 def is_marked(path: Path) -> bool:
@@ -23,6 +21,6 @@ def is_marked(path: Path) -> bool:
 
     try:
         with h5py.File(path, "r") as file:
-            return str(file.attrs.get(ATTRIBUTE, "")).startswith("sparcell ")
+            return bool(file.attrs.get(ATTRIBUTE, "") == WRITER)
     except OSError:
         return False
