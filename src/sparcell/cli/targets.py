@@ -48,7 +48,7 @@ def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
 
 def check_model_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if a model cannot be saved in a folder, or would replace another one without --overwrite."""
-    from sparcell.io import files, model_folder
+    from sparcell.io import model_folder
 
     model_folder.check_target(folder)
     if model_folder.is_whole(folder) and not overwrite:

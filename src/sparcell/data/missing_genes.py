@@ -111,5 +111,5 @@ def _other_names(missing: list[str], var: pd.DataFrame) -> str:
 
 
 def _fits(missing: Iterable[str], names: Iterable[str]) -> bool:
-    wanted = set(missing)
-    return len(wanted & set(names)) >= MIN_AGREEMENT * len(wanted)
+    missing_names = set(missing)
+    return len(missing_names & set(names)) >= MIN_AGREEMENT * len(missing_names)
