@@ -49,7 +49,7 @@ FENCES = {
     "numba triton": "kernels",
     "safetensors": "io",
     "matplotlib": "pl report",
-    "plotly jinja2 markupsafe": "report",
+    "jinja2 markupsafe": "report",
     "rich": "_utils experiments",
     "scib_metrics": "metrics",
     "harmonypy scvi drvi lightning": "benchmark",

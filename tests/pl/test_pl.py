@@ -11,7 +11,17 @@ from helpers.pages import picture
 from helpers.results_fixture import NASTY, bare_results, clouds, full_results
 from sparcell import datasets, pl, pp
 from sparcell.errors import InputError
-from sparcell.pl.colors import MISSING, cell_colors, cluster_colors, ink_on, palette, row_styles
+from sparcell.pl.colors import (
+    FAINT,
+    INK,
+    MISSING,
+    cell_colors,
+    cluster_colors,
+    contrast,
+    palette,
+    row_styles,
+    shade_behind_text,
+)
 from sparcell.pl.style import push_apart
 from sparcell.pl.tables import (
     cluster_order,
@@ -69,8 +79,13 @@ def test_a_cluster_has_the_color_of_its_label_or_a_shade_of_it():
     assert colors[0] not in palette(2)
 
 
-def test_ink_reads_on_its_ground():
-    assert ink_on("#ffffff") != ink_on("#124a70")
+def test_text_is_readable_on_paper_and_on_every_shade():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(
+        4.48, abs=0.01
+    )  # WCAG's own example of a near miss
+    assert contrast(FAINT, "#ffffff") >= 4.5
+    assert min(contrast(INK, shade_behind_text(fraction)) for fraction in np.linspace(0, 1, 21)) >= 4.5
 
 
 def test_summary_is_mean_and_sd_over_seeds():

@@ -168,9 +168,25 @@ def test_rates_and_fractions_are_formatted():
 @pytest.mark.parametrize("results_of", RESULTS.values(), ids=RESULTS)
 def test_every_chart_is_valid_plotly(results_of):
     results = results_of()
-    for name, value in chart_store(results).items():
-        for chart in value.values() if name in ("map", "bars", "traversal") else [value]:
-            go.Figure({"data": chart["data"], "layout": chart["layout"]})
+    store = chart_store(results)
+    for chart in [
+        *store["bars"].values(),
+        *store["traversal"].values(),
+        *([store["matches"]] if "matches" in store else []),
+    ]:
+        go.Figure({"data": chart["data"], "layout": chart["layout"]})
+        assert {trace["type"] for trace in chart["data"]} <= {"bar", "scatter"}, "types of the basic bundle"
+
+
+def test_the_map_of_a_program_has_a_value_for_the_cells_in_which_it_is_on():
+    results = full_results()
+    store = chart_store(results)
+    values = store["map"]["beta_vsc_4+"]["values"]
+    activity_m = results.embedding.activity_mp[:, 0]
+    assert values["top"] == pytest.approx(color_limit(activity_m), abs=1e-3)
+    assert set(values["at"]) <= set(np.flatnonzero(activity_m))
+    np.testing.assert_allclose(values["of"], activity_m[values["at"]], atol=0.006)
+    assert len(store["xy"]["map"][0]) == 300
 
 
 def test_the_page_has_its_sections_and_no_outside_link():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -9,12 +10,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from helpers.benchmark_results_fixture import bare_benchmark
 from helpers.pages import Outline
+from helpers.program_results_fixture import bare_results as bare_programs
 from helpers.results_fixture import NASTY, bare_results, full_results
 from sparcell import report
-from sparcell.report import study_charts, study_text
+from sparcell.report import charts, maps, sections, study_text
 from sparcell.report.study_page import chart_store
 from sparcell.report.text import join_words, non_breaking, pluralize
+from sparcell.results.expression import GeneExpression
 from sparcell.results.study import CLUSTERING_METRICS
 
 # ---------------------------------------------------------------- text
@@ -70,10 +74,12 @@ def test_a_lead_within_the_spread_decides_nothing():
 def test_one_seed_claims_nothing():
     results = with_scores(full_results(n=60), {"autoencoder": {"all": [0.5]}, "beta-vae": {"all": [0.9]}})
     (sentence,) = study_text.best_methods(results)
-    assert "one seed gives no spread, so the order is open" in sentence
-    assert "exceeds the spread" not in sentence
-    assert study_text.against_autoencoder(results)[0].endswith(" One seed is no evidence of an order.")
-    assert "Every row was run with one seed" in study_text.caveats(results)[0]
+    assert "spread" not in sentence
+    assert "seed" not in " ".join(study_text.against_autoencoder(results) + study_text.caveats(results))
+    page = report.render_study(results)
+    assert page.count("One seed gives no spread") == 1, "the page says it once, before the summary"
+    assert page.index("One seed gives no spread") < page.index('id="conclusions"')
+    assert "One seed gives no spread" not in report.render_study(full_results(n=60))
 
 
 def test_equal_scores_are_level():
@@ -172,38 +178,141 @@ def test_lists_and_numbers_read_as_english():
 
 @pytest.mark.parametrize("results", [full_results(n=80), bare_results()], ids=["full", "bare"])
 def test_every_chart_is_valid_plotly(results):
-    def check(chart):
-        if chart is not None:
-            go.Figure({"data": chart["data"], "layout": chart["layout"]})
+    plotly = [
+        chart
+        for name, chart in chart_store(results).items()
+        if name.startswith(("times", "loss:", "qc:")) and chart is not None
+    ]
+    assert plotly
+    for chart in plotly:
+        go.Figure({"data": chart["data"], "layout": chart["layout"]})
+        assert {trace["type"] for trace in chart["data"]} <= {"bar", "scatter"}, "types of the basic bundle"
 
-    for name, value in chart_store(results).items():
-        for chart in (
-            value.values() if name in ("labels", "partition", "confusion", "space", "generated") else [value]
-        ):
-            check(chart)
 
-
-def test_maps_draw_each_cell_once():
+def test_a_map_has_a_position_and_a_group_for_each_cell():
     results = full_results(n=80)
-    chart = study_charts.label_map(results.rows[0], results.labels)
-    assert sum(len(trace["x"]) for trace in chart["data"]) == 80
-    assert chart["data"][-1]["name"] == "no label"
+    store = chart_store(results)
+    chart, groups = store["labels"]["beta-vae"], store["groups"]["labels"]
+    assert chart["xy"] == "xy/beta-vae"
+    assert [len(axis) for axis in store["xy"]["beta-vae"]] == [80, 80]
+    assert [len(axis) for axis in store["xyz"]["beta-vae"]] == [80, 80, 80]
+    assert len(groups["codes"]) == 80
+    assert groups["names"][-1] == "no label"
+    assert groups["codes"][-1] == len(groups["names"]) - 1, "the last cells have no label"
+    assert max(store["partition"]["beta-vae"]["groups"]["codes"]) < len(
+        store["partition"]["beta-vae"]["groups"]["names"]
+    )
+
+
+def test_the_name_of_a_small_group_is_above_the_group():
+    rng = np.random.default_rng(0)
+    xy = np.concatenate([rng.normal(0, 15, (200, 2)), rng.normal((8, 0), 0.1, (10, 2))])
+    labels = pd.Categorical(["many"] * 200 + ["few"] * 10, categories=["many", "few"])
+    (_, _, many), (x, y, few) = maps.label_map("row", xy, labels)["names"]
+    assert (many, few) == ("many", "few")
+    assert abs(x - 8) < 4
+    assert y > xy[200:, 1].max() + 0.3
 
 
 def test_large_maps_are_thinned_and_the_page_says_so(monkeypatch):
-    monkeypatch.setattr(study_charts, "MAX_CELLS", 50)
+    monkeypatch.setattr(maps, "MAX_CELLS", 50)
     results = full_results(n=80)
-    assert (
-        sum(len(trace["x"]) for trace in study_charts.label_map(results.rows[0], results.labels)["data"])
-        == 50
-    )
+    store = chart_store(results)
+    assert len(store["xy"]["beta-vae"][0]) == len(store["groups"]["labels"]["codes"]) == 50
     assert "The map shows a random subset of 50 of 80 cells." in report.render_study(results)
 
 
 def test_confusion_rows_sum_to_one():
     results = full_results(n=200)
-    chart = study_charts.confusion(results.rows[0], results.labels)
-    np.testing.assert_allclose(np.sum(chart["data"][0]["z"], axis=1), 1, atol=0.01)
+    table = sections.confusion(results.rows[0], results.labels)
+    shares = [[float(cell["value"]) for cell in line["cells"]] for line in table["lines"]]
+    np.testing.assert_allclose(np.sum(shares, axis=1), 1, atol=0.01)
+
+
+def test_composition_is_the_share_of_each_label_in_a_batch():
+    labels = pd.Categorical(["B", "B", "NK", "NK", None], categories=["B", "NK"])
+    batches = pd.Categorical(["donor 1", "donor 1", "donor 1", "donor 2", "donor 2"])
+    table = sections.composition(labels, batches)
+    assert table["columns"] == ["donor 1", "donor 2"]
+    assert table["totals"] == ["3", "1"]
+    assert [[cell["value"] for cell in line["cells"]] for line in table["lines"]] == [
+        ["0.6667", "0.0000"],
+        ["0.3333", "1.0000"],
+    ]
+    assert sections.composition(labels, None) is None
+    page = report.render_study(replace(full_results(n=60), batches=pd.Categorical(["a", "b"] * 30)))
+    assert 'id="composition"' in page
+
+
+def test_settings_that_differ_stand_first_and_equal_ones_are_folded():
+    rows = full_results(n=60).rows[:2]
+    one = replace(rows[0], settings={"epochs": 50, "max_steps": 1200, "genes_key": None, "beta": 2.0})
+    two = replace(rows[1], settings={"epochs": "auto", "max_steps": 1200, "genes_key": None})
+    table = sections.settings_table([one, two])
+    assert table["differing"] == [
+        {"key": "epochs", "values_": ["50", "auto"]},
+        {"key": "max steps", "values_": ["not used", "1200"]},
+    ]
+    assert table["equal"] == [("genes key", "all genes"), ("beta", "2")]
+
+
+def with_genes(results):
+    n = len(results.labels)
+    values = np.zeros((n, 2), dtype=np.float32)
+    values[: n // 2, 0] = 4.0
+    values[0, 1] = 1.0
+    markers = (("B", "CD79A"), ("NK", "NKG7"))
+    return replace(results, expression=GeneExpression(("CD79A", "NKG7"), values, markers=markers))
+
+
+def test_genes_can_be_shown_on_the_maps():
+    results = with_genes(full_results(n=60))
+    store = chart_store(results)["genes"]
+    assert store["names"] == ["CD79A", "NKG7"]
+    assert store["highest"] == [4.0, 1.0]
+    assert list(base64.b64decode(store["levels"][0])) == [255] * 30 + [0] * 30
+    page = report.render_study(results)
+    assert '<optgroup label="B"><option>CD79A</option></optgroup>' in page
+    assert 'id="marker-table"' in page
+    assert 'id="genes"' not in report.render_study(full_results(n=60))
+
+
+def test_markers_are_drawn_by_fraction_and_mean():
+    results = with_genes(full_results(n=60))
+    plot = sections.marker_plot(results.expression, results.labels)
+    assert plot["columns"] == ["CD79A", "NKG7"]
+    codes = np.asarray(results.labels.codes)
+    values = results.expression.values_ng[codes == 3, 0]
+    cell = plot["lines"][3]["cells"][0]
+    assert plot["lines"][3]["name"] == "B"
+    assert cell["own"]
+    assert cell["title"] == f"CD79A in B: {(values > 0).mean():.0%} of cells, mean {values.mean():.2f}"
+    assert float(cell["size"]) == pytest.approx(sections.MAX_DOT * np.sqrt((values > 0).mean()), abs=0.1)
+
+
+def test_the_first_map_of_generated_cells_has_generated_cells(full_page):
+    section = full_page[full_page.index('<section id="generated">') :]
+    assert re.search(r'data-row="([^"]+)"', section)[1] == "beta-vae"
+    rows = list(full_results(n=60).rows)
+    rows[0] = replace(rows[0], interpolated_s2=rows[1].interpolated_s2)
+    page = report.render_study(replace(full_results(n=60), rows=tuple(rows)))
+    section = page[page.index('<section id="generated">') :]
+    names = re.findall(r'data-row="([^"]+)"', section[: section.index("</div>")])
+    assert names[0] == "beta-vae"
+    assert names[-1] == "autoencoder"
+    assert "This model has no prior" in section
+
+
+@pytest.mark.parametrize("render", [report.render_study, report.render_benchmark, report.render_programs])
+def test_a_title_replaces_the_name_of_the_data(render):
+    results = {
+        report.render_study: bare_results,
+        report.render_benchmark: bare_benchmark,
+        report.render_programs: bare_programs,
+    }[render]()
+    page = render(results, title="Blood <of> six donors")
+    assert "<h1>Blood &lt;of&gt; six donors</h1>" in page
+    assert "<title>Blood &lt;of&gt; six donors · sparcell</title>" in page
 
 
 # ---------------------------------------------------------------- page
@@ -227,11 +336,12 @@ def test_page_has_every_section_and_no_outside_link(full_page):
         "latents",
         "training",
         "qc",
+        "next",
     )
     assert set(sections) | {"settings", "provenance", "caveat"} <= set(outline.ids)
     assert len(outline.ids) == len(set(outline.ids))
     assert outline.outside == []
-    assert len(full_page) < 12e6
+    assert len(full_page) < 2e6
 
 
 def test_page_shows_scores_with_spread_and_marks_the_best(full_page):
@@ -266,8 +376,8 @@ def test_hostile_names_stay_text():
     assert "<b>cells</b>" not in page
     assert "alert(1)</script>" not in page
     stored = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.S)
-    names = [trace["name"] for trace in json.loads(stored[1])["labels"]["autoencoder"]["data"]]
-    assert names == [study_charts.plain(name) for name in NASTY]
+    assert json.loads(stored[1])["groups"]["labels"]["names"] == list(NASTY), "the maps write names as text"
+    assert charts.plain(NASTY[1]) == "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &#36;x&#36;"
 
 
 def test_nan_in_the_numbers_does_not_break_the_page():
@@ -285,7 +395,7 @@ def test_write_is_whole_or_nothing(tmp_path, monkeypatch):
     first = path.read_text(encoding="utf-8")
     assert first.rstrip().endswith("</html>")
 
-    def broken(results):
+    def broken(results, title=None):
         raise RuntimeError("no")
 
     monkeypatch.setattr(report, "render_study", broken)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sparcell.pl.colors import FAINT, INK, ink_on, ramp_color, row_styles
+from sparcell.pl.colors import FAINT, INK, row_styles, shade_behind_text
 from sparcell.pl.maps import draw_groups, height_below, legend_below, legend_height
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import format_seconds, value_at
@@ -66,16 +66,15 @@ def format_mean(means: pd.DataFrame, name: str, key: str) -> str:
     )
 
 
-def shade(means: pd.DataFrame, name: str, metric: Metric) -> str | None:
-    """Return the color of a number within its column, darker for better; None if there is no comparison or no better end."""
+def shade(means: pd.DataFrame, name: str, metric: Metric) -> float | None:
+    """Return how dark a number is within its column, 0 … 1, darker for better; None if there is no comparison or no better end."""
     column, value = means[metric.key].dropna(), value_at(means, name, metric.key)
     if np.isnan(value) or len(column) < 2 or metric.higher_is_better is None:
         return None
     low, high = float(column.min()), float(column.max())
     group = next(group for group in GROUPS if metric in group.metrics)
     span = max(high - low, MIN_SPAN if group.within_0_1 else 1e-9)
-    fraction = (value - low) / span if metric.higher_is_better else (high - value) / span
-    return ramp_color(0.75 * fraction)
+    return (value - low) / span if metric.higher_is_better else (high - value) / span
 
 
 def log_ticks(values: Floats) -> list[float]:
@@ -143,13 +142,14 @@ def metric_table(results: BenchmarkResults, groups: Sequence[MetricGroup]) -> Fi
 
 
 def _number(axes: Axes, x: int, y: int, row: MethodResult, metric: Metric, means: pd.DataFrame) -> None:
-    value, color = value_at(means, row.name, metric.key), shade(means, row.name, metric)
-    if color is not None:
-        axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=color, ec="white", lw=1.5)
+    value, fraction = value_at(means, row.name, metric.key), shade(means, row.name, metric)
+    if fraction is not None:
+        corners = ([x, x + 1, x + 1, x], [y, y, y + 1, y + 1])
+        axes.fill(*corners, color=shade_behind_text(fraction), ec="white", lw=1.5)
     weight = "bold" if best_method(means, metric) == row.name else "normal"
     axes.text(
         x + 0.5, y + 0.5, format_metric(metric.key, value).removesuffix(" MiB"), ha="center", va="center", fontsize=8,
-        color=INK if color is None else ink_on(color), fontweight=weight,
+        color=INK, fontweight=weight,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.errors import InputError
-from sparcell.pl.colors import FAINT, INK, ink_on, ramp_color, row_styles
+from sparcell.pl.colors import FAINT, INK, KEPT, REMOVED, row_styles, shade_behind_text
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import color_range, format_seconds, presets, score_summary, value_at
 from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult
@@ -17,6 +17,8 @@ from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from sparcell.results.study import Floats
 
 QC_TITLES = {
     "n_genes": "genes in a cell",
@@ -56,7 +58,9 @@ def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str
     limits = color_range(summary)
     y = 0.0
     for preset, group in groups:
-        axes.text(-0.04, y + 0.42, preset, ha="right", va="center", color=FAINT, fontsize=7.5, style="italic")
+        axes.text(
+            -0.04, y + 0.42, preset, ha="right", va="center", color=FAINT, fontsize=8.5, fontweight="bold"
+        )
         y += 0.8
         best = (
             {}
@@ -89,15 +93,13 @@ def _heat_line(
     axes.text(-0.04, y + 0.5, row.title, ha="right", va="center", fontsize=8.5)
     for column, metric in enumerate(CLUSTERING_METRICS):
         mean, sd = (value_at(summary, row.name, key) for key in (metric, f"{metric}_sd"))
-        color = ramp_color((mean - limits[0]) / (limits[1] - limits[0]))
+        color = shade_behind_text((mean - limits[0]) / (limits[1] - limits[0]))
         axes.fill(
             [column, column + 1, column + 1, column], [y, y, y + 1, y + 1], color=color, ec="white", lw=1.5
         )
         text = f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
         weight = "bold" if mean == best.get(metric) else "normal"
-        axes.text(
-            column + 0.5, y + 0.5, text, ha="center", va="center", color=ink_on(color), fontweight=weight
-        )
+        axes.text(column + 0.5, y + 0.5, text, ha="center", va="center", color=INK, fontweight=weight)
 
 
 @style()
@@ -153,7 +155,6 @@ def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
             seconds.mean(),
             height=0.62,
             color=styles[row.name][0],
-            alpha=0.9 if styles[row.name][1] == 0 else 0.55,
         )
         if len(seconds) > 1:
             axes.plot(seconds, np.full(len(seconds), y), "o", ms=3.2, color=INK, mec="white", mew=0.5)
@@ -162,6 +163,11 @@ def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
     axes.set(xlabel="seconds of training", xlim=(0, 1.15 * longest), ylim=(len(timed) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def qc_bins(values: Floats) -> Floats:
+    """Return the edges of 60 bins over the finite values."""
+    return np.histogram_bin_edges(values[np.isfinite(values)], bins=60)
 
 
 @style()
@@ -188,11 +194,11 @@ def qc_histograms(
     figure = new_figure(3.05 * len(columns), 2.7, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         values = qc[name].to_numpy(dtype=float)
-        bins = np.histogram_bin_edges(values[np.isfinite(values)], bins=60)
+        bins = qc_bins(values)
         # Histograms overlap and are not stacked, because heights in a stack have no meaning on a log axis.
         for mask, word, color, alpha in (
-            (kept, "kept", "#5d9bbf", 0.85),
-            (~kept, "removed", "#d9694f", 1.0),
+            (kept, "kept", KEPT, 0.85),
+            (~kept, "removed", REMOVED, 1.0),
         ):
             label = f"{word} ({mask.sum():,})"
             axes.hist(values[mask], bins=bins, histtype="stepfilled", color=color, alpha=alpha, label=label)
@@ -204,6 +210,6 @@ def qc_histograms(
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
-    figure.axes[0].set_ylabel("cells")
+    figure.axes[0].set_ylabel("cells (log scale above 1)")
     figure.axes[-1].legend(loc="upper right")
     return figure

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 MISSING = "#c4c8ce"
 INK = "#1d2733"
-FAINT = "#8a94a0"
+FAINT = "#616c77"
+"""Secondary text: contrast with white above 4.5."""
+GENERATED, PATH = "#1f5f8b", "#cc3311"
+"""Generated cells, and the interpolation between two cells."""
+KEPT, REMOVED = "#5d9bbf", "#c2553a"
+"""Cells that quality control kept and removed."""
+MAX_TEXT_SHADE = 0.52
+"""Part of the sequential scale behind text, so that dark text is readable on all of it."""
 
 # Paul Tol's and Okabe-Ito's hues, ordered so that neighbors in the list differ in lightness as well as in hue.
 _FIRST = (
@@ -115,8 +122,14 @@ def ramp_color(fraction: float) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in low + (high - low) * (place - lower))
 
 
-def ink_on(color: str) -> str:
-    """Return the text color (dark or white) with the higher contrast on a background color (relative luminance of WCAG)."""
-    rgb = _rgb([color])[0]
+def shade_behind_text(fraction: float) -> str:
+    """Return the color of a cell of a table with a number in it: the light part of the sequential scale."""
+    return ramp_color(MAX_TEXT_SHADE * min(max(fraction, 0.0), 1.0))
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colors, 1 to 21 (WCAG 2.2, relative luminance)."""
+    rgb = _rgb([one, other])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return "#ffffff" if float(linear @ np.array([0.2126, 0.7152, 0.0722])) < 0.22 else INK
+    low, high = sorted((linear @ np.array([0.2126, 0.7152, 0.0722])).tolist())
+    return float((high + 0.05) / (low + 0.05))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from sparcell.pl.colors import FAINT, INK, MISSING, cell_colors, cluster_colors, palette
-from sparcell.pl.style import middles, new_figure, point_size, square_limits, style, write_names
+from sparcell.pl.colors import FAINT, GENERATED, INK, MISSING, PATH, cell_colors, cluster_colors, palette
+from sparcell.pl.style import name_places, new_figure, point_size, square_limits, style, write_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 MAX_NAMES = 14
 """Maximum number of labels that are written on a map; more labels are in a legend."""
-
-SMALL_GROUP = 0.07
-"""A group smaller than this fraction of the map's height has its name above, so that the name does not cover the group."""
 
 
 def _shuffled(n: int) -> Ints:
@@ -70,19 +67,7 @@ def draw_groups(
     _scatter(axes, xy_n2, cell_colors(labels), scale)
     if named and len(labels.categories) <= MAX_NAMES:
         names, codes = [str(name) for name in labels.categories], np.asarray(labels.codes)
-        places = _beside_small_groups(axes, xy_n2, codes, middles(xy_n2, codes, len(names)))
-        write_names(axes, places, names, size)
-
-
-def _beside_small_groups(axes: Axes, xy_n2: Floats, codes_n: Floats, places: Floats) -> Floats:
-    """Return the places of names, with those of small groups moved above the group."""
-    span = axes.get_ylim()[1] - axes.get_ylim()[0]
-    moved = np.array(places)
-    for group in np.unique(codes_n[codes_n >= 0]):
-        low, high = np.percentile(xy_n2[codes_n == group], [10, 90], axis=0)
-        if (high - low).max() < SMALL_GROUP * span:
-            moved[group, 1] = high[1] + 0.03 * span
-    return moved
+        write_names(axes, name_places(xy_n2, codes, len(names)), names, size)
 
 
 def _draw_partition(
@@ -234,7 +219,7 @@ def generated_map(
             generated_m2[:, 0],
             generated_m2[:, 1],
             s=point_size(len(generated_m2)),
-            c="#1f5f8b",
+            c=GENERATED,
             linewidths=0,
             alpha=0.75,
             rasterized=True,
@@ -243,7 +228,7 @@ def generated_map(
         axes.set(**limits)
     if walk_s2 is not None and len(walk_s2):
         new.plot(*walk_s2.T, "-", color="white", lw=3.2, zorder=4)
-        new.plot(*walk_s2.T, "-o", color="#cc3311", lw=1.3, ms=3, zorder=5)
+        new.plot(*walk_s2.T, "-o", color=PATH, lw=1.3, ms=3, zorder=5)
         if walk_labels is not None:
             ends = walk_s2[[0, -1]]
             outward = ends - ends.mean(axis=0)

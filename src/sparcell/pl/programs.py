@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from sparcell.errors import InputError
-from sparcell.pl.colors import FAINT, INK, SEQUENTIAL, ink_on, palette, ramp_color
+from sparcell.pl.colors import FAINT, INK, SEQUENTIAL, palette, shade_behind_text
 from sparcell.pl.maps import draw_groups, height_below, legend_below
 from sparcell.pl.style import new_figure, point_size, square_limits, style
 
@@ -97,11 +97,12 @@ def program_heatmap(label_fractions: pd.DataFrame, titles: Sequence[str] | None 
     )
     for y, row in enumerate(label_fractions.to_numpy(dtype=float)):
         for x, fraction in enumerate(row):
-            color = ramp_color(fraction)
+            color = shade_behind_text(fraction)
             axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=color, ec="white", lw=1)
             if fraction >= 0.005:
-                axes.text(x + 0.5, y + 0.5, f"{100 * fraction:.0f}", ha="center", va="center", fontsize=7,
-                          color=ink_on(color))  # fmt: skip
+                axes.text(
+                    x + 0.5, y + 0.5, f"{100 * fraction:.0f}", ha="center", va="center", fontsize=7, color=INK
+                )
     axes.set(xlim=(0, len(labels)), ylim=(len(names), 0))
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=45, ha="left", rotation_mode="anchor")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from sparcell.results.study import Floats
 
+SMALL_GROUP = 0.09
+"""A group smaller than this fraction of the map has its name above, so that the name does not cover the group."""
+
 _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 
@@ -88,6 +91,20 @@ def middles(xy_n2: Floats, codes_n: Floats, n_groups: int) -> Floats:
         if len(members):
             median = np.median(members, axis=0)
             places[group] = members[np.argmin(((members - median) ** 2).sum(axis=1))]
+    return places
+
+
+def name_places(xy: Floats, codes_n: Floats, n_groups: int) -> Floats:
+    """Return the position of each group's name, like `middles`; the name of a small group is above the group, not on it."""
+    places = middles(xy, codes_n, n_groups)
+    span = float((np.nanmax(xy, axis=0) - np.nanmin(xy, axis=0)).max()) if len(xy) else 1.0
+    for group in range(n_groups):
+        members = xy[(codes_n == group) & np.isfinite(xy).all(axis=1)]
+        if not len(members):
+            continue
+        low, high = np.percentile(members, [10, 90], axis=0)
+        if (high - low).max() < SMALL_GROUP * span:
+            places[group] = np.median(members[:, 0]), high[1] + 0.035 * span
     return places
 
 

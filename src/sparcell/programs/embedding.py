@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparcell.data.normalize import log_normalized
 from sparcell.data.sampler import subsample
 from sparcell.results.programs import Embedding2D
 from sparcell.tl.embedding import tsne
+from sparcell.tl.markers import gene_expression
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from sparcell.data.schema import Schema
+    from sparcell.results.expression import GeneExpression
     from sparcell.results.latents import LatentRepresentation
     from sparcell.tl.programs import Programs
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_MAP_CELLS = 6_000
 """Largest number of cells on the map: more cells would make the page large and slow, and would not show more."""
+N_TOP = 3
+"""Top genes of each program that the maps can show."""
 MAP_KEYS = ("X_umap", "X_tsne")
 """Keys of obsm that can hold the map, in order of preference."""
 
@@ -36,10 +42,11 @@ def embed_cells(
     labels: pd.Categorical | None,
     map_n2: Floats | None,
     seed: int,
+    schema: Schema | None = None,
 ) -> Embedding2D:
     """Return a map of at most `MAX_MAP_CELLS` cells: `map_n2`, a map in obsm, or a t-SNE of the latents, in this order.
 
-    A map with NaN or infinite values is passed over.
+    A map with NaN or infinite values is passed over. With a schema, the top genes of the programs that explain most are added.
     """
     cells_m = np.sort(subsample(adata.n_obs, MAX_MAP_CELLS, seed))
     stored = {"the map passed by the caller": map_n2}
@@ -58,4 +65,16 @@ def embed_cells(
     if latents.inclusion_nk is not None:  # posterior means are hardly ever exactly 0, but off in most cells
         activity_mp *= latents.on_nk[np.ix_(cells_m, latent_p)]
     labels_m = None if labels is None else labels[cells_m]
-    return Embedding2D(xy_m2, source, activity_mp, labels_m, adata.n_obs)
+    expression = None if schema is None else top_gene_expression(adata, cells_m, programs, schema)
+    return Embedding2D(xy_m2, source, activity_mp, labels_m, adata.n_obs, expression)
+
+
+def top_gene_expression(
+    adata: AnnData, cells_m: NDArray[np.integer], programs: Programs, schema: Schema
+) -> GeneExpression | None:
+    """Return the log-normalized expression of the programs' top genes; counts are scaled by the total of the model's genes."""
+    x_mg = schema.matrix(adata[cells_m])
+    first = [
+        genes[rank] for rank in range(N_TOP) for genes in programs.ranked_genes.values() if rank < len(genes)
+    ]
+    return gene_expression(log_normalized(x_mg) if schema.counts else x_mg, schema.genes, first)

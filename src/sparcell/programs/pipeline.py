@@ -183,7 +183,7 @@ def collect(
         effects=programs.effects,
         enrichment=enrichment,
         label_fractions=programs.label_fractions,
-        embedding=embed_cells(adata, latents, programs, labels, map_n2, config.seed),
+        embedding=embed_cells(adata, latents, programs, labels, map_n2, config.seed, fitted.schema),
         traversals=traverse_programs(fitted, latents, programs),
         n_cells=adata.n_obs,
         n_genes=len(genes),

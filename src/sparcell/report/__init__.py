@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ from sparcell.io import files
 from sparcell.report import benchmark_page, programs_page, study_page
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from sparcell.results.benchmark import BenchmarkResults
     from sparcell.results.programs import ProgramResults
     from sparcell.results.study import StudyResults
@@ -34,7 +31,7 @@ def __dir__() -> list[str]:
 _HERE = Path(__file__).parent
 
 
-def write_study(results: StudyResults, path: Path) -> None:
+def write_study(results: StudyResults, path: Path, title: str | None = None) -> None:
     """Write the report of a study; the file is replaced as a whole.
 
     Parameters
@@ -43,50 +40,56 @@ def write_study(results: StudyResults, path: Path) -> None:
         The results of a study.
     path
         The HTML file; its folder must exist.
+    title
+        Title of the page. Default: the name of the data.
     """
-    files.write_text(path, render_study(results))
+    files.write_text(path, render_study(results, title))
 
 
-def write_benchmark(results: BenchmarkResults, path: Path) -> None:
+def write_benchmark(results: BenchmarkResults, path: Path, title: str | None = None) -> None:
     """Write the page of a benchmark, like `write_study`."""
-    files.write_text(path, render_benchmark(results))
+    files.write_text(path, render_benchmark(results, title))
 
 
-def write_programs(results: ProgramResults, path: Path) -> None:
+def write_programs(results: ProgramResults, path: Path, title: str | None = None) -> None:
     """Write the page of a model's gene programs, like `write_study`."""
-    files.write_text(path, render_programs(results))
+    files.write_text(path, render_programs(results, title))
 
 
-def render_study(results: StudyResults) -> str:
-    """Return the report of a study as HTML."""
-    return _page("study.html", study_page.page_context(results, _png_base64), study_page.chart_store(results))
+def render_study(results: StudyResults, title: str | None = None) -> str:
+    """Return the report of a study as HTML; `title` as for `write_study`."""
+    return _page("study.html", study_page.page_context(results), study_page.chart_store(results), title)
 
 
-def render_benchmark(results: BenchmarkResults) -> str:
-    """Return the page of a benchmark as HTML."""
-    context = benchmark_page.page_context(results, _png_base64)
-    return _page("benchmark.html", context, benchmark_page.chart_store(results))
+def render_benchmark(results: BenchmarkResults, title: str | None = None) -> str:
+    """Return the page of a benchmark as HTML; `title` as for `write_study`."""
+    context = benchmark_page.page_context(results)
+    return _page("benchmark.html", context, benchmark_page.chart_store(results), title)
 
 
-def render_programs(results: ProgramResults) -> str:
-    """Return the page of a model's gene programs as HTML."""
-    return _page("programs.html", programs_page.page_context(results), programs_page.chart_store(results))
+def render_programs(results: ProgramResults, title: str | None = None) -> str:
+    """Return the page of a model's gene programs as HTML; `title` as for `write_study`."""
+    context = programs_page.page_context(results)
+    return _page("programs.html", context, programs_page.chart_store(results), title)
 
 
-def _page(template: str, context: dict[str, Any], charts: dict[str, Any]) -> str:
+def _page(template: str, context: dict[str, Any], charts: dict[str, Any], title: str | None) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     # Only files of this package, and JSON with escaped brackets, are marked as safe. All else is escaped.
-    raw = {
-        name: Markup((_HERE / file).read_text(encoding="utf-8"))
-        for name, file in (("css", "style.css"), ("js", "page.js"))
-    }
-    return environment.get_template(template).render(
-        **context, **raw, plotly=Markup(get_plotlyjs()), charts=Markup(json_for_script(charts))
-    )
+    raw = {name: Markup(_code(*names)) for name, names in _CODE.items()}
+    titled = context if title is None else {**context, "title": title}
+    return environment.get_template(template).render(**titled, **raw, charts=Markup(json_for_script(charts)))
+
+
+_CODE = {"css": ("style.css",), "js": ("maps.js", "page.js"), "plotly": ("vendor/plotly-basic.min.js",)}
+"""Name in the templates → files of this package."""
+
+
+def _code(*names: str) -> str:
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def json_for_script(value: object) -> str:
@@ -95,9 +98,3 @@ def json_for_script(value: object) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _png_base64(figure: Figure) -> str:
-    from sparcell.pl import png
-
-    return base64.b64encode(png(figure, dpi=110)).decode("ascii")

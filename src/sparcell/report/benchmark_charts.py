@@ -8,41 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparcell.pl.benchmark import clip_costs, format_metric, log_ticks
-from sparcell.pl.colors import MISSING, palette, row_styles
+from sparcell.pl.colors import row_styles
 from sparcell.pl.tables import value_at
-from sparcell.report.study_charts import (
-    AXIS,
-    layout,
-    list_axis,
-    map_layout,
-    plain,
-    point_size,
-    rounded,
-    subset_of_cells,
-    wrapped,
-)
+from sparcell.report.charts import AXIS, layout, list_axis, plain, rounded, wrapped
 from sparcell.results.benchmark import METRICS, summary
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from sparcell.report.study_charts import Chart
+    from sparcell.report.charts import Chart
     from sparcell.results.benchmark import BenchmarkResults
-    from sparcell.results.study import MethodResult
-
-
-def batch_map(row: MethodResult, batches: pd.Categorical) -> Chart:
-    """Return the 2-D map colored by batch, with cells in random order so that no batch covers the others."""
-    cells = np.random.default_rng(0).permutation(subset_of_cells(len(batches)))
-    xy, names = row.tsne2d_n2[cells], [plain(name) for name in batches.categories]
-    colors = (*palette(len(names)), MISSING)
-    codes = np.asarray(batches.codes)[cells]
-    cloud: Chart = {
-        "type": "scattergl", "mode": "markers", "x": rounded(xy[:, 0]), "y": rounded(xy[:, 1]),
-        "marker": {"color": [colors[code] for code in codes], "size": point_size(len(cells)), "opacity": 0.85, "line": {"width": 0}},
-        "text": [names[code] for code in codes], "hovertemplate": "%{text}<extra></extra>",
-    }  # fmt: skip
-    return {"data": [cloud], "layout": map_layout(row.tsne2d_n2, [])}
 
 
 def trade_off(results: BenchmarkResults) -> Chart:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparcell import pl
 from sparcell._utils.version import VERSION
 from sparcell.pl.benchmark import SINGLE_LATENT_AXES, best_method, format_metric, shade
-from sparcell.pl.colors import ink_on, row_styles
+from sparcell.pl.colors import row_styles
 from sparcell.pl.tables import value_at
-from sparcell.report import benchmark_charts, study_charts
-from sparcell.report.benchmark_text import conclusions, limits
-from sparcell.report.study_page import legend, settings_table
+from sparcell.report import benchmark_charts, maps, sections
+from sparcell.report.benchmark_text import conclusions, limits, seed_note
+from sparcell.report.next_steps import after_benchmark
 from sparcell.report.text import named_values, non_breaking
 from sparcell.results.benchmark import BASELINE, EXTERNAL, GROUPS, MODEL, available_metrics, summary
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from sparcell.report.text import Paragraph
     from sparcell.results.benchmark import BenchmarkResults, Metric, MetricGroup
@@ -37,9 +34,9 @@ KINDS = {
 """Kind of method → heading and note of its rows."""
 
 CONTENTS = {
-    "conclusions": "Summary", "scores": "Metrics", "tradeoff": "Trade-off", "single-latents": "Single latents",
-    "likelihood": "Held-out likelihood", "cost": "Cost",
-    "maps": "Maps", "limits": "Limits", "protocol": "Protocol", "settings": "Settings", "provenance": "Provenance",
+    "conclusions": "Summary", "next": "What to do next", "scores": "Metrics", "tradeoff": "Trade-off", "single-latents": "Single latents",
+    "likelihood": "Held-out likelihood", "cost": "Cost", "maps": "Maps", "composition": "Composition", "limits": "Limits",
+    "protocol": "Protocol", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 
 LAST = "-Infinity"
@@ -48,12 +45,15 @@ LAST = "-Infinity"
 
 def chart_store(results: BenchmarkResults) -> dict[str, Any]:
     """Return all charts of the page by name; charts of a row are in a mapping by the name of the row."""
+    rows = results.rows
     store: dict[str, Any] = {
-        "labels": {row.name: study_charts.label_map(row, results.labels) for row in results.rows}
+        "xy": maps.shared_positions(rows)["xy"],
+        "groups": {"labels": maps.shared_groups(results.labels)},
+        "labels": {row.name: maps.label_map(row.name, row.tsne2d_n2, results.labels) for row in rows},
     }
     if results.batches is not None:
-        batches = results.batches
-        store["batches"] = {row.name: benchmark_charts.batch_map(row, batches) for row in results.rows}
+        store["groups"]["batches"] = maps.shared_groups(results.batches)
+        store["batches"] = {row.name: maps.batch_map(row) for row in rows}
     present = results.scores.notna()
     if (present["bio_conservation"] & present["batch_correction"]).any():
         store["tradeoff"] = benchmark_charts.trade_off(results)
@@ -73,8 +73,8 @@ def chart_store(results: BenchmarkResults) -> dict[str, Any]:
     return store
 
 
-def page_context(results: BenchmarkResults, image: Callable[[Figure], str]) -> dict[str, Any]:
-    """Return all of the page except charts and code; `image` renders a figure as base64 text."""
+def page_context(results: BenchmarkResults) -> dict[str, Any]:
+    """Return all of the page except charts and code."""
     store = chart_store(results)
     means = summary(results.scores)
     n_seeds = int(means["n_seeds"].max())
@@ -89,22 +89,27 @@ def page_context(results: BenchmarkResults, image: Callable[[Figure], str]) -> d
             _table(results, group, means) for group in GROUPS if available_metrics(results.scores, group)
         ],
         "several_seeds": n_seeds > 1,
-        "rows": [_row(results, place, image) for place in range(len(results.rows))],
-        "legend": legend(results.labels),
-        "batch_legend": [] if results.batches is None else legend(results.batches),
-        "subset_note": study_charts.subset_note(len(results.labels)),
+        "seed_note": seed_note(results),
+        "next_steps_": after_benchmark(results),
+        "rows": [{"name": row.name, "title": row.title, "preset": row.preset} for row in results.rows],
+        "legend": sections.legend(results.labels),
+        "batch_legend": [] if results.batches is None else sections.legend(results.batches),
+        "composition": sections.composition(results.labels, results.batches),
+        "subset_note": maps.subset_note(len(results.labels)),
         "available_charts": set(store),
         "heights": {
             name: store[name]["layout"].get("height", 0) for name in store if "layout" in store[name]
         },
         "notes": [(row.title, results.notes[row.name]) for row in results.rows if row.name in results.notes],
-        "settings": settings_table(results.rows),
+        "settings": sections.settings_table(results.rows),
         "provenance": named_values(results.provenance),
         "n_dropped": results.provenance.get("n_dropped", 0),
     }
     chart_of = {"likelihood": "likelihood", "tradeoff": "tradeoff", "single-latents": "lms_smi"}
     context["contents"] = [
-        (key, text) for key, text in CONTENTS.items() if chart_of.get(key, "time") in store
+        (key, text)
+        for key, text in CONTENTS.items()
+        if chart_of.get(key, "time") in store and (key != "composition" or context["composition"])
     ]
     return context
 
@@ -134,12 +139,6 @@ def _paragraphs(paragraphs: list[Paragraph]) -> list[dict[str, Any]]:
     ]
 
 
-def _row(results: BenchmarkResults, place: int, image: Callable[[Figure], str]) -> dict[str, Any]:
-    row = results.rows[place]
-    figure = pl.type_and_batch(row, results.labels, results.batches)
-    return {"name": row.name, "title": row.title, "preset": row.preset, "image": image(figure)}
-
-
 def _table(results: BenchmarkResults, group: MetricGroup, means: pd.DataFrame) -> dict[str, Any]:
     metrics, styles = available_metrics(results.scores, group), row_styles(results.rows)
     groups = []
@@ -162,11 +161,11 @@ def _table(results: BenchmarkResults, group: MetricGroup, means: pd.DataFrame) -
 
 def _cell(means: pd.DataFrame, name: str, metric: Metric) -> dict[str, Any]:
     mean, sd = (value_at(means, name, key) for key in (metric.key, f"{metric.key}_sd"))
-    color = shade(means, name, metric)
+    fraction = shade(means, name, metric)
     return {
         "value": LAST if np.isnan(mean) else f"{mean:.6f}",
         "mean": format_metric(metric.key, mean),
         "sd": "" if np.isnan(sd) else format_metric(metric.key, sd),
         "best": best_method(means, metric) == name,
-        "style": "" if color is None else f"background:{color};color:{ink_on(color)}",
+        "shade": "" if fraction is None else f"{fraction:.3f}",
     }

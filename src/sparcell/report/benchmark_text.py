@@ -73,8 +73,8 @@ def best_methods(rows: Sequence[MethodResult], means: pd.DataFrame, keys: Sequen
         by = better_by(means, first, second, metric)
         yield (
             f"{capitalize(metric.title)}: {titles[first]} is best ({format_mean(means, first, key)}). "
-            f"The lead over {titles[second]} ({format_mean(means, second, key)}) is {format_metric(key, by.difference)}; "
-            f"{by.verdict(format_metric(key, by.spread))}."
+            f"The lead over {titles[second]} ({format_mean(means, second, key)}) is {format_metric(key, by.difference)}"
+            f"{by.clause(format_metric(key, by.spread))}."
         )
 
 
@@ -136,8 +136,18 @@ def limits(results: BenchmarkResults) -> list[Paragraph]:
             ),
         ),
         Paragraph("Time and memory", tuple(_time(rows, means))),
-        Paragraph("Spread", (_spread(means),)),
+        *([] if seed_note(results) else [Paragraph("Spread", (_spread(means),))]),
     ]
+
+
+def seed_note(results: BenchmarkResults) -> str:
+    """Return what a single seed means for all comparisons of the page; "" with several seeds."""
+    if results.scores.groupby("method")["seed"].nunique().max() > 1:
+        return ""
+    return (
+        "Every method was run with one seed. One seed gives no spread, so differences between methods may be chance, and this page "
+        "claims no order."
+    )
 
 
 def _held_out_cells(baselines: Sequence[str]) -> Iterator[str]:
@@ -208,8 +218,6 @@ def _likelihood(results: BenchmarkResults, means: pd.DataFrame) -> Iterator[Para
 
 def _spread(means: pd.DataFrame) -> str:
     fewest, most = int(means["n_seeds"].min()), int(means["n_seeds"].max())
-    if most == 1:
-        return "Every method was run with one seed, so differences may be chance."
     span = pluralize(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     return (
         f"± is the standard deviation over {span}. It covers chance in training, mapping and clustering. It does not cover the choice of "

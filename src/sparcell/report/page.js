@@ -2,50 +2,65 @@
   "use strict";
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const all = (selector, within) => [...(within || document).querySelectorAll(selector)];
-  const touch = matchMedia("(pointer: coarse)").matches;
-  const probe = document.createElement("canvas");
-  const webgl = !!(probe.getContext("webgl2") || probe.getContext("webgl"));
   let focus = null; // the one label shown alone, or null
 
-  // ---- charts: drawn when they come near the window, since a browser keeps few WebGL contexts ----
-  const config = { responsive: true, displaylogo: false, scrollZoom: false, doubleClick: "reset",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian", "toggleSpikelines"] };
+  // ---- charts and maps: drawn when they come near the window ----
+  const config = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false, doubleClick: "reset" };
+  const maps = cellMaps(charts);
   const near = new Set();
   const rowOf = (div) => {
     const tab = div.closest("section").querySelector(".tabs [data-row][aria-selected=true]");
     return tab && tab.dataset.row;
   };
   const figureOf = (div) => {
-    const found = charts[div.dataset.chart];
-    const figure = div.dataset.follows ? found && found[rowOf(div)] : found;
-    // what lies below many figures is kept once
-    return figure && figure.under ? { ...figure, data: [...charts[figure.under].data, ...figure.data] } : figure;
+    const found = charts[div.dataset.chart || div.dataset.map];
+    return div.dataset.follows ? found && found[rowOf(div)] : found;
   };
-  const dims = (figure) => figure.data.map((_, i) => (focus === null || i === focus ? 1 : 0.06));
+  const geneOf = (div) => {
+    const select = div.closest("section").querySelector("select[data-gene]");
+    return select && select.value;
+  };
+
+  // Charts are made for a light page; on a dark one their text, grid and dark colors become light.
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  function inTheme(value) {
+    if (Array.isArray(value)) return value.map(inTheme);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, inTheme(part)]));
+    return typeof value === "string" && value.startsWith("#") ? maps.themed(value) : value;
+  }
+  function dressed(layout) {
+    layout.font = Object.assign({}, layout.font, { color: color("ink") });
+    layout.hoverlabel = { bgcolor: color("page"), bordercolor: color("line"), font: { color: color("ink"), size: 12 } };
+    for (const axis of ["xaxis", "yaxis"]) if (layout[axis]) Object.assign(layout[axis], { gridcolor: color("line"), linecolor: color("faint") });
+    for (const shape of layout.shapes || []) shape.line.color = color("ink");
+    return layout;
+  }
+  const look = (div, figure) => { // colors of the figures' dots get an outline in the color of the page
+    const data = inTheme(figure.data);
+    for (const trace of data) if (trace.marker && trace.marker.line) trace.marker.line.color = color("page");
+    return data;
+  };
 
   function draw(div) {
     const figure = figureOf(div);
     if (!figure) return;
-    const flat = figure.data.some((trace) => trace.type === "scatter3d");
-    if (flat && !webgl) {
-      div.innerHTML = '<p class="sorry">This browser offers no WebGL, which the 3-D map needs.</p>';
-      return;
-    }
-    const coloredByLabel = div.dataset.chart === "labels" || div.dataset.chart === "space";
-    const opacity = coloredByLabel ? dims(figure) : null;
-    const data = figure.data.map((trace, i) => Object.assign({}, trace,
-      opacity ? { opacity: opacity[i] } : {},
-      !webgl && trace.type === "scattergl" ? { type: "scatter" } : {}));
-    const layout = JSON.parse(JSON.stringify(figure.layout));
-    if (touch && layout.dragmode === "pan") layout.dragmode = false; // a finger on a map scrolls the page
+    if (div.dataset.map) { drawMap(div, figure); return; }
+    const layout = dressed(JSON.parse(JSON.stringify(figure.layout)));
     if (figure.narrow && div.clientWidth < 560) {
       for (const axis of Object.keys(figure.narrow)) Object.assign(layout[axis], figure.narrow[axis]);
     }
     if (layout.height) div.style.height = layout.height + "px";
-    const maps = layout.xaxis && layout.xaxis.visible === false;
-    const bar = layout.dragmode === false || (layout.scene && touch) ? false : maps || layout.scene ? "hover" : false;
-    Plotly.react(div, data, layout, Object.assign({}, config, { displayModeBar: bar, scrollZoom: !!layout.scene }))
-      .then(() => { div.dataset.drawn = rowOf(div) || "yes"; link(div); });
+    Plotly.react(div, look(div, figure), layout, config).then(() => { div.dataset.drawn = rowOf(div) || "yes"; });
+  }
+  const shares = new Map(); // maps side by side move together
+  function drawMap(div, figure) {
+    const host = div.closest(".pair") || div;
+    if (!shares.has(host)) shares.set(host, {});
+    div.cellMap ||= maps.attach(div, shares.get(host));
+    if (div.dataset.drawn && div.dataset.drawn !== (rowOf(div) || "yes")) shares.get(host).view = undefined; // another method, another map
+    div.cellMap.set(figure, geneOf(div));
+    if (figure.groups === "groups/labels") div.cellMap.focus(focus);
+    div.dataset.drawn = rowOf(div) || "yes";
   }
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -54,25 +69,34 @@
       draw(entry.target);
     }
   }, { rootMargin: "500px 0px" });
-  all(".chart").forEach((div) => seen.observe(div));
-  addEventListener("beforeprint", () => all(".chart").forEach((div) => { near.add(div); draw(div); }));
+  const pictures = () => all(".chart, .map");
+  pictures().forEach((div) => seen.observe(div));
+  const redrawn = () => near.forEach((div) => draw(div));
+  maps.night.addEventListener("change", () => { redrawn(); dye(); });
+  all("select[data-gene]").forEach((select) => select.addEventListener("change", () => {
+    all(".map", select.closest("section")).forEach((div) => { if (near.has(div)) draw(div); });
+  }));
 
-  // Two maps side by side move together.
-  function link(div) {
-    const pair = div.closest("figure") && div.closest(".pair");
-    if (!pair || div.dataset.linked) return;
-    div.dataset.linked = "yes";
-    div.on("plotly_relayout", (change) => {
-      const keys = Object.keys(change).filter((key) => /^[xy]axis\.(range|autorange)/.test(key));
-      if (!keys.length || div.dataset.led) return;
-      for (const other of all(".chart", pair)) {
-        if (other === div || !other.dataset.drawn) continue;
-        other.dataset.led = "yes";
-        const update = Object.fromEntries(keys.map((key) => [key, change[key]]));
-        Plotly.relayout(other, update).then(() => { delete other.dataset.led; });
+  // Dots of legends have the colors of the maps.
+  function dye() {
+    all("[data-color]").forEach((dot) => dot.style.setProperty("--c", maps.themed(dot.dataset.color)));
+  }
+  dye();
+
+  // ---- paper: all charts are drawn, and each map of each row becomes an image ----
+  addEventListener("beforeprint", () => {
+    all(".chart").forEach((div) => { near.add(div); draw(div); });
+    all(".prints").forEach((place) => {
+      if (place.childElementCount) return;
+      for (const tab of all(".tabs [data-row]", place.closest("section"))) for (const name of place.dataset.maps.split(" ")) {
+        const chart = charts[name] && charts[name][tab.dataset.row];
+        if (!chart) continue;
+        const figure = document.createElement("figure"), caption = document.createElement("figcaption"), image = document.createElement("img");
+        caption.textContent = tab.textContent; image.src = maps.picture(chart, geneOf(place)); image.alt = tab.textContent;
+        figure.append(caption, image); place.append(figure);
       }
     });
-  }
+  });
 
   // ---- tabs: a row chosen in one section is chosen in all that have it ----
   function choose(row) {
@@ -81,7 +105,7 @@
       all("[data-row]", bar).forEach((tab) => tab.setAttribute("aria-selected", String(tab.dataset.row === row)));
       const section = bar.closest("section");
       all("[data-for-row]", section).forEach((part) => { part.hidden = part.dataset.forRow !== row; });
-      all(".chart[data-follows]", section).forEach((div) => { if (near.has(div)) draw(div); });
+      all("[data-follows]", section).forEach((div) => { if (near.has(div)) draw(div); });
     }
   }
   all(".tabs [data-row]").forEach((tab) => tab.addEventListener("click", () => choose(tab.dataset.row)));
@@ -90,7 +114,8 @@
       other.setAttribute("aria-selected", String(other === tab));
       document.getElementById(other.dataset.panel).hidden = other !== tab;
     });
-    all(".chart", document.getElementById(tab.dataset.panel)).forEach((div) => { near.add(div); draw(div); });
+    all(".chart, .map", document.getElementById(tab.dataset.panel)).forEach((div) => { near.add(div); draw(div); });
+    edges();
   }));
   all(".tabs").forEach((bar) => bar.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -125,9 +150,41 @@
     const type = Number(button.dataset.type);
     focus = focus === type ? null : type;
     all(".legend button").forEach((other) => other.setAttribute("aria-pressed", String(Number(other.dataset.type) === focus)));
-    all('.chart[data-chart="labels"], .chart[data-chart="space"]').forEach((div) => {
-      if (div.dataset.drawn && div.data) Plotly.restyle(div, { opacity: dims(div) });
+    all(".map").forEach((div) => {
+      const figure = div.cellMap && figureOf(div);
+      if (figure && figure.groups === "groups/labels") div.cellMap.focus(focus);
     });
+  }));
+
+  // ---- tables wider than the window: a fading edge and a line say that they scroll ----
+  const edges = () => all(".scroll").forEach((box) => {
+    box.toggleAttribute("data-wide", box.scrollWidth > box.clientWidth + 2);
+    box.toggleAttribute("data-more", box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
+  });
+  all(".scroll").forEach((box) => {
+    const hint = document.createElement("p");
+    hint.className = "more"; hint.textContent = "Scroll sideways for more columns \u2192";
+    box.after(hint); box.tabIndex = 0; box.setAttribute("role", "group"); box.setAttribute("aria-label", "Table, scrolls sideways");
+    box.addEventListener("scroll", edges, { passive: true });
+  });
+  addEventListener("resize", edges);
+  all("details").forEach((part) => part.addEventListener("toggle", edges));
+  edges();
+
+  // ---- tables as CSV: the full numbers where a cell holds them, else its text ----
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
+  const cellText = (cell) => {
+    const value = cell.dataset.csv ?? cell.dataset.value;
+    return quoted((value === undefined ? cell.textContent : value === "-Infinity" ? "" : value).replace(/\s+/g, " ").trim());
+  };
+  all("button.csv").forEach((button) => button.addEventListener("click", () => {
+    const table = document.getElementById(button.dataset.table);
+    const lines = all("tr", table).filter((line) => !line.classList.contains("group")).map((line) => [...line.children].map(cellText).join(","));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+    link.download = button.dataset.file;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }));
 
   // ---- tables: highest first, lowest first, as they were ----

@@ -9,67 +9,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparcell.pl.colors import INK, SEQUENTIAL, palette
+from sparcell.pl.colors import INK, palette
 from sparcell.pl.programs import BAR, BAR_OF_SET, MIN_COLOR_FRACTION, color_limit, naming_genes
-from sparcell.report.study_charts import (
-    AXIS,
-    label_map,
-    layout,
-    list_axis,
-    map_layout,
-    plain,
-    point_size,
-    rounded,
-)
-from sparcell.results.study import MethodResult
+from sparcell.report.charts import AXIS, layout, list_axis, plain, rounded
 
 if TYPE_CHECKING:
-    from sparcell.report.study_charts import Chart
+    from sparcell.report.charts import Chart
+    from sparcell.report.maps import Map
     from sparcell.results.programs import ProgramResults
 
 N_BARS = 20
-OFF = "#e3e6ea"
 MAX_NARROW_TITLE = 14
 """Longest title on a narrow screen, in letters."""
-_RAMP = [[step / (len(SEQUENTIAL) - 3), color] for step, color in enumerate(SEQUENTIAL[2:])]
-_FRACTION_RAMP = [[step / (len(SEQUENTIAL) - 1), color] for step, color in enumerate(SEQUENTIAL)]
 
 
-def labels(results: ProgramResults) -> Chart:
-    """Return the map colored by label, with names at the groups."""
-    xy_m2 = results.embedding.xy_m2
-    if results.embedding.labels is None:
-        return cells(results)
-    empty = np.zeros(0, dtype=np.int64)
-    row = MethodResult("", "", None, "", {}, xy_m2[:0], xy_m2, empty, xy_m2[:0])
-    return label_map(row, results.embedding.labels)
-
-
-def cells(results: ProgramResults) -> Chart:
-    """Return the map with all cells in grey: the layer under each program."""
-    xy_m2 = results.embedding.xy_m2
-    cloud: Chart = {
-        "type": "scattergl", "mode": "markers", "x": rounded(xy_m2[:, 0]), "y": rounded(xy_m2[:, 1]), "hoverinfo": "skip",
-        "marker": {"color": OFF, "size": point_size(len(xy_m2)), "line": {"width": 0}},
-    }  # fmt: skip
-    return {"data": [cloud], "layout": map_layout(xy_m2, [])}
-
-
-def program_map(results: ProgramResults, position: int) -> Chart:
-    """Return the cells in which a program is on; the page draws them over `cells`, which it stores once for all programs."""
-    activity_m, xy_m2 = results.embedding.activity_mp[:, position], results.embedding.xy_m2
+def program_map(results: ProgramResults, position: int) -> Map:
+    """Return the map colored by the activity of a program; only cells in which the program is on have a value."""
+    activity_m = results.embedding.activity_mp[:, position]
     color_max = color_limit(activity_m)
     on_m = np.flatnonzero(activity_m > MIN_COLOR_FRACTION * color_max)
-    on_m = on_m[np.argsort(activity_m[on_m], kind="stable")]
-    cloud: Chart = {
-        "type": "scattergl", "mode": "markers", "x": rounded(xy_m2[on_m, 0]), "y": rounded(xy_m2[on_m, 1]),
-        "marker": {"color": rounded(activity_m[on_m]), "colorscale": _RAMP, "cmin": 0, "cmax": round(color_max, 3),
-                   "size": point_size(len(xy_m2)) + 0.6, "line": {"width": 0},
-                   "colorbar": {"thickness": 8, "len": 0.34, "x": 0.99, "xanchor": "right", "y": 0.02, "yanchor": "bottom", "nticks": 4,
-                                "outlinewidth": 0, "tickfont": {"size": 10}}},
-        "hovertemplate": "activity %{marker.color}<extra></extra>",
-    }  # fmt: skip
-    return {"under": "cells", "data": [cloud], "layout": map_layout(xy_m2, [])}
+    values = {
+        "at": on_m.tolist(),
+        "of": rounded(activity_m[on_m]),
+        "top": round(color_max, 3),
+        "title": "activity",
+    }
+    return {"xy": "xy/map", "values": values}
 
 
 def bars(results: ProgramResults, position: int) -> Chart:
@@ -124,30 +89,6 @@ def traversal(results: ProgramResults, position: int) -> Chart:
         yaxis=AXIS | {"title": {"text": unit, "standoff": 6}}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     return {"data": data, "layout": frame}
-
-
-def label_fractions(results: ProgramResults, titles: list[str]) -> Chart:
-    """Return a heat map of the percentage of each label's cells in which each program is on."""
-    if results.label_fractions is None:
-        return {"data": [], "layout": layout()}
-    fraction_pc = results.label_fractions.to_numpy(dtype=float)
-    names = [plain(label) for label in results.label_fractions.columns]
-    y, few_labels = list(range(len(titles))), len(names) <= 20
-    heat: Chart = {
-        "type": "heatmap", "z": [rounded(line, 3) for line in fraction_pc], "x": names, "y": y, "zmin": 0, "zmax": 1,
-        "colorscale": _FRACTION_RAMP,
-        "text": [[f"{100 * value:.0f}" if value >= 0.045 and few_labels else "" for value in line] for line in fraction_pc],
-        "texttemplate": "%{text}", "textfont": {"size": 10}, "showscale": False, "xgap": 1, "ygap": 1,
-        "customdata": [[plain(title)] * len(names) for title in titles],
-        "hovertemplate": "%{customdata}: on in %{z:.1%} of %{x}<extra></extra>",
-    }  # fmt: skip
-    tick_angle = -45 if len(names) > 4 else 0
-    x_axis = list_axis(automargin=True, side="top", tickangle=tick_angle) | {"type": "category"}
-    y_axis = list_axis(
-        y, [plain(title) for title in titles], autorange="reversed", automargin=True, tickfont={"size": 11}
-    )
-    frame = layout(height=130 + 21 * len(titles), xaxis=x_axis, yaxis=y_axis, dragmode=False)
-    return {"data": [heat], "layout": frame, "narrow": _narrow(titles)}
 
 
 def matches(results: ProgramResults, titles: list[str]) -> Chart:

@@ -8,10 +8,10 @@ import numpy as np
 
 from sparcell._utils.version import VERSION
 from sparcell.pl.programs import UNSTABLE, panel_titles
+from sparcell.report import maps, programs_text, sections
 from sparcell.report import programs_charts as charts
-from sparcell.report import programs_text
-from sparcell.report.study_page import legend
-from sparcell.report.text import named_values, non_breaking
+from sparcell.report.next_steps import after_programs
+from sparcell.report.text import format_value, named_values, non_breaking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sparcell.results.programs import ProgramResults
 
 CONTENTS = {
-    "conclusions": "Summary", "programs": "All programs", "program": "One program", "types": "Cell types", "stability": "Other seeds",
-    "method": "Methods", "settings": "Settings", "provenance": "Provenance",
+    "conclusions": "Summary", "next": "What to do next", "programs": "All programs", "program": "One program", "genes": "Genes",
+    "types": "Cell types", "stability": "Other seeds", "method": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 N_TABLE_GENES = 8
 """Genes listed in a row of the table."""
@@ -33,9 +33,12 @@ SORT_LAST = "-Infinity"
 def chart_store(results: ProgramResults) -> dict[str, Any]:
     """Return all charts of the page; charts of a single program by its key."""
     keys, titles = results.programs["key"].tolist(), panel_titles(results)
+    embedding = results.embedding
     store: dict[str, Any] = {
-        "labels": charts.labels(results),
-        "cells": charts.cells(results),
+        "xy": {"map": maps.axes_of(embedding.xy_m2)},
+        "groups": {} if embedding.labels is None else {"labels": maps.shared_groups(embedding.labels)},
+        "genes": maps.gene_store(embedding.expression, len(embedding.xy_m2)),
+        "gene": {"xy": "xy/map", "gene": True},
         "map": {key: charts.program_map(results, position) for position, key in enumerate(keys)},
         "bars": {key: charts.bars(results, position) for position, key in enumerate(keys)},
         "traversal": {
@@ -44,8 +47,8 @@ def chart_store(results: ProgramResults) -> dict[str, Any]:
             if key in results.traversals
         },
     }
-    if results.label_fractions is not None and keys:
-        store["types"] = charts.label_fractions(results, titles)
+    if embedding.labels is not None:
+        store["labels"] = maps.label_map("map", embedding.xy_m2, embedding.labels)
     if results.matches is not None and keys:
         store["matches"] = charts.matches(results, titles)
     return store
@@ -58,6 +61,8 @@ def page_context(results: ProgramResults) -> dict[str, Any]:
         "programs": not rows,
         "program": not rows,
         "types": results.label_fractions is None or not rows,
+        "genes": results.embedding.expression is None,
+        "next": not rows,
         "stability": results.matches is None or not rows,
     }
     labels = results.embedding.labels
@@ -79,26 +84,35 @@ def page_context(results: ProgramResults) -> dict[str, Any]:
         "with_labels": results.label_fractions is not None,
         "with_seeds": results.matches is not None,
         "with_sets": bool(results.sets_source),
-        "legend": [] if labels is None else legend(labels),
+        "legend": [] if labels is None else sections.legend(labels),
+        "next_steps_": after_programs(results),
+        "types": None if results.label_fractions is None or not rows else _type_table(results),
+        "genes": sections.gene_groups(results.embedding.expression),
+        "gene_unit": "" if results.embedding.expression is None else results.embedding.expression.unit,
         "map_source": results.embedding.source,
         "sample_note": _sample_note(results),
         "n_genes_enrichment": results.n_genes_enrichment,
         "counts": results.counts,
         "spikes": results.spikes,
-        "n_types": 0 if results.label_fractions is None else results.label_fractions.shape[1],
-        "heights": {
-            "types": 130 + 21 * len(rows),
-            "matches": 80 + 21 * len(rows),
-        },
+        "heights": {"matches": 80 + 21 * len(rows)},
         "min_match": f"{results.min_match:g}",
         "sets_source": results.sets_source,
         "settings": [
-            (name, "–" if value is None else str(value)) for name, value in results.settings.items()
+            (name.replace("_", " "), format_value(value, name)) for name, value in results.settings.items()
         ],
         "provenance": named_values(
             {key: value for key, value in results.provenance.items() if value not in ("", None)}
         ),
     }
+
+
+def _type_table(results: ProgramResults) -> dict[str, Any]:
+    fractions = results.label_fractions
+    assert fractions is not None
+    columns = [str(label) for label in fractions.columns]
+    return sections.heat_table(
+        fractions.to_numpy(dtype=float), panel_titles(results), columns, corner="% of cells on"
+    )
 
 
 def _sample_note(results: ProgramResults) -> str:
@@ -139,6 +153,7 @@ def _row(results: ProgramResults, position: int) -> dict[str, Any]:
         "gene_set": program["name"],
         "second_gene_set": program["second_name"],
         "fdr": programs_text.format_rate(fdr),
+        "fdr_csv": f"{fdr:.3g}" if np.isfinite(fdr) else "",
         "fdr_value": _sort_value(-np.log10(max(fdr, 1e-300)) if np.isfinite(fdr) else np.nan),
         "fraction_on": programs_text.format_fraction(program["fraction_cells_on"]),
         "fraction_on_value": _sort_value(program["fraction_cells_on"]),

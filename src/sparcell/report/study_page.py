@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sparcell import pl
 from sparcell._utils.version import VERSION
-from sparcell.pl.colors import row_styles
+from sparcell.pl.colors import GENERATED, PATH, row_styles
 from sparcell.pl.tables import color_range, presets, score_summary, value_at
-from sparcell.report import study_charts, study_text
-from sparcell.report.text import format_value, join_words, named_values, non_breaking
+from sparcell.report import maps, sections, study_charts, study_text
+from sparcell.report.next_steps import after_study
+from sparcell.report.text import join_words, named_values, non_breaking, pluralize
 from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResults
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 PRESET_NOTES = {
     "study-2019": ("Preset study-2019", "networks and settings of the 2019 study (values: see Settings)"),
@@ -40,7 +36,8 @@ PUBLISHED = (
 """Model → NMI, ARI, homogeneity and completeness on PBMC3k, and training time, as the 2019 study reported them."""
 
 _CONTENTS = {
-    "conclusions": "Summary", "scores": "Scores", "maps": "Labels and clusters", "space": "3-D map",
+    "conclusions": "Summary", "next": "What to do next", "scores": "Scores", "maps": "Labels and clusters", "genes": "Genes",
+    "composition": "Composition", "space": "3-D map",
     "confusion": "Confusion", "generated": "Generated cells", "latents": "Latents", "gene-programs": "Gene programs",
     "training": "Training", "qc": "Quality control", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
@@ -52,39 +49,46 @@ def preset_note(preset: str) -> tuple[str, str]:
 
 
 def chart_store(results: StudyResults) -> dict[str, Any]:
-    """Return all charts of the page by name; charts of a row are in a mapping by the name of the row."""
-    labels = results.labels
+    """Return all charts and maps of the page by name; those of a row are in a mapping by the name of the row."""
+    labels, rows = results.labels, results.rows
     store: dict[str, Any] = {
-        "labels": {row.name: study_charts.label_map(row, labels) for row in results.rows},
-        "partition": {row.name: study_charts.partition_map(row, labels) for row in results.rows},
-        "confusion": {row.name: study_charts.confusion(row, labels) for row in results.rows},
-        "space": {row.name: study_charts.space_map(row, labels) for row in results.rows},
-        "generated": {row.name: study_charts.generated_map(row, labels) for row in results.rows},
+        **maps.shared_positions(rows),
+        "groups": {"labels": maps.shared_groups(labels)},
+        "labels": {row.name: maps.label_map(row.name, row.tsne2d_n2, labels) for row in rows},
+        "partition": {row.name: maps.partition_map(row, labels) for row in rows},
+        "space": {row.name: maps.space_map(row, labels) for row in rows},
+        "generated": {row.name: maps.generated_map(row) for row in rows},
+        "genes": maps.gene_store(results.expression, len(labels)),
+        "gene": {row.name: {"xy": f"xy/{row.name}", "gene": True} for row in rows},
         "times": study_charts.training_times(results),
     }
-    for space in study_text.SPACES:
-        store[f"scores:{space}"] = study_charts.score_heatmap(results, space)
-    for preset, _ in presets(results.rows):
+    for preset, _ in presets(rows):
         for term in ("loss", "kl"):
             store[f"loss:{preset}:{term}"] = study_charts.loss_curves(results, preset, term)
+    for name in _qc_columns(results):
+        store[f"qc:{name}"] = study_charts.qc_histogram(results.qc, name, pl.qc_limits(results).get(name))
     return store
 
 
-def page_context(results: StudyResults, image: Callable[[Figure], str]) -> dict[str, Any]:
-    """Return all of the page except charts and code; `image` renders a figure as base64 text."""
-    rows = [_row(results, row, image) for row in results.rows]
-    spaces = {row.name for row in results.rows if row.tsne3d_n3 is not None}
-    generated = {
-        row.name for row in results.rows if row.generated_m2 is not None or row.interpolated_s2 is not None
-    }
+def page_context(results: StudyResults) -> dict[str, Any]:
+    """Return all of the page except charts and code."""
+    rows = [_row(results, row) for row in results.rows]
+    # A model without a prior has an interpolation only, so it stands last.
+    generated = sorted(
+        (row for row in results.rows if row.generated_m2 is not None or row.interpolated_s2 is not None),
+        key=lambda row: row.generated_m2 is None,
+    )
+    by_name = {row["name"]: row for row in rows}
     context: dict[str, Any] = {
         "title": results.title,
         "version": VERSION,
         "facts": _facts(results),
         "label_source": results.label_source.rstrip("."),
         "labels_from_pca": results.labels_from_pca,
+        "seed_note": study_text.seed_note(results),
         "paragraphs": _paragraphs(results),
-        "spread_note": _spread_note(results),
+        "next_steps_": after_study(results),
+        "spread_note": "" if study_text.seed_note(results) else "± is the standard deviation over seeds.",
         "tables": [
             _score_table(results, space)
             for space in study_text.SPACES
@@ -93,41 +97,44 @@ def page_context(results: StudyResults, image: Callable[[Figure], str]) -> dict[
         "metrics": [study_text.METRIC_TITLES[metric] for metric in CLUSTERING_METRICS],
         "published": PUBLISHED,
         "rows": rows,
-        "space_rows": [row for row in rows if row["name"] in spaces],
-        "generated_rows": [row for row in rows if row["name"] in generated],
-        "legend": legend(results.labels),
-        "subset_note": study_charts.subset_note(len(results.labels)),
+        "space_rows": [by_name[row.name] for row in results.rows if row.tsne3d_n3 is not None],
+        "generated_rows": [by_name[row.name] for row in generated],
+        "generated_color": GENERATED,
+        "path_color": PATH,
+        "legend": sections.legend(results.labels),
+        "subset_note": maps.subset_note(len(results.labels)),
+        "composition": sections.composition(results.labels, results.batches),
+        "genes": sections.gene_groups(results.expression),
+        "gene_unit": "" if results.expression is None else results.expression.unit,
+        "markers": sections.marker_plot(results.expression, results.labels),
         "split_at": f"{study_text.SPLIT_AT:.0%}",
-        "confusion_height": study_charts.confusion(results.rows[0], results.labels)["layout"]["height"]
-        if rows
-        else 0,
         "latents": [tiles for row in results.rows if (tiles := _latent_tiles(row))],
         "program_pages": [
             (row.title, results.program_pages[row.name][0], non_breaking(results.program_pages[row.name][1]))
             for row in results.rows
             if row.name in results.program_pages
         ],
-        "settings": settings_table(results.rows),
+        "settings": sections.settings_table(results.rows),
         "provenance": named_values(
             {key: value for key, value in results.provenance.items() if key != "qc_limits"}
         ),
     }
-    context |= _training(results) | _quality_control(results, image)
+    context |= _training(results) | _quality_control(results)
     available = {"space": context["space_rows"], "generated": context["generated_rows"], "latents": context["latents"],
-             "training": context["has_times"] or context["losses"], "qc": context["qc_image"],
-             "gene-programs": context["program_pages"]}  # fmt: skip
+             "training": context["has_times"] or context["losses"], "qc": context["qc_charts"], "genes": context["genes"],
+             "composition": context["composition"], "gene-programs": context["program_pages"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if available.get(key, True)]
     return context
 
 
-def _row(results: StudyResults, row: MethodResult, image: Callable[[Figure], str]) -> dict[str, Any]:
-    figure = pl.paired_map(row.tsne2d_n2, results.labels, row.kmeans_n, row.centroids_c2, row.title)
+def _row(results: StudyResults, row: MethodResult) -> dict[str, Any]:
     return {
         "name": row.name,
         "title": row.title,
         "preset": row.preset,
         "confusions": [non_breaking(text) for text in study_text.confusions(results.labels, row)],
-        "image": image(figure),
+        "confusion": sections.confusion(row, results.labels),
+        "generated_note": study_text.generated_note(row),
     }
 
 
@@ -141,21 +148,16 @@ def _facts(results: StudyResults) -> list[tuple[str, str]]:
     n_types = len(set(results.labels.codes) - {-1})
     facts += [
         ("cell types", str(n_types)),
-        ("rows compared", str(len(results.rows))),
+        ("methods", str(len(results.rows))),
         ("seeds", str(n_seeds)),
     ]
     return [*facts, ("date", str(provenance.get("date", date.today().isoformat()))[:10])]
 
 
-def _spread_note(results: StudyResults) -> str:
-    if len(results.scores) and int(results.scores.groupby("model")["seed"].nunique().max()) > 1:
-        return "Mean ± standard deviation over seeds."
-    return "One seed, so there is no spread and no order of methods."
-
-
 def _score_table(results: StudyResults, space: str) -> dict[str, Any]:
     summary = score_summary(results.scores, space)
     styles = row_styles(results.rows)
+    low, high = color_range(summary)
     groups = []
     for preset, rows in presets(results.rows):
         rows = [row for row in rows if row.name in summary.index]
@@ -174,6 +176,7 @@ def _score_table(results: StudyResults, space: str) -> dict[str, Any]:
                         "mean": f"{mean:.3f}",
                         "sd": "" if np.isnan(sd) else f"{sd:.3f}",
                         "best": top,
+                        "shade": f"{np.nan_to_num((mean - low) / (high - low)):.3f}",
                     }
                 )
             n_seeds = int(value_at(summary, row.name, "n_seeds"))
@@ -181,19 +184,10 @@ def _score_table(results: StudyResults, space: str) -> dict[str, Any]:
                 {"title": row.title, "color": styles[row.name][0], "cells": cells, "n_seeds": n_seeds}
             )
         heading, note = preset_note(preset)
-        note = _changed_settings(results, rows) or note
+        note += _changed_settings(results, rows)
         groups.append({"preset": preset, "heading": heading, "note": note, "lines": lines,
                        "baseline": all(row.model is None for row in rows)})  # fmt: skip
-    height = study_charts.score_heatmap(results, space)["layout"]["height"]
-    low, high = color_range(summary)
-    return {
-        "space": space,
-        "heading": study_text.SPACES[space],
-        "groups": groups,
-        "height": height,
-        "low": f"{low:.1f}",
-        "high": f"{high:.1f}",
-    }
+    return {"space": space, "heading": study_text.SPACES[space], "groups": groups}
 
 
 def _paragraphs(results: StudyResults) -> list[dict[str, Any]]:
@@ -207,15 +201,6 @@ def _paragraphs(results: StudyResults) -> list[dict[str, Any]]:
             texts.append((non_breaking(subject), non_breaking(sentence[len(subject) :])))
         paragraphs.append({"heading": non_breaking(paragraph.heading), "texts": texts})
     return paragraphs
-
-
-def legend(labels: pd.Categorical) -> list[dict[str, str]]:
-    """Return name, color and number of cells of each label."""
-    codes = np.asarray(labels.codes)
-    return [
-        {"name": name, "color": color, "count": f"{int((codes == code).sum()):,}"}
-        for code, name, color in study_charts.label_groups(labels)
-    ]
 
 
 def _latent_tiles(row: MethodResult) -> dict[str, Any] | None:
@@ -233,7 +218,10 @@ def _latent_tiles(row: MethodResult) -> dict[str, Any] | None:
             inclusion = float(inclusion_k[k])
             tile |= {"inclusion": f"{inclusion:.2f}", "inclusion_percent": round(100 * inclusion, 1)}
         tiles.append(tile)
-    return {"title": row.title, "preset": row.preset, "tiles": tiles}
+    note = ""
+    if row.kl_k is None and row.inclusion_nk is None and row.active_k.all():
+        note, tiles = f"All {len(row.active_k)} latents are active.", []
+    return {"title": row.title, "preset": row.preset, "tiles": tiles, "note": note}
 
 
 def _training(results: StudyResults) -> dict[str, Any]:
@@ -252,48 +240,42 @@ def _training(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _quality_control(results: StudyResults, image: Callable[[Figure], str]) -> dict[str, Any]:
+def _qc_columns(results: StudyResults) -> list[str]:
+    return [] if results.qc.empty else [name for name in pl.QC_TITLES if name in results.qc.columns]
+
+
+def _quality_control(results: StudyResults) -> dict[str, Any]:
     if results.qc.empty:
-        return {"qc_image": "", "qc_text": ""}
+        return {"qc_charts": [], "qc_text": ""}
     limits = pl.qc_limits(results)
     kept = int(results.qc["kept"].sum())
     text = (
         f"Quality control kept {kept:,} of {len(results.qc):,} cells and removed {len(results.qc) - kept:,}."
     )
     if limits:
-        text += f" Limits (dashed): {'; '.join(_limit(name, pair) for name, pair in limits.items())}."
-    return {"qc_image": image(pl.qc_histograms(results.qc, limits)), "qc_text": text}
+        text += f" Limits: {'; '.join(_limit(name, pair) for name, pair in limits.items())}."
+    return {"qc_charts": _qc_columns(results), "qc_text": text}
 
 
 def _changed_settings(results: StudyResults, rows: list[MethodResult]) -> str:
-    """Return the settings in which the rows of a preset differ from those of the same models in the first preset."""
+    """Return in how many settings the rows of a preset differ from those of the same models in the first preset; "" for the first."""
     first = {
         row.model: row for row in reversed(results.rows) if row.model and row.preset == results.rows[0].preset
     }
-    changed: dict[str, set[str]] = {}
-    for row in rows:
-        base = first.get(row.model) if row.model else None
-        if base is None or base.preset == row.preset:
-            continue
-        for key, value in row.settings.items():
-            if value != base.settings.get(key):
-                changed.setdefault(key, set()).add(format_value(value, key))
-    changes = [f"{key.replace('_', ' ')} {' or '.join(sorted(values))}" for key, values in changed.items()]
-    return f"like preset {results.rows[0].preset}, except for {join_words(changes)}" if changes else ""
+    changed = {
+        key
+        for row in rows
+        if row.model in first and first[row.model].preset != row.preset
+        for key, value in row.settings.items()
+        if value != first[row.model].settings.get(key)
+    }
+    if not changed:
+        return ""
+    number = f"{pluralize(len(changed), 'setting')} {'differs' if len(changed) == 1 else 'differ'}"
+    return f"; {number} from preset {results.rows[0].preset} (see Settings)"
 
 
 def _limit(name: str, pair: tuple[float | None, float | None]) -> str:
     low, high = pair
     sides = ([] if low is None else [f"above {low:,g}"]) + ([] if high is None else [f"below {high:,g}"])
     return f"{pl.QC_TITLES.get(name, name)} {join_words(sides)}"
-
-
-def settings_table(results: Sequence[MethodResult]) -> dict[str, Any]:
-    """Return the table of settings: one column for each row that has settings, one line for each setting."""
-    rows = [row for row in results if row.settings]
-    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    lines = []
-    for key in keys:
-        values = [format_value(row.settings.get(key, "–"), key) for row in rows]
-        lines.append({"key": key.replace("_", " "), "values_": values, "differs": len(set(values)) > 1})
-    return {"titles": [row.title for row in rows], "lines": lines}

@@ -42,6 +42,23 @@ def conclusions(results: StudyResults) -> list[Paragraph]:
     return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
+def seed_note(results: StudyResults) -> str:
+    """Return what a single seed means for all comparisons of the page; "" with several seeds."""
+    if not len(results.scores) or int(results.scores.groupby("model")["seed"].nunique().max()) > 1:
+        return ""
+    return (
+        "Every method was run with one seed. One seed gives no spread, so differences between methods may be chance, and this page "
+        "claims no order."
+    )
+
+
+def generated_note(row: MethodResult) -> str:
+    """Return what the map of generated cells shows for a method."""
+    if row.generated_m2 is None:
+        return "This model has no prior, so there is nothing to sample from. The map shows only the interpolation between two real cells."
+    return f"{len(row.generated_m2):,} generated cells."
+
+
 def mean_with_sd(summary: pd.DataFrame, name: str, metric: str = "nmi") -> str:
     """Return a score as "0.712 ± 0.010", or without the sd where there is one seed."""
     mean, sd = (value_at(summary, name, key) for key in (metric, f"{metric}_sd"))
@@ -89,7 +106,7 @@ def _lead(summary: pd.DataFrame, best: MethodResult, second: MethodResult, title
     name = f"{titles[second.name]} ({mean_with_sd(summary, second.name)})"
     if by.difference < 0.0005:
         return f"{name} is level with {titles[best.name]}."
-    return f"The lead over {name} is {by.difference:.3f}; {by.verdict()}."
+    return f"The lead over {name} is {by.difference:.3f}{by.clause()}."
 
 
 def _other_metrics(
@@ -134,8 +151,6 @@ def against_autoencoder(results: StudyResults) -> list[str]:
                     f"Preset {preset}: {titles[base.name]} has NMI {score} on the 2-D map.",
                     f"{join_words(clauses)}.",
                 ]
-                if _one_seed(summary, [base, *with_kl]):
-                    sentences.append("One seed is no evidence of an order.")
                 texts.append(" ".join(sentences))
     return texts
 
@@ -152,10 +167,6 @@ def _clause_against(
     return f"{titles[row.name]} is {size.difference:.3f} {side} {titles[base.name]}{verdict}"
 
 
-def _one_seed(summary: pd.DataFrame, rows: Sequence[MethodResult]) -> bool:
-    return any(int(value_at(summary, row.name, "n_seeds")) < 2 for row in rows)
-
-
 def against_pca(results: StudyResults) -> list[str]:
     """Return how the best trained model compares with the best baseline, and what the origin of the labels means for PCA."""
     summary = score_summary(results.scores)
@@ -170,7 +181,7 @@ def against_pca(results: StudyResults) -> list[str]:
     comparison = (
         f"The best baseline on the 2-D map is {base.title} (NMI {mean_with_sd(summary, base.name)}). "
         f"The best trained model is {best.title} (NMI {mean_with_sd(summary, best.name)}). "
-        f"The {leader} leads by {size.difference:.3f}; {size.verdict()}."
+        f"The {leader} leads by {size.difference:.3f}{size.clause()}."
     )
     if results.labels_from_pca:
         return [
@@ -304,9 +315,7 @@ def caveats(results: StudyResults) -> list[str]:
         (int(n) for n in (summary["n_seeds"].min(), summary["n_seeds"].max())) if len(summary) else (0, 0)
     )
     sentences = []
-    if most == 1:
-        sentences.append("Every row was run with one seed, so differences between rows may be chance.")
-    elif most > 1:
+    if most > 1:
         span = pluralize(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
         sentences.append(
             f"Spreads are standard deviations over {span}. They cover chance in training and mapping, but not the choice of cells "
@@ -317,7 +326,8 @@ def caveats(results: StudyResults) -> list[str]:
         verb = "has no label and is" if n_missing == 1 else "have no label and are"
         count = f"{pluralize(n_missing, 'cell')} of {len(results.labels):,}"
         sentences.append(f"{capitalize(count)} {verb} not scored.")
-    sentences.append(
-        "Maps, partitions and latents are those of the first seed; scores are means over all seeds."
-    )
+    if most > 1:
+        sentences.append(
+            "Maps, partitions and latents are those of the first seed; scores are means over all seeds."
+        )
     return sentences

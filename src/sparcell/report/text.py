@@ -37,14 +37,17 @@ class Difference:
         """Whether the difference exceeds the spread; never with one seed."""
         return self.difference > self.spread
 
-    def verdict(self, spread: str = "") -> str:
-        """Return what the spread says about the difference, as a clause; `spread` is the spread as text, default 3 decimals."""
+    def clause(self, spread: str = "") -> str:
+        """Return what the spread says about the difference, as the end of a sentence; "" with one seed, which a page says once.
+
+        `spread` is the spread as text, default 3 decimals.
+        """
         if math.isnan(self.spread):
-            return "one seed gives no spread, so the order is open"
+            return ""
         text = spread or f"{self.spread:.3f}"
         if self.clear:
-            return f"this exceeds the spread over seeds ({text})"
-        return f"this is within the spread over seeds ({text}), so the order is open"
+            return f"; this exceeds the spread over seeds ({text})"
+        return f"; this is within the spread over seeds ({text}), so the order is open"
 
 
 def difference_of(summary: pd.DataFrame, first: str, second: str, metric: str = "nmi") -> Difference:
@@ -81,8 +84,20 @@ def non_breaking(text: str) -> str:
     return re.sub(r"(?<=β)-(?=\w)", "-\u2060", text)
 
 
+MEANING_OF_NONE = {
+    "genes_key": "all genes",
+    "batch_key": "no batches",
+    "layer": "X",
+    "max_genes": "no limit",
+    "max_pct_mito": "no limit",
+}
+"""Setting → what it means if the setting is None."""
+
+
 def format_value(value: object, key: str = "") -> str:
     """Return a setting or an entry of the provenance as text; `key` is its name."""
+    if value is None and key in MEANING_OF_NONE:
+        return MEANING_OF_NONE[key]
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
     if isinstance(value, list | tuple | set):

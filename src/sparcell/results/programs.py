@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from sparcell.results.expression import GeneExpression
+
     Floats = NDArray[np.floating]
 
 MIN_FRACTION_EXPLAINED = 0.01
@@ -46,6 +48,8 @@ class Embedding2D:
     """Labels of these cells."""
     n_cells: int
     """Number of all cells, on the map or not."""
+    expression: GeneExpression | None = None
+    """Expression of the programs' top genes in these cells."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from sparcell.results.expression import GeneExpression
+
     Floats = NDArray[np.floating]
     Ints = NDArray[np.integer]
 
@@ -82,5 +84,9 @@ class StudyResults:
     """All cells before filtering: n_genes, total_counts, pct_mito, kept. Empty when the input came filtered."""
     program_pages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Name of a method → (file beside the report that shows its gene programs, summary of that page in a sentence)."""
+    batches: pd.Categorical | None = None
+    """Batch of each cell; None if no batches are given."""
+    expression: GeneExpression | None = None
+    """Genes that the report can show on the maps, with the markers of the labels."""
     provenance: dict[str, object] = field(default_factory=dict)
     """Keys command, versions, seeds, input, machine, n_cells, n_genes, seconds, qc_limits."""

@@ -17,6 +17,7 @@ from sparcell._utils.torch_runtime import resolve_device
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
 from sparcell.config.presets import PRESETS
+from sparcell.data.normalize import log_normalized
 from sparcell.experiments import checks, embedding, presets, runs
 from sparcell.experiments.embedding import EmbeddingContext, method_result
 from sparcell.experiments.provenance import versions
@@ -28,9 +29,11 @@ from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResu
 from sparcell.study import write
 from sparcell.study.prepare import StudyData, prepare
 from sparcell.tl.embedding import cap_perplexity
+from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
 
 if TYPE_CHECKING:
     from sparcell.experiments.presets import StudyEntry
+    from sparcell.results.expression import GeneExpression
 
 log = logging.getLogger("sparcell")
 
@@ -224,8 +227,21 @@ def collect(
         times=pd.DataFrame(times, columns=["model", "seed", "epochs", "train_seconds"]),
         history=pd.concat(histories, ignore_index=True)[columns],
         qc=data.qc,
+        batches=None
+        if data.batch_key is None
+        else pd.Categorical(data.adata.obs[data.batch_key].astype(str)),
+        expression=marker_expression(data),
         provenance={**record, "n_cells": data.adata.n_obs, "n_genes": data.adata.n_vars},
     )
+
+
+def marker_expression(data: StudyData) -> GeneExpression | None:
+    """Return the expression of the markers of the labels, which the report shows on the maps."""
+    x_ng = log_normalized(data.adata.layers.get("counts", data.adata.X))
+    genes = data.adata.var_names.tolist()
+    n_labels = max(len(data.labels.categories), 1)
+    markers = marker_genes(x_ng, genes, data.labels, max(1, min(3, MAX_GENES // n_labels)))
+    return gene_expression(x_ng, genes, [gene for _, gene in markers], markers)
 
 
 def row_of(spec: StudyRunSpec, run: Run) -> MethodResult:

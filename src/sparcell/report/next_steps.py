@@ -1,0 +1,121 @@
+"""What a reader can do with the results of a page: steps with code that runs beside the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparcell.pl.tables import score_summary, value_at
+
+if TYPE_CHECKING:
+    from sparcell.results.benchmark import BenchmarkResults
+    from sparcell.results.programs import ProgramResults
+    from sparcell.results.study import StudyResults
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: what, why or how, and code (may be empty)."""
+
+    what: str
+    why: str
+    code: str = ""
+
+
+def after_study(results: StudyResults) -> list[Step]:
+    """Return the steps after a study."""
+    summary = score_summary(results.scores)
+    trained = [row for row in results.rows if row.model is not None and row.name in summary.index]
+    row = max(trained, key=lambda row: value_at(summary, row.name, "nmi"), default=None)
+    steps = []
+    if row is not None:
+        key = row.name.replace("-", "_")
+        steps.append(
+            Step(
+                "Cluster and draw with a latent representation.",
+                "study.h5ad holds the latent representation of each method; scanpy reads it.",
+                'import scanpy as sc\n\nadata = sc.read_h5ad("study.h5ad")\n'
+                f'sc.pp.neighbors(adata, use_rep="X_{key}")\nsc.tl.umap(adata)\nsc.tl.leiden(adata)\n'
+                'sc.pl.umap(adata, color=["leiden"])',
+            )
+        )
+        steps.append(
+            Step(
+                "Use a model on new cells.",
+                f"models/{row.name} is the model of the first seed.",
+                f"sparcell embed new_cells.h5ad --model-dir models/{row.name} --out embedded.h5ad",
+            )
+        )
+    if results.program_pages:
+        steps.append(
+            Step(
+                "Read the gene programs.",
+                "The pages are linked under Gene programs. Start with the programs that explain most, and check each name against the "
+                "genes and against the cell types in which the program is on.",
+            )
+        )
+    if results.scores["seed"].nunique() < 3:
+        steps.append(
+            Step(
+                "Repeat with three or more seeds before you claim an order.",
+                "Add --seeds 3 --resume to the command; finished runs are not trained again.",
+            )
+        )
+    return steps
+
+
+def after_programs(results: ProgramResults) -> list[Step]:
+    """Return the steps after a page of gene programs."""
+    if not len(results.programs):
+        return []
+    key = str(results.programs["key"].iloc[0])
+    top = results.top_genes(key, 12)["gene"].astype(str).tolist()
+    steps = [
+        Step(
+            "Check a name before you use it.",
+            "Read the top genes, the map, and the cell types in which the program is on. All three should tell the same story.",
+        ),
+        Step(
+            "Look for the program in other data.",
+            "The score of a gene list needs no model. These are the top genes of the first program.",
+            f"import scanpy as sc\n\ngenes = {top}\n"
+            "known = [gene for gene in genes if gene in adata.var_names]\n"
+            f'sc.tl.score_genes(adata, known, score_name="{key[:-1]}")',
+        ),
+        Step(
+            "Compare conditions by sample.",
+            "Take the mean of the latent for each sample and cell type, then test the samples. Cells of one sample are not independent.",
+        ),
+    ]
+    if results.matches is None:
+        steps.append(
+            Step(
+                "Train other seeds.",
+                "sparcell programs --seeds 5 tells which programs other seeds reproduce. Keep those.",
+            )
+        )
+    return steps
+
+
+def after_benchmark(results: BenchmarkResults) -> list[Step]:
+    """Return the steps after a benchmark."""
+    steps = [
+        Step(
+            "Look at the maps and at single metrics before you choose a method.",
+            "A total hides which cells are wrong. A type that you need may be mixed although the mean is high.",
+        ),
+        Step(
+            "Continue with the representation you choose.",
+            "benchmark.h5ad holds the latent representation of each method.",
+            'import scanpy as sc\n\nadata = sc.read_h5ad("benchmark.h5ad")\n'
+            f'sc.pp.neighbors(adata, use_rep="X_{results.rows[0].name.replace("-", "_")}")\nsc.tl.umap(adata)',
+        ),
+    ]
+    if results.scores["seed"].nunique() < 3:
+        steps.append(
+            Step(
+                "Repeat with three or more seeds before you claim an order.",
+                "Add --seeds 3 --resume to the command; finished runs are not trained again.",
+            )
+        )
+    return steps
