@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sparcell.results.expression import GeneExpression
     from sparcell.results.study import Floats, Ints, MethodResult
 
-    Map = dict[str, Any]
+    CellMap = dict[str, Any]
 
 MAX_CELLS = 6_000
 """Maximum number of cells on an interactive map. With more cells the page would be large, but not clearer."""
@@ -58,7 +58,7 @@ def label_groups(labels: pd.Categorical) -> list[tuple[int, str, str]]:
     return [*groups, (-1, "no label", MISSING)] if (labels.codes < 0).any() else groups
 
 
-def shared_groups(labels: pd.Categorical) -> Map:
+def shared_groups(labels: pd.Categorical) -> CellMap:
     """Return the groups of the cells on the maps by label: codes, names, colors; cells without a label are the last group."""
     groups = label_groups(labels)
     codes = np.asarray(labels.codes)[subset_of_cells(len(labels))]
@@ -69,7 +69,7 @@ def shared_groups(labels: pd.Categorical) -> Map:
     }
 
 
-def shared_positions(rows: Sequence[MethodResult]) -> dict[str, Map]:
+def shared_positions(rows: Sequence[MethodResult]) -> dict[str, CellMap]:
     """Return the positions of the cells on the maps of all methods: entries "xy" and "xyz" of the page's store."""
     return {
         "xy": {row.name: axes_of(row.tsne2d_n2[subset_of_cells(len(row.tsne2d_n2))]) for row in rows},
@@ -81,9 +81,9 @@ def shared_positions(rows: Sequence[MethodResult]) -> dict[str, Map]:
     }
 
 
-def label_map(name: str, xy_n2: Floats, labels: pd.Categorical, groups: str = "groups/labels") -> Map:
+def label_map(name: str, xy_n2: Floats, labels: pd.Categorical, groups: str = "groups/labels") -> CellMap:
     """Return the map `xy/<name>` colored by label, with the names on the map if there are few labels."""
-    chart: Map = {"xy": f"xy/{name}", "groups": groups}
+    chart: CellMap = {"xy": f"xy/{name}", "groups": groups}
     if len(labels.categories) <= MAX_NAMES:
         names = [str(label) for label in labels.categories]
         places = _apart(name_places(xy_n2, np.asarray(labels.codes), len(names)), names, xy_n2)
@@ -95,7 +95,7 @@ def label_map(name: str, xy_n2: Floats, labels: pd.Categorical, groups: str = "g
     return chart
 
 
-def partition_map(row: MethodResult, labels: pd.Categorical) -> Map:
+def partition_map(row: MethodResult, labels: pd.Categorical) -> CellMap:
     """Return the 2-D map colored by cluster, with centroids; the name of a cluster tells its most frequent label."""
     clusters = np.asarray(row.kmeans_n)[subset_of_cells(len(labels))]
     table_lc = contingency(labels, row.kmeans_n)
@@ -115,11 +115,11 @@ def partition_map(row: MethodResult, labels: pd.Categorical) -> Map:
     return {"xy": f"xy/{row.name}", "groups": groups, "marks": marks}
 
 
-def space_map(row: MethodResult, labels: pd.Categorical) -> Map | None:
+def space_map(row: MethodResult, labels: pd.Categorical) -> CellMap | None:
     """Return the 3-D map colored by label; None if the row has no 3-D map."""
     if row.tsne3d_n3 is None:
         return None
-    chart: Map = {"xyz": f"xyz/{row.name}", "groups": "groups/labels"}
+    chart: CellMap = {"xyz": f"xyz/{row.name}", "groups": "groups/labels"}
     if len(labels.categories) <= MAX_NAMES:
         codes, names = np.asarray(labels.codes), [str(label) for label in labels.categories]
         places = [np.median(row.tsne3d_n3[codes == code], axis=0) if (codes == code).any() else np.full(3, np.nan)
@@ -132,11 +132,11 @@ def space_map(row: MethodResult, labels: pd.Categorical) -> Map | None:
     return chart
 
 
-def generated_map(row: MethodResult) -> Map | None:
+def generated_map(row: MethodResult) -> CellMap | None:
     """Return the map of generated cells over the real cells, with the interpolation between two real cells; None without both."""
     if row.generated_m2 is None and row.interpolated_s2 is None:
         return None
-    chart: Map = {"xy": f"xy/{row.name}"}
+    chart: CellMap = {"xy": f"xy/{row.name}"}
     if row.generated_m2 is not None:
         chart["dots"] = {"xy": axes_of(row.generated_m2), "color": GENERATED, "name": "generated cell"}
     if row.interpolated_s2 is not None and len(row.interpolated_s2):
@@ -145,12 +145,12 @@ def generated_map(row: MethodResult) -> Map | None:
     return chart
 
 
-def batch_map(row: MethodResult) -> Map:
+def batch_map(row: MethodResult) -> CellMap:
     """Return the 2-D map colored by batch."""
     return {"xy": f"xy/{row.name}", "groups": "groups/batches"}
 
 
-def gene_store(expression: GeneExpression | None, n_cells: int) -> Map:
+def gene_store(expression: GeneExpression | None, n_cells: int) -> CellMap:
     """Return the genes that can be shown on the maps: names, highest values, and the values as bytes (255 is the highest) in base64."""
     if expression is None:
         return {"names": [], "highest": [], "levels": [], "unit": ""}

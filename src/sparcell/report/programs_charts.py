@@ -15,7 +15,7 @@ from sparcell.report.charts import AXIS, layout, list_axis, plain, rounded
 
 if TYPE_CHECKING:
     from sparcell.report.charts import Chart
-    from sparcell.report.maps import Map
+    from sparcell.report.maps import CellMap
     from sparcell.results.programs import ProgramResults
 
 N_BARS = 20
@@ -23,7 +23,7 @@ MAX_NARROW_TITLE = 14
 """Longest title on a narrow screen, in letters."""
 
 
-def program_map(results: ProgramResults, position: int) -> Map:
+def program_map(results: ProgramResults, position: int) -> CellMap:
     """Return the map colored by the activity of a program; only cells in which the program is on have a value."""
     activity_m = results.embedding.activity_mp[:, position]
     color_max = color_limit(activity_m)
