@@ -15,7 +15,8 @@ from helpers.program_results_fixture import bare_results, empty_results, full_re
 from helpers.results_fixture import NASTY
 from sparcell import pl, report
 from sparcell.errors import InputError
-from sparcell.pl.programs import color_limit, panel_titles, program_figures
+from sparcell.pl.programs import bent_traversals, color_limit, panel_titles, program_figures, where_on
+from sparcell.report import programs_charts as charts
 from sparcell.report import programs_text
 from sparcell.report.programs_page import chart_store
 
@@ -26,7 +27,7 @@ RESULTS = {"full": full_results, "bare": bare_results, "empty": empty_results}
 def test_every_figure_is_drawn(results_of, tmp_path):
     results = results_of()
     names = [name for name, _ in program_figures(results)]
-    expected = ["program-maps", "program-genes", "program-traversals"]
+    expected = ["program-maps", "program-genes"]  # the traversals are straight lines
     assert names == (
         []
         if not len(results.programs)
@@ -85,6 +86,29 @@ def test_unstable_programs_are_marked_in_figures():
     titles = panel_titles(full_results())
     assert titles == ["4 B cell", "1 NK", "7 (unstable)", "2 (unstable)", "3 (unstable)"]
     assert panel_titles(bare_results()) == ["1+", "1−"]
+
+
+def test_straight_traversals_repeat_the_bars_and_are_left_out():
+    results = full_results()
+    assert bent_traversals(results) == [], "the traversals of the fixture are straight"
+    path = results.traversals["beta_vsc_1+"]
+    curved = replace(path, expected_sg=np.log1p(np.exp(2 * path.expected_sg)) ** 2)
+    bent = replace(results, traversals={**results.traversals, "beta_vsc_1+": curved})
+    assert bent_traversals(bent) == ["beta_vsc_1+"]
+    assert [
+        axes.get_title(loc="left") for axes in pl.program_traversals(bent).axes if axes.get_title(loc="left")
+    ] == ["1 NK"]
+    assert "program-traversals" in [name for name, _ in program_figures(bent)]
+    assert 'data-chart="traversal"' in report.render_programs(bent)
+    assert 'data-chart="traversal"' not in report.render_programs(results)
+
+
+def test_a_panel_says_where_the_program_is_on():
+    results = full_results()
+    fractions = results.label_fractions.iloc[0].sort_values(ascending=False)
+    expected = ", ".join(f"{label} {part:.0%}" for label, part in fractions.head(2).items())
+    assert where_on(results, 0) == f"on in 60%: {expected}"
+    assert where_on(bare_results(), 0) == "on in 60% of cells"
 
 
 def test_more_programs_than_panels_are_cut_to_the_first(monkeypatch):
@@ -171,7 +195,8 @@ def test_every_chart_is_valid_plotly(results_of):
     store = chart_store(results)
     for chart in [
         *store["bars"].values(),
-        *store["traversal"].values(),
+        *(charts.traversal(results, position) for position in range(len(results.programs))),
+        *(chart for chart in store["on"].values() if chart),
         *([store["matches"]] if "matches" in store else []),
     ]:
         go.Figure({"data": chart["data"], "layout": chart["layout"]})

@@ -93,8 +93,6 @@ def _row_figures(results: StudyResults, row: MethodResult) -> Iterator[tuple[str
     name = _file_name(row.name)
     labels = results.labels
     yield f"map2d-{name}", paired_map(row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, row.title)
-    if row.tsne3d_n3 is not None:
-        yield f"map3d-{name}", map_3d(row.tsne3d_n3, labels, row.title)
     if row.generated_m2 is not None or row.interpolated_s2 is not None:
         walk, ends = row.interpolated_s2, row.interpolated_labels
         yield (

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.pl.colors import FAINT, INK, row_styles, shade_behind_text
-from sparcell.pl.maps import draw_groups, height_below, legend_below, legend_height
+from sparcell.pl.maps import draw_groups, legend_below, legend_height
 from sparcell.pl.style import new_figure, style
 from sparcell.pl.tables import format_seconds, value_at
 from sparcell.results.benchmark import (
@@ -246,15 +246,14 @@ def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Catego
     """Draw the 2-D map of a method, colored by cell type and, if there are batches, by batch."""
     groups = [(labels, "cell types"), *([] if batches is None else [(batches, "batches")])]
     width = 4.6
-    below = max(height_below(labels, width), 0.0 if batches is None else legend_height(batches, width))
+    below = max(legend_height(labels, width), 0.0 if batches is None else legend_height(batches, width))
     figure = new_figure(width * len(groups), 4.9 + below)
     bottom = below / figure.get_figheight()
     for place, (groups_n, title) in enumerate(groups):
         axes = figure.add_axes((place / len(groups) + 0.01, bottom + 0.01, 0.98 / len(groups), 0.92 - bottom))
         axes.set_title(f"{row.title}: {title}")
         draw_groups(axes, row.tsne2d_n2, groups_n, named=groups_n is labels)
-    if height_below(labels, width):
-        legend_below(figure, labels, width)
+    legend_below(figure, labels, width)
     if batches is not None:
         legend_below(figure, batches, width, right=True)
     return figure

@@ -54,6 +54,17 @@ def _legend_handles(labels: pd.Categorical) -> list[Line2D]:
     ]
 
 
+def _layer_handles(generated_m2: Floats | None, walk_s2: Floats | None) -> list[Line2D]:
+    """Return the legend of a map of generated cells: what is drawn on it."""
+    dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 5, "mew": 0}
+    handles = [Line2D([], [], color=MISSING, label="real cell", **dot)]
+    if generated_m2 is not None:
+        handles.append(Line2D([], [], color=GENERATED, label="generated cell", **dot))
+    if walk_s2 is not None and len(walk_s2):
+        handles.append(Line2D([], [], color=PATH, lw=1.3, ls="--", marker="o", ms=3, label="interpolation"))
+    return handles
+
+
 def draw_groups(
     axes: Axes,
     xy_n2: Floats,
@@ -155,7 +166,7 @@ def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
         left = column / n_rows
         top = figure.add_axes((left, (below + panel) / height, 1 / n_rows, panel / height))
         bottom = figure.add_axes((left, below / height, 1 / n_rows, panel / height))
-        _scatter(top, row.tsne2d_n2, cell_colors(labels), 0.6)
+        draw_groups(top, row.tsne2d_n2, labels, 0.6, size=6.5)
         _draw_partition(bottom, row.tsne2d_n2, labels, row.kmeans_n, row.centroids_c2, 0.6)
         figure.text(left + 0.012, 1 - 0.12 / height, row.title, fontsize=10.5, fontweight="bold", va="top")
         if column == 0:
@@ -178,10 +189,14 @@ def map_3d(xyz_n3: Floats, labels: pd.Categorical, title: str = "") -> Figure:
                  alpha=0.85, rasterized=True)  # fmt: skip
     low, high = xyz_n3.min(axis=0), xyz_n3.max(axis=0)
     half = float((high - low).max()) / 2 or 1.0
-    for axis, center in zip((axes.xaxis, axes.yaxis, axes.zaxis), (low + high) / 2, strict=True):
+    for number, (axis, center) in enumerate(
+        zip((axes.xaxis, axes.yaxis, axes.zaxis), (low + high) / 2, strict=True), 1
+    ):
         axis.set_pane_color((0.97, 0.975, 0.98, 1.0))
         axis.line.set_color("#d5dae0")
         axis.set_ticks([])
+        axis.set_label_text(f"t-SNE {number}", fontsize=8)
+        axis.labelpad = -14
         axis.set_view_interval(center - half, center + half, ignore=True)
     axes.set_box_aspect((1, 1, 1), zoom=1.12)
     axes.view_init(elev=22, azim=-58)
@@ -214,7 +229,7 @@ def generated_map(
     _scatter(new, xy_n2, [MISSING] * len(xy_n2), 0.8)
     heading = "interpolation between two cells"
     if generated_m2 is not None:
-        heading = f"{len(generated_m2):,} generated cells over the real ones"
+        heading = f"{len(generated_m2):,} generated cells over the real ones (gray)"
         new.scatter(
             generated_m2[:, 0],
             generated_m2[:, 1],
@@ -228,13 +243,19 @@ def generated_map(
         axes.set(**limits)
     if walk_s2 is not None and len(walk_s2):
         new.plot(*walk_s2.T, "-", color="white", lw=3.2, zorder=4)
-        new.plot(*walk_s2.T, "-o", color=PATH, lw=1.3, ms=3, zorder=5)
+        new.plot(*walk_s2.T, "--o", color=PATH, lw=1.3, ms=3, zorder=5)
         if walk_labels is not None:
             ends = walk_s2[[0, -1]]
             outward = ends - ends.mean(axis=0)
             outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
             ends = ends + 0.045 * (new.get_xlim()[1] - new.get_xlim()[0]) * outward
             write_names(new, ends, [f"from {walk_labels[0]}", f"to {walk_labels[1]}"], size=7.5)
+    new.legend(
+        handles=_layer_handles(generated_m2, walk_s2),
+        loc="upper right",
+        bbox_to_anchor=(0.98, 0.985),
+        handletextpad=0.4,
+    )
     real.set_title(f"{len(xy_n2):,} real cells", x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
     new.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
     figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from sparcell.errors import InputError
 from sparcell.pl.colors import FAINT, INK, SEQUENTIAL, palette, shade_behind_text
-from sparcell.pl.maps import draw_groups, height_below, legend_below
+from sparcell.pl.maps import draw_groups, legend_below, legend_height
 from sparcell.pl.style import new_figure, point_size, square_limits, style
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ MAX_PANELS = 24
 """Largest number of programs in a figure with one panel per program; those that explain most are drawn."""
 N_BARS = 10
 COLUMNS = 4
+MAX_NAMES_IN_PANEL = 10
+"""Largest number of labels whose names are written on a small map; more labels are in a legend."""
 COLOR_PERCENTILE = 99
 """Colors end at this percentile of the activity, over the cells with an activity above 0."""
 MIN_COLOR_FRACTION = 0.02
@@ -34,6 +36,9 @@ MIN_COLOR_FRACTION = 0.02
 RAMP = LinearSegmentedColormap.from_list("sparcell", SEQUENTIAL[2:])
 BAR, BAR_OF_SET = "#9fc4da", "#2a6f9b"
 UNSTABLE = "unstable"
+STRAIGHT = 1e-3
+"""A traversal with second differences below this fraction of its range is a straight line."""
+ORDER_NOTE = "Numbers are those of the latents. Programs are in the order of what they explain."
 
 
 def program_figures(results: ProgramResults) -> Iterator[tuple[str, Figure]]:
@@ -45,8 +50,30 @@ def program_figures(results: ProgramResults) -> Iterator[tuple[str, Figure]]:
     yield "program-maps", program_maps(results)
     if len(results.genes):
         yield "program-genes", program_genes(results)
-    if results.traversals:
+    if bent_traversals(results):
         yield "program-traversals", program_traversals(results)
+
+
+def bent_traversals(results: ProgramResults) -> list[str]:
+    """Return the keys of the programs whose traversals are no straight lines.
+
+    An additive decoder of log-normalized expression has straight lines only, whose slopes are the effects that the bars show.
+    """
+    bent = []
+    for key, traversal in results.traversals.items():
+        curvature = np.abs(np.diff(traversal.expected_sg, n=2, axis=0)).max(initial=0.0)
+        if curvature > STRAIGHT * max(float(np.ptp(traversal.expected_sg)), 1e-9):
+            bent.append(key)
+    return bent
+
+
+def where_on(results: ProgramResults, position: int, n: int = 2) -> str:
+    """Return in which part of the cells a program is on, and the labels with the largest parts: "on in 25%: B 100%, DC 19%"."""
+    text = f"on in {results.programs['fraction_cells_on'].iloc[position]:.0%}"
+    if results.label_fractions is None:
+        return f"{text} of cells"
+    largest = results.label_fractions.iloc[position].astype(float).nlargest(n)
+    return f"{text}: {', '.join(f'{_shorten(str(label), 14)} {part:.0%}' for label, part in largest.items())}"
 
 
 def panel_titles(results: ProgramResults) -> list[str]:
@@ -174,7 +201,9 @@ def program_maps(results: ProgramResults) -> Figure:
     n_maps, first = min(len(results.programs), MAX_PANELS), int(labels is not None)
     n_rows, panel, head = -(-(n_maps + first) // COLUMNS), 2.3, 0.24
     width = panel * COLUMNS
-    below = 0.0 if labels is None else max(height_below(labels, width), 0.05)
+    has_legend = labels is not None and len(labels.categories) > MAX_NAMES_IN_PANEL
+    foot = 0.5
+    below = foot + (legend_height(labels, width) if labels is not None and has_legend else 0.0)
     height = n_rows * (panel + head) + below
     figure = new_figure(width, height)
     titles = panel_titles(results)
@@ -182,16 +211,29 @@ def program_maps(results: ProgramResults) -> Figure:
         x, y = position % COLUMNS * panel, height - (position // COLUMNS + 1) * (panel + head)
         axes = figure.add_axes((x / width, y / height, panel / width, panel / height))
         if first and position == 0 and labels is not None:
-            draw_groups(axes, xy_m2, labels, 0.45, named=len(labels.categories) <= 10, size=6)
+            draw_groups(axes, xy_m2, labels, 0.45, named=not has_legend, size=6)
             title = "labels"
         else:
             _draw_activity(axes, xy_m2, results.embedding.activity_mp[:, position - first], 0.45)
             title = titles[position - first]
         figure.text((x + 0.08) / width, (y + panel + 0.08) / height, _shorten(title, 34), fontsize=8, fontweight="bold",
                     va="center", color=_title_ink(title))  # fmt: skip
-    if labels is not None and len(labels.categories) > 10:
+    if labels is not None and has_legend:
         legend_below(figure, labels, width)
+    _color_bar(figure, (width - 2.1) / width, (below - 0.28) / height, 1.5 / width, 0.09 / height)
+    note = f"Map: {results.embedding.source}. {ORDER_NOTE}"
+    figure.text(0.08 / width, (below - 0.23) / height, note, color=FAINT, fontsize=7.5, va="center")
     return figure
+
+
+def _color_bar(figure: Figure, left: float, bottom: float, width: float, height: float) -> None:
+    """Draw the color scale of the activity, from off to the percentile at which the colors of each map end."""
+    axes = figure.add_axes((left, bottom, width, height))
+    axes.imshow(np.linspace(0, 1, 128)[None], cmap=RAMP, aspect="auto")
+    axes.set_axis_off()
+    for x, text, align in ((0.0, "0", "left"), (1.0, f"{COLOR_PERCENTILE}th percentile", "right")):
+        axes.text(x, -0.6, text, transform=axes.transAxes, fontsize=7, va="top", ha=align, color=INK)
+    axes.text(0.0, 1.4, "activity; gray: off", transform=axes.transAxes, fontsize=7, va="bottom", color=INK)
 
 
 def _title_ink(title: str) -> str:
@@ -218,7 +260,7 @@ def program_genes(results: ProgramResults) -> Figure:
         sp.pl.program_genes(sp.programs.collect(model, adata))
     """
     keys = results.programs["key"].tolist()[:MAX_PANELS]
-    figure, panels = _titled_panels(results, keys, 2.3, 2.05)
+    figure, panels = _titled_panels(results, keys, 2.4, 2.2)
     for position, (key, axes) in enumerate(zip(keys, panels, strict=True)):
         draw_bars(axes, results.top_genes(key, N_BARS), naming_genes(results, position))
         if position // COLUMNS == (len(keys) - 1) // COLUMNS:
@@ -237,9 +279,19 @@ def _titled_panels(
         axes.set_axis_off()
     panels = list(grid[: len(keys)])
     title_of = dict(zip(results.programs["key"], panel_titles(results), strict=True))
+    places = {key: position for position, key in enumerate(results.programs["key"])}
     for key, axes in zip(keys, panels, strict=True):
         title = title_of[key]
-        axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title))
+        axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title), pad=14)
+        axes.text(
+            0,
+            1.02,
+            where_on(results, places[key]),
+            transform=axes.transAxes,
+            fontsize=6.5,
+            color=FAINT,
+            va="bottom",
+        )
     return figure, panels
 
 
@@ -277,6 +329,8 @@ def program_traversals(results: ProgramResults) -> Figure:
         sp.pl.program_traversals(sp.programs.collect(model, adata))
     """
     keys = [key for key in results.programs["key"] if key in results.traversals][:MAX_PANELS]
+    bent = set(bent_traversals(results))
+    keys = [key for key in keys if key in bent] or keys  # straight lines only repeat the bars
     figure, panels = _titled_panels(results, keys, 2.45, 1.85)
     for position, (key, axes) in enumerate(zip(keys, panels, strict=True)):
         draw_traversal(axes, results.traversals[key])
@@ -294,10 +348,14 @@ def draw_traversal(axes: Axes, traversal: Traversal) -> None:
     for gene, color in enumerate(colors[: len(traversal.genes)]):
         axes.plot(traversal.distance_s, traversal.expected_sg[:, gene], color=color, lw=1.2)
     span = max(float(np.ptp(traversal.expected_sg)), 1e-6)
-    for gene, y in zip(np.argsort(last_g), _spread(np.sort(last_g), 0.105 * span), strict=True):
+    heights = _spread(np.sort(last_g), 0.105 * span)
+    for gene, y in zip(np.argsort(last_g), heights, strict=True):
         axes.text(
             end * 1.02, y, traversal.genes[gene], fontsize=6, va="center", color=colors[gene], clip_on=False
         )
+    axes.set_ylim(
+        top=max(axes.get_ylim()[1], float(heights.max(initial=0.0)) + 0.06 * span)
+    )  # names stay below the title
     axes.set_xlim(0, end * 1.45)
     axes.set_xticks([0, end], ["0", f"{end:.2g}"])
     axes.tick_params(labelsize=7)

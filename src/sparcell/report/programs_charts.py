@@ -69,6 +69,32 @@ def bars(results: ProgramResults, position: int) -> Chart:
     }
 
 
+def height_on(n_labels: int) -> int:
+    """Return the height of the chart of the cells that are on, in pixels."""
+    return 70 + 19 * max(n_labels, 4)
+
+
+def cells_on(results: ProgramResults, position: int) -> Chart | None:
+    """Return bars of the percentage of each label's cells in which a program is on, the largest first; None without labels."""
+    if results.label_fractions is None:
+        return None
+    fractions = (
+        results.label_fractions.iloc[position].astype(float).sort_values(ascending=False, kind="stable")
+    )
+    ticks = list(range(len(fractions)))
+    bar: Chart = {
+        "type": "bar", "orientation": "h", "x": rounded(100 * fractions.to_numpy(), 1), "y": ticks, "marker": {"color": BAR_OF_SET},
+        "hovertemplate": "on in %{x}% of the cells<extra></extra>",
+    }  # fmt: skip
+    x_axis = AXIS | {"title": {"text": "% of cells on", "standoff": 4}, "range": [0, 102]}
+    names = [plain(name) for name in fractions.index]
+    y_axis = list_axis(ticks, names, range=[len(ticks) - 0.4, -0.6], automargin=True, tickfont={"size": 11})
+    return {
+        "data": [bar],
+        "layout": layout(height=height_on(len(ticks)), xaxis=x_axis, yaxis=y_axis, bargap=0.22),
+    }
+
+
 def traversal(results: ProgramResults, position: int) -> Chart:
     """Return the expected expression of a program's top genes while its latent goes from 0 upward (or downward)."""
     program = results.programs.iloc[position]

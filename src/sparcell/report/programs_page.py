@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcell._utils.version import VERSION
-from sparcell.pl.programs import UNSTABLE, panel_titles
+from sparcell.pl.programs import UNSTABLE, bent_traversals, panel_titles
 from sparcell.report import maps, programs_text, sections
 from sparcell.report import programs_charts as charts
 from sparcell.report.next_steps import after_programs
@@ -41,12 +41,15 @@ def chart_store(results: ProgramResults) -> dict[str, Any]:
         "gene": {"xy": "xy/map", "gene": True},
         "map": {key: charts.program_map(results, position) for position, key in enumerate(keys)},
         "bars": {key: charts.bars(results, position) for position, key in enumerate(keys)},
-        "traversal": {
+        "on": {key: charts.cells_on(results, position) for position, key in enumerate(keys)},
+    }
+    bent = set(bent_traversals(results))
+    if bent:
+        store["traversal"] = {
             key: charts.traversal(results, position)
             for position, key in enumerate(keys)
             if key in results.traversals
-        },
-    }
+        }
     if embedding.labels is not None:
         store["labels"] = maps.label_map("map", embedding.xy_m2, embedding.labels)
     if results.matches is not None and keys:
@@ -82,6 +85,10 @@ def page_context(results: ProgramResults) -> dict[str, Any]:
         "rows": rows,
         "unstable": UNSTABLE,
         "with_labels": results.label_fractions is not None,
+        "with_traversals": bool(bent_traversals(results)),
+        "on_height": 0
+        if results.label_fractions is None
+        else charts.height_on(results.label_fractions.shape[1]),
         "with_seeds": results.matches is not None,
         "with_sets": bool(results.sets_source),
         "legend": [] if labels is None else sections.legend(labels),
