@@ -358,11 +358,15 @@ def test_the_charts_of_the_page_show_the_results(cells, model, tmp_path):
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
     store = json.loads(re.search(r'id="charts">(.*?)</script>', page, flags=re.DOTALL).group(1))
     for place, key in enumerate(found.programs["key"]):
-        points = store["map"][key]["data"][0]
-        assert len(points["x"]) == (found.embedding.activity_mp[:, place] > 0.02 * np.percentile(
+        assert len(store["map"][key]["values"]["at"]) == (found.embedding.activity_mp[:, place] > 0.02 * np.percentile(
             found.embedding.activity_mp[:, place][found.embedding.activity_mp[:, place] > 0], 99
         )).sum()  # fmt: skip
         assert store["bars"][key]["data"][0]["x"] == pytest.approx(
             found.top_genes(key, 20)["effect"].tolist(), abs=1e-3
         )
         assert len(store["traversal"][key]["data"]) == len(found.traversals[key].genes)
+    expression = found.embedding.expression
+    assert store["genes"]["names"] == list(expression.genes)
+    assert expression.genes[0] == found.top_genes(found.programs["key"].iloc[0], 1)["gene"].iloc[0]
+    counts = np.asarray(cells.X[:, cells.var_names.get_indexer(expression.genes)].todense())
+    np.testing.assert_array_equal(expression.values_ng > 0, counts > 0)

@@ -38,6 +38,8 @@ BAR, BAR_OF_SET = "#9fc4da", "#2a6f9b"
 UNSTABLE = "unstable"
 STRAIGHT = 1e-3
 """A traversal with second differences below this fraction of its range is a straight line."""
+MIN_NOTED = 0.2
+"""A second label is noted beside the first if the program is on in this fraction of its cells."""
 ORDER_NOTE = "Numbers are those of the latents. Programs are in the order of what they explain."
 
 
@@ -73,6 +75,7 @@ def where_on(results: ProgramResults, position: int, n: int = 2) -> str:
     if results.label_fractions is None:
         return f"{text} of cells"
     largest = results.label_fractions.iloc[position].astype(float).nlargest(n)
+    largest = largest[(largest >= MIN_NOTED) | (largest == largest.max())]
     return f"{text}: {', '.join(f'{_shorten(str(label), 14)} {part:.0%}' for label, part in largest.items())}"
 
 
@@ -283,7 +286,7 @@ def _titled_panels(
     for key, axes in zip(keys, panels, strict=True):
         title = title_of[key]
         axes.set_title(_shorten(title, 32), fontsize=8, fontweight="bold", color=_title_ink(title), pad=14)
-        axes.text(
+        note = axes.text(
             0,
             1.02,
             where_on(results, places[key]),
@@ -292,6 +295,7 @@ def _titled_panels(
             color=FAINT,
             va="bottom",
         )
+        note.set_in_layout(False)  # a long note would make the panels narrow
     return figure, panels
 
 
