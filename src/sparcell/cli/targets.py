@@ -70,7 +70,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     InputError
         If `out` holds a file that sparcell did not write.
     """
-    from sparcell.io import files
+    from sparcell.io import places
 
     folder = out
     if overwrite and out.is_dir() and any(entry.name not in IGNORED for entry in out.iterdir()):
@@ -79,7 +79,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         if folder.exists():
             check_written_by_sparcell(folder)
         if not (folder / "runs").is_dir():
-            files.remove(folder)
+            places.remove(folder)
     others = {} if not folder.is_dir() else _sizes(folder)
     others = {name: size for name, size in others.items() if name not in _listed(folder)}
     try:
@@ -91,7 +91,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         _list_files(folder, others)
     if folder != out:
-        files.remove(out)
+        places.remove(out)
         folder.rename(out)
 
 
