@@ -11,8 +11,9 @@ import pytest
 import sparcell as sp
 from helpers.benchmarks import BASELINES, CONFIG, MODELS_AND_PCA, N_CELLS, PCA, SMALL, run, stored
 from helpers.fakes import fake_drvi, fake_harmony, fake_scib, fake_scvi
-from sparcell.benchmark import split
-from sparcell.benchmark.methods import BATCH, HELD_OUT
+from sparcell.benchmark import pipeline, split
+from sparcell.benchmark.methods import BATCH, HELD_OUT, planned_epochs
+from sparcell.benchmark.treatments import treatment_warning
 
 pytestmark = pytest.mark.usefixtures("in_process", "no_output")
 
@@ -83,7 +84,7 @@ def test_unlabeled_cells_are_not_scored(data, tmp_path, monkeypatch):
     adata.write_h5ad(tmp_path / "some.h5ad")
     with pytest.warns(UserWarning, match="20 of 320 cells have no label"):
         results = run(tmp_path / "some.h5ad", tmp_path / "b", BASELINES)
-    assert [call.adata.n_obs for call in calls] == [300, 300]
+    assert [len(labels) for name, (_, labels) in calls if name == "kmeans"] == [300, 300]
     assert results.rows[0].latent_nk.shape[0] == 320
 
 
@@ -91,17 +92,44 @@ def test_unlabeled_cells_are_not_scored(data, tmp_path, monkeypatch):
 
 
 def test_scib_gets_latents_types_and_batches_and_is_not_scaled(data, tmp_path, monkeypatch):
-    calls = fake_scib(monkeypatch)
-    results = run(data, tmp_path / "b", PCA)
-    (call,) = calls
-    assert np.allclose(call.adata.obsm[call.embedding_obsm_keys[0]], results.rows[0].latent_nk)
-    assert list(call.adata.obs[call.label_key]) == list(results.labels)
-    assert list(call.adata.obs[call.batch_key]) == list(results.batches)
-    unintegrated = call.adata.obsm[call.pre_integrated_embedding_obsm_key]
+    calls = dict(fake_scib_calls(data, tmp_path, monkeypatch))
+    latent_nk, labels_n = calls["kmeans"]
+    results = run(data, tmp_path / "b", PCA, resume=True)
+    assert np.allclose(latent_nk, results.rows[0].latent_nk)
+    assert list(labels_n) == list(results.labels)
+    neighbors, batches_n = calls["ilisi_knn"]
+    assert list(batches_n) == list(results.batches)
+    distance_nn = np.linalg.norm(latent_nk[:, None] - latent_nk[None], axis=2)
+    assert neighbors.indices.shape == (N_CELLS, 90)
+    assert np.allclose(neighbors.distances, np.sort(distance_nn, axis=1)[:, :90], atol=1e-2)
+    unintegrated, latent_nk, batches_n = calls["pcr_comparison"]
     assert unintegrated.shape == (N_CELLS, 50)
     assert np.allclose(np.abs(unintegrated[:, :5]), np.abs(results.rows[0].latent_nk), atol=1e-3), "PCA"
-    assert call.scaled is False
-    assert call.progress_bar is False
+    scores = results.scores.iloc[0]
+    assert scores["clisi"] == 0.5
+    bio = ["isolated_labels", "kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi"]
+    batch = ["bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison"]
+    assert scores["bio_conservation"] == pytest.approx(scores[bio].mean())
+    assert scores["batch_correction"] == pytest.approx(scores[batch].mean())
+    assert scores["total"] == pytest.approx(0.6 * scores[bio].mean() + 0.4 * scores[batch].mean())
+
+
+def fake_scib_calls(data, tmp_path, monkeypatch):
+    calls = fake_scib(monkeypatch)
+    run(data, tmp_path / "b", PCA)
+    return calls
+
+
+def test_scoring_says_what_it_is_doing(data, tmp_path, monkeypatch, capfd, caplog):
+    fake_scib(monkeypatch)
+    with caplog.at_level("INFO", "sparcell"):
+        pipeline.run(data, tmp_path / "b", PCA)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("PCA, seed 0, scores: ")]
+    assert len(lines) == 10
+    assert lines[0].startswith("PCA, seed 0, scores: 1/10, ")
+    assert lines[0].endswith("next: Isolated labels")
+    assert lines[-2].endswith("next: PCR comparison")
+    assert "PCA, seed 0: scoring, 10 steps, the first is the t-SNE map and clusters" in caplog.text
 
 
 def test_if_scib_fails_the_other_scores_are_kept(data, tmp_path, monkeypatch):
@@ -124,8 +152,8 @@ def test_without_batches_only_bio_conservation_is_scored(data, tmp_path, monkeyp
     (calls, _) = fake_scib(monkeypatch), fake_harmony(monkeypatch)
     config = replace(CONFIG, batch_key=None, models=("none",), external_models=("none",))
     results = run(data, tmp_path / "b", config)
-    assert calls[0].batch_correction_metrics is None
-    assert calls[0].bio_conservation_metrics == {"isolated_labels": False}
+    assert {name for name, _ in calls} == {"kmeans", "clisi_knn"}
+    assert results.scores[["isolated_labels", "batch_correction", "kbet"]].isna().all(axis=None)
     assert results.scores["bio_conservation"].notna().all()
     assert results.scores["total"].isna().all()
     reasons = {entry.title: entry.reason for entry in results.skipped}
@@ -154,21 +182,71 @@ def test_scvi_is_trained_on_the_same_split_and_scored_on_the_held_out_cells(
         assert (call.batch_key, call.n_samples, call.max_epochs) == (BATCH, 3, 40)
         assert call.warmup == 40  # a tenth of the usual 400, like the epochs
     assert (results.scores["log_likelihood"] == -100).all()
-    assert results.notes["scvi-10x1"] == "Trained for 40 epochs; the default of the library is 400."
+    assert results.notes["scvi-10x1"] == "Trained for 40 epochs; the default of scvi-tools is 400."
 
 
-def test_an_external_model_that_would_take_too_long_is_shortened_for_all_seeds(
+def test_epochs_of_external_models_follow_the_cells_and_are_part_of_the_name(
     data, tmp_path, monkeypatch, caplog
 ):
     calls = fake_scvi(monkeypatch)
-    monkeypatch.setattr("sparcell.benchmark.methods.MAX_SECONDS", 0.0)
+    monkeypatch.setattr("sparcell.benchmark.methods.MAX_STEPS", 300)
+    config = replace(CONFIG, models=("none",), baselines=("none",), seeds=2)
     with caplog.at_level("INFO", "sparcell"):
-        results = run(data, tmp_path / "b", replace(CONFIG, models=("none",), baselines=("none",), seeds=2))
-    assert (results.scores["epochs"] == 100).all()
-    assert [call.max_epochs for call in calls] == [400, 400, 100, 100]
+        results = run(data, tmp_path / "b", config)
+    assert (results.scores["epochs"] == 100).all(), "288 training cells are 3 steps of 128"
+    assert (results.scores["own_epochs"] == 400).all()
+    assert [call.max_epochs for call in calls] == [100] * 4
     assert all(call.warmup == 100 for call in calls)
-    assert "Set --external-epochs for another number." in caplog.text
-    assert results.notes["scvi-10x1"].startswith("Trained for 100 epochs: the usual 400 epochs would take")
+    assert [row.title for row in results.rows] == [
+        "scVI, 10 latents, 1 layer, 100 of 400 epochs",
+        "scVI, 30 latents, 2 layers, 100 of 400 epochs",
+    ]
+    assert [row.name for row in results.rows] == ["scvi-10x1", "scvi-30x2"]
+    assert "100 of 400 epochs (at most 300 steps; --external-epochs full: all epochs)" in caplog.text
+    results = run(data, tmp_path / "full", replace(config, external_epochs="full"))
+    assert (results.scores["epochs"] == 400).all()
+    assert results.rows[0].title == "scVI, 10 latents, 1 layer"
+
+
+def test_a_busy_machine_does_not_change_the_epochs():
+    assert planned_epochs(400, 1_697, "auto") == 400
+    assert planned_epochs(400, 12_599, "auto") == 202
+    assert planned_epochs(8, 900_000, "auto") == 2
+    assert planned_epochs(8, 90_000_000, "auto") == 1
+    assert planned_epochs(400, 12_599, "full") == 400
+    assert planned_epochs(400, 12_599, 800) == 800
+
+
+def test_batches_that_are_treatments_are_named_in_the_results(data, tmp_path, caplog):
+    adata = anndata.read_h5ad(data)
+    adata.obs["batch"] = adata.obs["batch"].map({"0": "CTRL", "1": "STIM"})
+    assert adata.obs["batch"].nunique() == 2
+    adata.write_h5ad(tmp_path / "kang.h5ad")
+    with caplog.at_level("WARNING", "sparcell"):
+        results = run(tmp_path / "kang.h5ad", tmp_path / "b", PCA)
+    assert results.batch_warning.startswith(
+        "The batches in obs['batch'] look like treatments or conditions, not technical batches (CTRL, STIM)"
+    )
+    assert results.batch_warning in caplog.text
+    assert run(data, tmp_path / "c", PCA).batch_warning == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "suspicious"),
+    [
+        ("batch", ["CTRL", "STIM"], True),
+        ("stimStatus", ["a", "b"], True),
+        ("condition", ["1", "2"], True),
+        ("sample", ["healthy_1", "tumor_1"], True),
+        ("donor", ["wt1", "ko1"], True),
+        ("donor", ["healthy_1", "healthy_2"], False),
+        ("donor", ["ctrl1", "ctrl2"], False),
+        ("chemistry", ["v1", "v2"], False),
+        ("batch", ["human_postmortem", "human_fresh"], False),
+    ],
+)
+def test_treatments_are_told_from_technical_batches(column, values, suspicious):
+    assert bool(treatment_warning(column, values)) == suspicious
 
 
 def test_drvi_is_trained_on_the_same_split_and_has_no_likelihood(data, cells, tmp_path, monkeypatch):
@@ -185,6 +263,3 @@ def test_drvi_is_trained_on_the_same_split_and_has_no_likelihood(data, cells, tm
     assert np.array_equal(train, np.flatnonzero(~cells.obs[HELD_OUT]))
     assert results.scores["log_likelihood"].isna().all()
     assert results.notes["drvi"] == "Trained for 40 epochs; the tutorials of its authors use 400."
-    monkeypatch.setattr("sparcell.benchmark.methods.MAX_SECONDS", 0.0)
-    run(data, tmp_path / "c", replace(config, external_epochs=None))
-    assert (calls[1].max_epochs, calls[1].warmup, len(calls)) == (400, 100, 2)

@@ -55,6 +55,32 @@ if find_spec("scib_metrics"):
         alone = scores_by_column(perfect, labels, None, before)
         assert set(alone) == {"kmeans_nmi", "kmeans_ari", "silhouette_label", "clisi", "bio_conservation"}
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shift", [0.0, 0.7, 3.0])
+    def test_scib_s_scores_are_those_of_its_benchmarker(shift):
+        from scib_metrics.benchmark import Benchmarker
+
+        generator = np.random.default_rng(1)
+        type_n = generator.choice(4, 900, p=[0.4, 0.3, 0.2, 0.1])
+        batches = generator.choice(["x", "y", "z"], 900)
+        before = generator.normal(size=(900, 20)) + 4 * np.eye(20)[type_n] + 2 * (batches == "x")[:, None]
+        latent_nk = (
+            3 * np.eye(6)[type_n] + generator.normal(size=(900, 6)) + shift * (batches == "y")[:, None]
+        ).astype("f4")
+        obs = pd.DataFrame({"label": type_n.astype(str), "batch": batches}, index=np.arange(900).astype(str))
+        data = anndata.AnnData(
+            np.zeros((900, 1), dtype="f4"), obs=obs, obsm={"latent": latent_nk, "before": before}
+        )
+        library = Benchmarker(
+            data, "batch", "label", ["latent"], pre_integrated_embedding_obsm_key="before", progress_bar=False
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library.benchmark()
+            expected = library.get_results(min_max_scale=False).loc["latent"]
+        scores = scib.scib_scores(latent_nk, obs["label"].to_numpy(), batches, before)
+        assert {name: float(expected[name]) for name in scores} == pytest.approx(scores, abs=0.01)
+
 
 if find_spec("harmonypy"):
 

@@ -19,7 +19,6 @@ REQUEST = {
     "title": "PCA",
     "seed": 0,
     "n_samples": 3,
-    "n_epochs": None,
 }
 
 

@@ -35,8 +35,9 @@ def score_lines(methods, seeds, rng, sd=0.004):
             line = {key: float(np.clip(level + rng.normal(0, sd), 0, 1)) for key in METRICS}
             line |= {key: value * (1 + place) + seed for key, value in COSTS.items()}
             line |= {"log_likelihood": likelihood + seed, "epochs": 0 if kind == BASELINE else 400}
+            line["own_epochs"] = 400 if kind == EXTERNAL else np.nan
             lines.append({"method": name, "seed": seed, **line})
-    return pd.DataFrame(lines, columns=["method", "seed", "epochs", *METRICS])
+    return pd.DataFrame(lines, columns=["method", "seed", "epochs", "own_epochs", *METRICS])
 
 
 def full_benchmark(n=400, seeds=(0, 1, 2)):

@@ -8,8 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
-
-from sparcell.results.benchmark import SCIB_COLUMNS
+from scipy import sparse
 
 
 def add_modules(monkeypatch, modules, versions):
@@ -37,32 +36,36 @@ def remove(monkeypatch, *names):
 
 
 def fake_scib(monkeypatch):
-    """Install a Benchmarker that records its arguments and scores every metric 0.5. Returns the list of calls."""
+    """Install functions of scib-metrics that record their arguments and score 0.5. Returns the list of calls, each (name, arguments)."""
     calls = []
 
-    class Benchmarker:
-        def __init__(self, adata, **options):
-            calls.append(SimpleNamespace(adata=adata, **options))
+    def metric(name, value):
+        def compute(*arguments, **options):
+            calls.append((name, arguments))
+            return value
 
-        def benchmark(self):
-            calls[-1].ran = True
+        return compute
 
-        def get_results(self, min_max_scale):
-            calls[-1].scaled = min_max_scale
-            names = list(SCIB_COLUMNS)
-            if calls[-1].batch_correction_metrics is None:
-                names = ["KMeans NMI", "KMeans ARI", "Silhouette label", "cLISI", "Bio conservation"]
-            return pd.DataFrame(0.5, index=["latent"], columns=names)
+    class NeighborsResults:
+        def __init__(self, indices, distances):
+            self.indices, self.distances = indices, distances
+            n = len(indices)
+            rows = np.arange(n).repeat(indices.shape[1])
+            graph = sparse.coo_matrix((np.ones(indices.size), (rows, indices.ravel())), shape=(n, n)).tocsr()
+            self.knn_graph_connectivities = (graph + graph.T).tocoo()
 
+        def subset_neighbors(self, n):
+            return NeighborsResults(self.indices[:, :n], self.distances[:, :n])
+
+    functions = {
+        name: metric(name, 0.5) for name in ("clisi_knn", "ilisi_knn", "graph_connectivity", "pcr_comparison")
+    }
+    functions["nmi_ari_cluster_labels_kmeans"] = metric("kmeans", {"nmi": 0.5, "ari": 0.5})
     add_modules(
         monkeypatch,
         {
-            "scib_metrics": {"settings": SimpleNamespace(verbosity=0)},
-            "scib_metrics.benchmark": {
-                "Benchmarker": Benchmarker,
-                "BioConservation": lambda **options: options,
-                "BatchCorrection": lambda **options: options,
-            },
+            "scib_metrics": {"settings": SimpleNamespace(verbosity=0), **functions},
+            "scib_metrics.nearest_neighbors": {"NeighborsResults": NeighborsResults},
         },
         {"scib-metrics": "0.0.fake"},
     )
@@ -108,17 +111,11 @@ def recording_model():
 
         def train(self, *, max_epochs, callbacks, **options):
             self.call.max_epochs, self.call.trained = max_epochs, options
-            trainer = SimpleNamespace(current_epoch=0, fit_loop=SimpleNamespace(max_epochs=max_epochs))
-            plan = SimpleNamespace(n_epochs_kl_warmup=options["plan_kwargs"].get("n_epochs_kl_warmup", 400))
-            while trainer.current_epoch < trainer.fit_loop.max_epochs:
+            for _ in range(max_epochs):
                 for callback in callbacks:
-                    callback.on_train_epoch_start(trainer, plan)
-                    callback.on_train_epoch_end(trainer, plan)
-                trainer.current_epoch += 1
-            self.call.warmup = plan.n_epochs_kl_warmup
-            self.history = {
-                "elbo_train": pd.DataFrame({"elbo_train": np.linspace(9, 5, trainer.current_epoch)})
-            }
+                    callback.on_train_epoch_end(None, None)
+            self.call.warmup = options["plan_kwargs"].get("n_epochs_kl_warmup", 400)
+            self.history = {"elbo_train": pd.DataFrame({"elbo_train": np.linspace(9, 5, max_epochs)})}
 
         def get_latent_representation(self):
             return self.adata.X[:, : self.call.options["n_latent"]].toarray()

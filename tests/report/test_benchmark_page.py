@@ -17,6 +17,7 @@ from sparcell.report.benchmark_page import LAST, chart_store
 from sparcell.report.benchmark_text import conclusions, limits
 from sparcell.results.benchmark import (
     GROUPS,
+    LOCAL_MIXING,
     METRICS,
     OVERALL,
     SCIB_COLUMNS,
@@ -147,8 +148,39 @@ def test_a_model_is_set_against_each_peer_on_what_is_sure_only():
         "β-VSC against scVI, 10 latents, 1 layer: better in total (0.100); worse in NMI, map (0.050); "
         "within the spread in NMI, latents.",
         "scVI, 10 latents, 1 layer: Trained for 400 epochs; the default of the library is 400.",
-        "An external model with fewer epochs than usual may score better or worse with all of its epochs.",
     )
+
+
+def test_nothing_is_best_without_naming_the_models_with_fewer_epochs():
+    results = with_scores(
+        map_nmi={"beta-vsc": [0.9, 0.9], "pca": [0.8, 0.8], "scvi-10x1": [0.7, 0.7]},
+        map_ari={"beta-vsc": [0.5, 0.5], "pca": [0.4, 0.4], "scvi-10x1": [0.6, 0.6]},
+    )
+    assert "Epochs of external models" not in {paragraph.heading for paragraph in conclusions(results)}
+    results.scores.loc[results.scores["method"] == "scvi-10x1", "epochs"] = 100
+    title = "scVI, 10 latents, 1 layer, 100 of 400 epochs"
+    rows = tuple(replace(row, title=title) if row.name == "scvi-10x1" else row for row in results.rows)
+    results = replace(results, rows=rows)
+    nmi, ari = sentences_of(results, "Clusters and types")
+    assert nmi.startswith("NMI, map: β-VSC is best")
+    assert nmi.endswith(f"The comparison includes {title}.")
+    assert ari.startswith(f"ARI, map: {title} is best")
+    first = conclusions(results)[0]
+    assert first.heading == "Epochs of external models"
+    assert first.sentences[0].startswith(f"{title}: another number of epochs")
+
+
+def test_mixing_of_treatments_is_no_merit():
+    values = {"beta-vsc": [0.9, 0.9], "pca": [0.8, 0.8]}
+    results = with_scores(total=values, bio_conservation=values, batch_correction=values, kbet=values)
+    assert all("β-VSC is best" in text for text in sentences_of(results, "Aggregate scores")[:4])
+    assert sentences_of(results, "Aggregate scores")[-1] == LOCAL_MIXING
+    results = replace(results, batch_warning="The batches look like treatments.")
+    assert conclusions(results)[0].sentences == ("The batches look like treatments.",)
+    total, bio, batch, kbet, _ = sentences_of(results, "Aggregate scores")
+    assert "has the highest total, which rewards mixing of treatments" in total
+    assert "β-VSC is best" in bio
+    assert all("mixes the batches most" in text for text in (batch, kbet))
 
 
 def test_one_seed_claims_nothing():

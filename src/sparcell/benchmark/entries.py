@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from sparcell.benchmark.methods import BASELINES, EXTERNAL_MODELS, Method
+from sparcell.benchmark.methods import BASELINES, EXTERNAL_MODELS, MAX_STEPS, Method, planned_epochs
 from sparcell.config.presets import PRESETS, TITLES
 from sparcell.errors import InputError
 from sparcell.experiments import presets
 from sparcell.experiments.runs import Fingerprint, fingerprint_of
 from sparcell.models import MODELS
-from sparcell.results.benchmark import BASELINE, EXTERNAL, MODEL, Skipped
+from sparcell.results.benchmark import BASELINE, EXTERNAL, MODEL, Skipped, epochs_text
 
 if TYPE_CHECKING:
     from sparcell.config.experiments import BenchmarkConfig
     from sparcell.config.presets import Preset
+
+log = logging.getLogger("sparcell")
 
 NONE = "none"
 """Typed instead of names: no method of this kind."""
@@ -40,6 +43,8 @@ class BenchmarkEntry:
     kind: str
     """MODEL, BASELINE or EXTERNAL of `results.benchmark`."""
     method: Method
+    own_epochs: int = 0
+    """Epochs by the rule of an external model's package or authors; 0 for other methods, and before `with_epochs`."""
 
     @property
     def name(self) -> str:
@@ -48,8 +53,11 @@ class BenchmarkEntry:
 
     @property
     def title(self) -> str:
-        """Name for people."""
-        return self.method.title
+        """Name for people; an external model with another number of epochs than its own carries that number."""
+        if not self.own_epochs or self.method.settings["epochs"] == self.own_epochs:
+            return self.method.title
+        epochs = int(self.method.settings["epochs"])
+        return f"{self.method.title}, {epochs_text(epochs, self.own_epochs)}"
 
     def unavailable_reason(self, *, batches: bool) -> str:
         """Return why this row cannot run here; empty if it can."""
@@ -136,6 +144,26 @@ def chosen(names: Sequence[str], choices: Mapping[str, object], what: str) -> li
         if name not in choices:
             presets.require_names([name], [*choices, NONE], what)
     return list(dict.fromkeys(names))
+
+
+def with_epochs(rows: Sequence[BenchmarkEntry], n_cells: int, n_training: int) -> list[BenchmarkEntry]:
+    """Return the rows with the epochs of the external models as numbers, which depend on cells and settings only.
+
+    A row with fewer epochs than its own rule gives is logged, with the option that changes the number.
+    """
+    resolved = []
+    for row in rows:
+        if row.method.own_epochs is not None:
+            own = row.method.own_epochs(n_cells)
+            wanted = row.method.settings["epochs"]
+            entry = _with_settings(row.method, row.kind, epochs=planned_epochs(own, n_training, wanted))
+            row = replace(entry, own_epochs=own)
+            if wanted == "auto" and row.title != row.method.title:
+                log.info(
+                    "%s (at most %s steps; --external-epochs full: all epochs)", row.title, f"{MAX_STEPS:,}"
+                )
+        resolved.append(row)
+    return resolved
 
 
 def available(rows: Sequence[BenchmarkEntry], *, batches: bool) -> tuple[list[BenchmarkEntry], list[Skipped]]:

@@ -7,7 +7,6 @@ package versions. Suffixes: n cells, t held-out cells, g genes, k components or 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
-log = logging.getLogger("sparcell")
-
 BATCH, HELD_OUT = "batch", "held_out"
 """Columns of obs that every method gets: the batch (absent if there are no batches), and whether a cell is held out."""
 
-SHORT_EPOCHS, MAX_SECONDS = 100, 600.0
-"""Number of epochs of an external model whose usual number of epochs would take longer than MAX_SECONDS."""
+MAX_STEPS, MINIBATCH = 20_000, 128
+"""Most optimization steps of an external model with epochs "auto", and the cells of one step (the default of scvi-tools). A rule by cells
+gives every method of a table the same limit on every machine, however busy the machine is."""
 
 DRVI_EPOCHS = 400
 """Epochs, and epochs of KL warm-up, in the tutorials of DRVI's authors."""
@@ -49,8 +47,6 @@ class MethodInput:
     """Number of draws for the likelihood of a held-out cell."""
     title: str = ""
     """Title of the progress bar."""
-    n_epochs: int | None = None
-    """Number of epochs of an earlier seed, to be used again; None if this run is the first."""
     silent: bool = False
 
     @property
@@ -110,6 +106,8 @@ class Method:
     needs_batch: bool = False
     unit_prior: bool = False
     """Whether the prior of the latents is N(0, 1), so that a small variance marks an inactive latent."""
+    own_epochs: Callable[[int], int] | None = None
+    """Rule of the method's package or authors: number of cells → epochs; None for a method without epochs of its own."""
     format: int = 1
     """Format of stored runs. Raise it whenever the code in this file begins to give other results."""
 
@@ -199,7 +197,9 @@ def scvi(inputs: MethodInput) -> TrainFn:
         return np.asarray(bound_t, dtype=np.float64)
 
     def train() -> MethodOutput:
-        n_epochs, note = _train(model, inputs, scvi_epochs(inputs.cells.n_obs))
+        n_epochs, note = _train(
+            model, inputs, scvi_epochs(inputs.cells.n_obs), "the default of scvi-tools is"
+        )
         return MethodOutput(encode, log_likelihood, n_epochs, note, _losses(model))
 
     return train
@@ -223,7 +223,9 @@ def drvi(inputs: MethodInput) -> TrainFn:
         return np.asarray(model.get_latent_representation(), dtype=np.float32)
 
     def train() -> MethodOutput:
-        n_epochs, note = _train(model, inputs, DRVI_EPOCHS, "the tutorials of its authors use")
+        n_epochs, note = _train(
+            model, inputs, drvi_epochs(inputs.cells.n_obs), "the tutorials of its authors use"
+        )
         return MethodOutput(encode, None, n_epochs, note, _losses(model))
 
     return train
@@ -238,42 +240,23 @@ def _losses(model: Any) -> tuple[float, ...]:
     return tuple(np.ravel(model.history["elbo_train"].to_numpy(dtype=np.float64)))
 
 
-def _train(
-    model: Any, inputs: MethodInput, usual: int, rule: str = "the default of the library is"
-) -> tuple[int, str]:
-    """Train a model of scvi-tools, with fewer epochs if its usual number would take too long.
+def _train(model: Any, inputs: MethodInput, own: int, rule: str) -> tuple[int, str]:
+    """Train a model of scvi-tools for the epochs in the settings; with fewer than its own number the KL warm-up is shortened alike.
 
     Returns the number of epochs trained, and a sentence that explains the number.
     """
     from lightning.pytorch.callbacks import Callback
 
-    fixed = inputs.settings["epochs"] or inputs.n_epochs
-    planned = fixed or usual
-    notes: list[str] = []
+    planned = inputs.settings["epochs"]
     with progress.bar(inputs.title, planned, silent=inputs.silent) as advance:
 
         class Watch(Callback):  # type: ignore[misc]
-            """Shows the progress; decides after the second epoch whether there is time for all of them."""
-
-            started = time.perf_counter()
-
-            def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-                self.started = time.perf_counter()
+            """Shows the progress."""
 
             def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-                seconds = time.perf_counter() - self.started
-                second = trainer.current_epoch == 1  # the first epoch is slower than the others
-                if second and not fixed and usual > SHORT_EPOCHS and seconds * usual > MAX_SECONDS:
-                    trainer.fit_loop.max_epochs = SHORT_EPOCHS
-                    module.n_epochs_kl_warmup = warmup(module.n_epochs_kl_warmup, SHORT_EPOCHS, usual)
-                    notes.append(
-                        f"Trained for {SHORT_EPOCHS} epochs: the usual {usual} epochs would take "
-                        f"{seconds * usual / 60:.0f} min ({seconds:.1f} s per epoch)."
-                    )
-                    log.info("%s: %s Set --external-epochs for another number.", inputs.title, notes[0])
                 advance("")
 
-        shortened = {} if planned >= usual else {"n_epochs_kl_warmup": warmup(400, planned, usual)}
+        shortened = {} if planned >= own else {"n_epochs_kl_warmup": warmup(400, planned, own)}
         model.train(
             max_epochs=planned,
             datasplitter_kwargs={"external_indexing": [inputs.train_n, inputs.test_t]},
@@ -282,7 +265,7 @@ def _train(
             enable_progress_bar=False,
         )
     n_epochs = len(model.history["elbo_train"])
-    return n_epochs, notes[0] if notes else f"Trained for {n_epochs} epochs; {rule} {usual}."
+    return n_epochs, f"Trained for {n_epochs} epochs; {rule} {own}."
 
 
 def scvi_epochs(n_cells: int) -> int:
@@ -290,9 +273,32 @@ def scvi_epochs(n_cells: int) -> int:
     return max(1, min(400, round(400 * 20_000 / n_cells)))
 
 
-def warmup(n_warmup: int, n_epochs: int, usual: int) -> int:
+def drvi_epochs(n_cells: int) -> int:
+    """Return the number of epochs of the tutorials of DRVI's authors, which does not depend on the number of cells."""
+    return DRVI_EPOCHS
+
+
+def planned_epochs(own: int, n_training: int, wanted: int | str) -> int:
+    """Return the epochs of an external model.
+
+    Parameters
+    ----------
+    own
+        Epochs by the rule of its package or authors.
+    n_training
+        Number of training cells.
+    wanted
+        A number of epochs; "full" for `own`; "auto" for `own`, but at most MAX_STEPS steps of MINIBATCH cells.
+    """
+    if isinstance(wanted, int):
+        return wanted
+    longest = max(1, MAX_STEPS // -(-n_training // MINIBATCH))
+    return own if wanted == "full" else min(own, longest)
+
+
+def warmup(n_warmup: int, n_epochs: int, own: int) -> int:
     """Return a KL warm-up shortened like the training, so that the KL weight ends at its usual value."""
-    return max(1, round(n_warmup * min(1.0, n_epochs / usual)))
+    return max(1, round(n_warmup * min(1.0, n_epochs / own)))
 
 
 FUNCTIONS: dict[str, Callable[[MethodInput], TrainFn]] = {
@@ -338,6 +344,7 @@ EXTERNAL_MODELS: dict[str, tuple[Method, ...]] = {
             needs=("scvi-tools",),
             extra="scvi",
             unit_prior=True,
+            own_epochs=scvi_epochs,
         )
         for n_latent, n_layers in ((10, 1), (30, 2))
     ),
@@ -350,6 +357,7 @@ EXTERNAL_MODELS: dict[str, tuple[Method, ...]] = {
             needs=("drvi-py",),
             extra="drvi",
             unit_prior=True,
+            own_epochs=drvi_epochs,
         ),
     ),
 }

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sparcell import io
 from sparcell.benchmark import split, write
-from sparcell.benchmark.entries import BenchmarkEntry, available, entries, installed, not_installed
+from sparcell.benchmark.entries import (
+    BenchmarkEntry,
+    available,
+    entries,
+    installed,
+    not_installed,
+    with_epochs,
+)
 from sparcell.benchmark.scoring import Scorer
 from sparcell.benchmark.worker import SubprocessRunner
 from sparcell.benchmark.write import ScoredRun
@@ -90,6 +97,8 @@ def run(
     rows, skipped = available(list(entries(config, changes or {})), batches=config.batch_key is not None)
     split_data = split.prepare(data, config)
     check_fits(rows, split_data, config)
+    n_cells = split_data.cells.n_obs
+    rows = with_epochs(rows, n_cells, n_cells - split_data.n_test)
     digest = split_data.digest
     runs.check_same_data(folder, digest, experiment="benchmark", parts="counts, genes or batches")
     has_scib = warn_skipped(skipped)
@@ -142,7 +151,7 @@ def run_all(
         for number, (row, seed) in enumerate(planned, 1):
             log.info("%d of %d: %s, seed %d", number, len(planned), row.title, seed)
             try:
-                run = run_method(row, seed, context, epochs_of_first_seed(row, scored))
+                run = run_method(row, seed, context)
                 scored.append(ScoredRun(row, seed, run, score_run(row, seed, context, run)))
             except TrainingError as error:
                 failed.append(Skipped(row.title, f"failed with seed {seed}: {error}"))
@@ -154,12 +163,7 @@ def run_all(
     return scored, failed
 
 
-def epochs_of_first_seed(row: BenchmarkEntry, scored: Sequence[ScoredRun]) -> int | None:
-    """Return the number of epochs of the method's first run, which all seeds use; None before the first run."""
-    return next((int(one.run.arrays["n_epochs"]) for one in scored if one.entry is row), None)
-
-
-def run_method(row: BenchmarkEntry, seed: int, context: BenchmarkContext, n_epochs: int | None) -> Run:
+def run_method(row: BenchmarkEntry, seed: int, context: BenchmarkContext) -> Run:
     """Return one run, computed in a subprocess or loaded; it is on disk when the function returns."""
     request = {
         "function": row.method.function,
@@ -167,7 +171,6 @@ def run_method(row: BenchmarkEntry, seed: int, context: BenchmarkContext, n_epoc
         "title": f"{row.title}, seed {seed}",
         "seed": seed,
         "n_samples": context.config.n_samples,
-        "n_epochs": n_epochs,
     }
     return run_or_load(
         context.folder / "runs" / f"{row.name}-seed{seed}.npz",
@@ -181,5 +184,5 @@ def score_run(row: BenchmarkEntry, seed: int, context: BenchmarkContext, run: Ru
     return run_or_load(
         context.folder / "scores" / f"{row.name}-seed{seed}.npz",
         context.scorer.fingerprint(run, seed),
-        lambda: context.scorer.score(run, seed),
+        lambda: context.scorer.score(run, seed, f"{row.title}, seed {seed}"),
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sparcell._utils import progress
 from sparcell.data.normalize import log_normalized
 from sparcell.experiments.embedding import EmbeddingContext, embed_and_cluster
 from sparcell.experiments.runs import Fingerprint, Run, fingerprint_of
@@ -21,13 +22,14 @@ from sparcell.metrics import disentanglement
 from sparcell.metrics import scib as scib_metrics
 from sparcell.metrics.active_latents import active_latents
 from sparcell.metrics.matching import program_reproducibility
+from sparcell.metrics.scib import metric_names
 from sparcell.metrics.sparsity import hoyer_sparsity, mean_included
 from sparcell.results.benchmark import SCIB_COLUMNS
 from sparcell.results.latents import MIN_INCLUSION
 from sparcell.results.study import PRIMARY_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-FORMAT = 2
+FORMAT = 3
 """Format of stored scores. Raise it whenever the same latent representation begins to get other scores."""
+
+MAP = "t-SNE map and clusters"
+"""First step of scoring; the others are scIB's metrics."""
 
 N_COMPONENTS = 50
 """Principal components of the counts that scIB compares a latent representation with."""
@@ -87,13 +92,24 @@ class Scorer:
             seed=seed,
         )
 
-    def score(self, run: Run, seed: int) -> Run:
-        """Embed, cluster and score the latent representation of a run; the scores are a run of their own."""
-        log.info("embedding and scoring")
+    def score(self, run: Run, seed: int, title: str = "") -> Run:
+        """Embed, cluster and score the latent representation of a run; the scores are a run of their own.
+
+        The progress shows the title, the number of steps done, the time, and the step that is running.
+        """
         latent_nk = run.arrays["latent_nk"]
-        arrays = embed_and_cluster(self.context, latent_nk, seed)[0]
+        steps = [MAP, *(metric_names(batches=self.data.batches is not None) if self.scib else ())]
+        log.info("%s: scoring, %d steps, the first is the %s", title, len(steps), MAP)
+        with progress.bar(f"{title}, scores", len(steps), silent=self.context.silent) as advance:
+
+            def on_step(name: str) -> None:
+                following = steps[steps.index(name) + 1 :]
+                advance(f"next: {following[0]}" if following else "")
+
+            arrays = embed_and_cluster(self.context, latent_nk, seed)[0]
+            on_step(MAP)
+            scores, error = self._scib(latent_nk, on_step) if self.scib else ({}, "")
         del arrays["latent_nk"]
-        scores, error = self._scib(latent_nk) if self.scib else ({}, "")
         arrays |= {
             "scib_error": np.array(error),
             "scib_names": np.array(list(scores), dtype=np.str_),
@@ -101,7 +117,7 @@ class Scorer:
         }
         return Run(arrays)
 
-    def _scib(self, latent_nk: Floats) -> tuple[dict[str, float], str]:
+    def _scib(self, latent_nk: Floats, on_step: Callable[[str], None]) -> tuple[dict[str, float], str]:
         """Return scIB's scores by column, and an empty string; if the library fails, no scores and its error."""
         labeled_n = ~pd.isna(self.data.labels)
         labels_n = np.asarray(self.data.labels[labeled_n], dtype=np.str_)
@@ -109,7 +125,7 @@ class Scorer:
         batches_n = None if batches is None else np.asarray(batches[labeled_n], dtype=np.str_)
         try:
             scores = scib_metrics.scib_scores(
-                latent_nk[labeled_n], labels_n, batches_n, self.pca_nd[labeled_n]
+                latent_nk[labeled_n], labels_n, batches_n, self.pca_nd[labeled_n], on_step
             )
         except Exception as error:  # any error of the library; the other scores are kept
             return {}, f"{type(error).__name__}: {error}"

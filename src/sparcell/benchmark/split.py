@@ -17,6 +17,7 @@ from scipy import sparse
 
 from sparcell import io, pp
 from sparcell.benchmark.methods import BATCH, HELD_OUT
+from sparcell.benchmark.treatments import treatment_warning
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of, digest_of_matrix
 from sparcell.io import labels
@@ -48,6 +49,8 @@ class BenchmarkData:
     n_genes_before: int
     n_dropped: int
     """Number of cells without counts in the chosen genes."""
+    batch_warning: str = ""
+    """Set if the batches look like treatments; see `treatment_warning`."""
 
     @property
     def digest(self) -> str:
@@ -67,6 +70,9 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
     check_columns(adata, config)
     cell_labels = labels.labels_from_obs(adata, str(config.labels_key))
     batches = None if config.batch_key is None else batches_of(adata, config.batch_key)
+    batch_warning = "" if batches is None else treatment_warning(str(config.batch_key), batches.categories)
+    if batch_warning:
+        log.warning("warning: %s", batch_warning)
     n_labeled = int((~pd.isna(cell_labels)).sum())
     if n_labeled < MIN_CELLS:
         raise InputError(
@@ -96,6 +102,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
         title=config.title or Path(data).name,
         n_genes_before=adata.n_vars,
         n_dropped=n_dropped,
+        batch_warning=batch_warning,
     )
 
 

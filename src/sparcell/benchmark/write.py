@@ -17,7 +17,15 @@ from sparcell.experiments import writing
 from sparcell.experiments.embedding import method_result
 from sparcell.experiments.provenance import record
 from sparcell.experiments.runs import Run
-from sparcell.results.benchmark import METRICS, BenchmarkResults, Skipped, summary
+from sparcell.results.benchmark import (
+    LOCAL_MIXING,
+    METRICS,
+    BenchmarkResults,
+    Skipped,
+    epochs_text,
+    other_epochs,
+    summary,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +60,12 @@ def collect(
     order = list(dict.fromkeys(one.entry.name for one in scored))
     ordered = sorted(scored, key=lambda one: order.index(one.entry.name))
     lines = [
-        {"method": one.entry.name, "seed": one.seed, **score_line(one.run, one.scores, data.labels)}
+        {
+            "method": one.entry.name,
+            "seed": one.seed,
+            "own_epochs": one.entry.own_epochs or float("nan"),
+            **score_line(one.run, one.scores, data.labels),
+        }
         for one in ordered
     ]
     if disentanglement:
@@ -70,9 +83,10 @@ def collect(
         labels=data.labels,
         batches=data.batches,
         rows=tuple(row_of(first[name]) for name in order),
-        scores=pd.DataFrame(lines, columns=["method", "seed", "epochs", *METRICS]),
+        scores=pd.DataFrame(lines, columns=["method", "seed", "epochs", "own_epochs", *METRICS]),
         skipped=(*skipped, *not_scored),
         notes={name: note for name, note in notes.items() if note},
+        batch_warning=data.batch_warning,
         provenance=record,
     )
 
@@ -142,7 +156,7 @@ def write(results: BenchmarkResults, cells: AnnData, folder: Path) -> None:
 
 
 TERMINAL_TABLES = {
-    "aggregate scores": ("total", "bio_conservation", "batch_correction"),
+    "aggregate scores": ("total", "bio_conservation", "batch_correction", "kbet", "ilisi"),
     "clusters and types": ("map_nmi", "map_ari", "latent_nmi", "latent_ari"),
     "single latents": ("lms_smi", "lms_spn", "msas_smi", "msgs_smi", "n_active", "mean_included", "reproduced"),
     "held-out likelihood and cost": ("log_likelihood", "train_seconds", "peak_mib"),
@@ -160,15 +174,24 @@ SHORT_TITLES = {
 
 
 def show(results: BenchmarkResults) -> None:
-    """Print the main metrics as tables, and what was skipped."""
-    means = summary(results.scores)
+    """Print the main metrics as tables, what limits their meaning, and what was skipped."""
+    means, others = summary(results.scores), other_epochs(results.scores)
+    names = {
+        row.name: f"{row.name}, {epochs_text(*others[row.name])}" if row.name in others else row.name
+        for row in results.rows
+    }
     for title, metrics in TERMINAL_TABLES.items():
         keys = [key for key in metrics if means[key].notna().any()]
         if keys:
             columns = ["method", *(SHORT_TITLES.get(key, METRICS[key].title) for key in keys)]
             lines = [
-                [row.name, *(pl.format_mean(means, row.name, key) for key in keys)] for row in results.rows
+                [names[row.name], *(pl.format_mean(means, row.name, key) for key in keys)]
+                for row in results.rows
             ]
             writing.print_table(f"{results.title}: {title}", columns, lines)
+    if means["batch_correction"].notna().any():
+        writing.print_line(LOCAL_MIXING)
+    if results.batch_warning:
+        writing.print_line(f"Warning: {results.batch_warning}")
     for entry in results.skipped:
         writing.print_line(f"Skipped: {entry.title} ({entry.reason})")

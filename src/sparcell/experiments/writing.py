@@ -86,16 +86,50 @@ def annotated(
 
 
 def print_table(title: str, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Print a table to the terminal: the first column holds names, the others hold numbers."""
+    """Print a table to the terminal: the first column holds names, the others hold numbers.
+
+    No number is cut. A table wider than the terminal (80 columns in a log) is printed in parts, each with the column of names.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+    console, rows = Console(), [list(line) for line in lines]
+    for places in table_parts(columns, rows, console.width):
+        table = Table(title=title, title_justify="left")
+        table.add_column(columns[0], max_width=NAME_WIDTH, overflow="fold")
+        for place in places:
+            table.add_column(columns[place], justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(row[0], *(row[place] for place in places))
+        console.print(table)
+
+
+NAME_WIDTH = 28
+"""Longer names in the first column of a table are broken into lines."""
+
+
+def table_parts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Return which columns of numbers each part of a table holds, so that no part is wider than `width` characters.
+
+    Examples
+    --------
+    >>> from sparcell.experiments.writing import table_parts
+    >>> table_parts(["method", "total", "bio"], [["beta-vsc", "0.712 ± 0.010", "0.650 ± 0.010"]], 40)
+    [[1], [2]]
+    """
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(row[place]) for row in [columns, *rows]) + 3 for place in range(len(columns))]
+    names = min(widths[0], NAME_WIDTH + 3) + 1
+    parts: list[list[int]] = []
+    used = width
+    for place in range(1, len(columns)):
+        if used + widths[place] > width or not parts:
+            parts.append([])
+            used = names
+        parts[-1].append(place)
+        used += widths[place]
+    return parts or [[]]
 
 
 def print_line(text: str) -> None:

@@ -111,7 +111,14 @@ def metric_table(results: BenchmarkResults, groups: Sequence[MetricGroup]) -> Fi
     matplotlib.figure.Figure
     """
     means, rows = summary(results.scores), results.rows
-    columns = [(group, metric) for group in groups for metric in available_metrics(results.scores, group)]
+    shown = {
+        metric: group for group in reversed(groups) for metric in available_metrics(results.scores, group)
+    }
+    columns = [
+        (shown[metric], metric)
+        for metric in dict.fromkeys(m for group in groups for m in group.metrics)
+        if metric in shown
+    ]
     broad, tall = 0.74 * len(columns), 0.3 * len(rows)
     figure = new_figure(2.0 + broad, 0.85 + tall)
     width, height = figure.get_size_inches()

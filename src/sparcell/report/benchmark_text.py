@@ -14,9 +14,11 @@ from sparcell.results.benchmark import (
     DISENTANGLEMENT,
     EXTERNAL,
     LIKELIHOOD,
+    LOCAL_MIXING,
     METRICS,
     MODEL,
     available_metrics,
+    other_epochs,
     summary,
 )
 
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
     from sparcell.results.study import MethodResult
 
 PARAGRAPHS = {
-    "Aggregate scores": ("total", "bio_conservation", "batch_correction"),
+    "Aggregate scores": ("total", "bio_conservation", "batch_correction", "kbet", "ilisi"),
     "Clusters and types": ("map_nmi", "map_ari", "latent_nmi", "latent_ari"),
     "Types in single latents": ("lms_smi", "lms_spn", "msas_smi", "msgs_smi", "reproduced"),
     "Held-out likelihood": ("log_likelihood",),
     "Cost of training": ("train_seconds", "cpu_seconds", "peak_mib"),
 }
 """Heading → metrics whose best method is named."""
+
+REWARD_MIXING = ("total", "batch_correction", "kbet", "ilisi")
+"""Metrics that are no merit if the batches are treatments."""
 
 COMPARED = tuple(key for keys in PARAGRAPHS.values() for key in keys)
 """Metrics in which each model of sparcell is compared with each external model."""
@@ -49,20 +54,41 @@ COSTS = {metric.key for metric in COST.metrics}
 def conclusions(results: BenchmarkResults) -> list[Paragraph]:
     """Return all paragraphs of the summary in reading order, without empty ones."""
     means = summary(results.scores)
-    best = [
-        Paragraph(heading, tuple(best_methods(results.rows, means, keys)))
-        for heading, keys in PARAGRAPHS.items()
-    ]
+    best = {heading: tuple(best_methods(results, means, keys)) for heading, keys in PARAGRAPHS.items()}
+    if best["Aggregate scores"] and means["batch_correction"].notna().any():
+        best["Aggregate scores"] += (LOCAL_MIXING,)
     compared = tuple(pairwise_comparisons(results.rows, means))
     notes = tuple(training_notes(results)) if compared else ()
-    paragraphs = [*best, Paragraph("sparcell and external models", (*compared, *notes))]
+    paragraphs = [
+        *first_of_all(results),
+        *(Paragraph(heading, sentences) for heading, sentences in best.items()),
+        Paragraph("sparcell and external models", (*compared, *notes)),
+    ]
     return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
-def best_methods(rows: Sequence[MethodResult], means: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
-    """Yield for each metric the best method, its lead, and whether the lead exceeds the spread; costs compare trained methods only."""
-    titles = {row.name: row.title for row in rows}
-    trained = [row.name for row in rows if row.preset != BASELINE]
+def first_of_all(results: BenchmarkResults) -> Iterator[Paragraph]:
+    """Yield what limits every conclusion: batches that are treatments, and other epochs than usual."""
+    if results.batch_warning:
+        yield Paragraph("Warning: batches that look like treatments", (results.batch_warning,))
+    others = other_epochs(results.scores)
+    titles = [row.title for row in results.rows if row.name in others]
+    if titles:
+        text = (
+            f"{join_words(titles)}: another number of epochs than the package's own rule gives. The scores may be better or worse with its "
+            "own number, so all ranks hold for these epochs only. --external-epochs full trains every model by its own rule."
+        )
+        yield Paragraph("Epochs of external models", (text,))
+
+
+def best_methods(results: BenchmarkResults, means: pd.DataFrame, keys: Sequence[str]) -> Iterator[str]:
+    """Yield for each metric the best method, its lead, and whether the lead exceeds the spread; costs compare trained methods only.
+
+    A sentence about methods with another number of epochs than their own rule names all of them.
+    """
+    titles = {row.name: row.title for row in results.rows}
+    trained = [row.name for row in results.rows if row.preset != BASELINE]
+    others = other_epochs(results.scores)
     for key in keys:
         metric = METRICS[key]
         values = means.loc[trained, key] if key in COSTS else means[key]
@@ -71,10 +97,17 @@ def best_methods(rows: Sequence[MethodResult], means: pd.DataFrame, keys: Sequen
             continue
         first, second = str(ranked.index[0]), str(ranked.index[1])
         by = better_by(means, first, second, metric)
+        unnamed = [titles[name] for name in ranked.index[2:] if name in others]
+        among = f" The comparison includes {join_words(unnamed)}." if unnamed else ""
+        is_best = (
+            "mixes the batches most" if results.batch_warning and key in REWARD_MIXING[1:] else "is best"
+        )
+        if results.batch_warning and key == "total":
+            is_best = "has the highest total, which rewards mixing of treatments"
         yield (
-            f"{capitalize(metric.title)}: {titles[first]} is best ({format_mean(means, first, key)}). "
+            f"{capitalize(metric.title)}: {titles[first]} {is_best} ({format_mean(means, first, key)}). "
             f"The lead over {titles[second]} ({format_mean(means, second, key)}) is {format_metric(key, by.difference)}"
-            f"{by.clause(format_metric(key, by.spread))}."
+            f"{by.clause(format_metric(key, by.spread))}.{among}"
         )
 
 
@@ -106,8 +139,6 @@ def training_notes(results: BenchmarkResults) -> Iterator[str]:
     """Yield how long the external models were trained, which qualifies the comparison."""
     notes = [(row.title, results.notes[row.name]) for row in results.rows if row.name in results.notes]
     yield from (f"{title}: {note}" for title, note in notes)
-    if notes:
-        yield "An external model with fewer epochs than usual may score better or worse with all of its epochs."
 
 
 def limits(results: BenchmarkResults) -> list[Paragraph]:
@@ -184,7 +215,7 @@ def _batches(results: BenchmarkResults) -> Iterator[Paragraph]:
         "High batch correction is good only if batches differ for technical reasons. If batches are treatments or tissues, mixing them "
         "removes biology, and scIB's total still rewards the mixing."
     )
-    yield Paragraph("Batches", (text,))
+    yield Paragraph("Batches", (text, LOCAL_MIXING))
 
 
 def _single_latents(results: BenchmarkResults) -> Iterator[Paragraph]:

@@ -83,6 +83,25 @@ BIO = MetricGroup(
     ),
 )
 
+ILISI = Metric(
+    "ilisi",
+    "iLISI",
+    "Number of batches among the 90 nearest neighbors; low values are usual.",
+    scib_name="iLISI",
+)
+KBET = Metric(
+    "kbet",
+    "kBET",
+    "Fraction of cells whose neighbors, within a type, have the batches in the type's proportions; a strict test.",
+    scib_name="KBET",
+)
+
+LOCAL_MIXING = (
+    "The batch correction aggregate favors diffuse representations: noise raises its silhouette (BRAS) and PC regression. Local mixing of "
+    "the batches is kBET and iLISI."
+)
+"""Said wherever the aggregate of batch correction is shown."""
+
 MIXING = MetricGroup(
     "mixing",
     "Batch correction",
@@ -95,18 +114,8 @@ MIXING = MetricGroup(
             "Within a type, are cells as near to other batches as to their own?",
             scib_name="BRAS",
         ),
-        Metric(
-            "ilisi",
-            "iLISI",
-            "Number of batches among the 90 nearest neighbors; low values are usual.",
-            scib_name="iLISI",
-        ),
-        Metric(
-            "kbet",
-            "kBET",
-            "Fraction of cells whose neighbors, within a type, have the batches in the type's proportions; a strict test.",
-            scib_name="KBET",
-        ),
+        ILISI,
+        KBET,
         Metric(
             "graph_connectivity",
             "graph connectivity",
@@ -127,7 +136,8 @@ OVERALL = MetricGroup(
     "overall",
     "Aggregate scores",
     "Means of bio conservation and batch correction, and 0.6 × bio conservation + 0.4 × batch correction. scib-metrics computes them here "
-    "without min-max scaling. Totals of other data, of other genes, or with scaling are not comparable with these.",
+    "without min-max scaling. Totals of other data, of other genes, or with scaling are not comparable with these. "
+    + LOCAL_MIXING,
     (
         Metric(
             "bio_conservation",
@@ -142,6 +152,8 @@ OVERALL = MetricGroup(
             scib_name="Batch correction",
         ),
         Metric("total", "total", "0.6 × bio conservation + 0.4 × batch correction.", scib_name="Total"),
+        KBET,
+        ILISI,
     ),
 )
 
@@ -305,10 +317,13 @@ class BenchmarkResults:
     rows: tuple[MethodResult, ...]
     """Arrays are those of the first seed."""
     scores: pd.DataFrame
-    """Columns method, seed, epochs and the keys of METRICS: one line a run; NaN where a metric does not apply."""
+    """Columns method, seed, epochs, own_epochs and the keys of METRICS: one line per run; NaN where a metric does not apply. own_epochs
+    is the number of epochs by the rule of an external model's package, and NaN for other methods."""
     skipped: tuple[Skipped, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
     """Name of a method → what was decided during its run, for example a shortened training."""
+    batch_warning: str = ""
+    """Set if the batches look like treatments: what this means for batch correction and total."""
     provenance: dict[str, object] = field(default_factory=dict)
     """Keys as in a study, and n_cells, n_genes, n_genes_before, n_test, n_dropped."""
 
@@ -328,3 +343,17 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 def available_metrics(scores: pd.DataFrame, group: MetricGroup) -> tuple[Metric, ...]:
     """Return the metrics of a group that at least one run has."""
     return tuple(metric for metric in group.metrics if scores[metric.key].notna().any())
+
+
+def other_epochs(scores: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Return the external models with other epochs than by their own rule: method → (epochs, own epochs)."""
+    if "own_epochs" not in scores:
+        return {}
+    first = scores.dropna(subset=["own_epochs"]).drop_duplicates("method").set_index("method")
+    pairs = {str(name): (int(line["epochs"]), int(line["own_epochs"])) for name, line in first.iterrows()}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def epochs_text(epochs: int, own: int) -> str:
+    """Return how long an external model was trained: "100 of 400 epochs", or "800 epochs (own rule 400)"."""
+    return f"{epochs} of {own} epochs" if epochs < own else f"{epochs} epochs (own rule {own})"
