@@ -83,6 +83,13 @@ def test_every_public_name_has_a_docstring(name):
     assert "(self" not in first.partition(".")[0]
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in OBJECTS if name.rpartition(".")[2] not in vars(Exception) | vars(tuple)]
+)
+def test_every_public_name_has_an_example(name):
+    assert "Examples\n--------" in (inspect.getdoc(OBJECTS[name]) or ""), f"{name} has no section Examples"
+
+
 def code_of(name):
     return "".join(example.source for example in EXAMPLES[name].examples)
 

@@ -7,11 +7,31 @@ from collections.abc import Iterable
 
 
 class SparcellError(Exception):
-    """Base of all errors of this package. The command line prints the message without a traceback."""
+    """Base of all errors of this package. The command line prints the message without a traceback.
+
+    Examples
+    --------
+    ::
+
+        try:
+            model = sp.load("vsc")
+        except sp.SparcellError as error:
+            print(error)
+    """
 
 
 class InputError(SparcellError, ValueError):
-    """Data or a setting does not fit. Raised before anything is changed."""
+    """Data or a setting does not fit. Raised before anything is changed.
+
+    Examples
+    --------
+    ::
+
+        try:
+            model = sp.BetaVSC().fit(adata, batch_key="donor")
+        except sp.InputError as error:
+            print(error)  # what was found, what was expected, what to type
+    """
 
 
 class OutputError(SparcellError, OSError):
@@ -19,7 +39,17 @@ class OutputError(SparcellError, OSError):
 
 
 class TrainingError(SparcellError, RuntimeError):
-    """Training cannot continue because the loss is not finite."""
+    """Training cannot continue because the loss is not finite.
+
+    Examples
+    --------
+    ::
+
+        try:
+            model = sp.BetaVSC(learning_rate=0.5).fit(adata)
+        except sp.TrainingError as error:
+            print(error)  # names the genes and cells with the largest values
+    """
 
 
 class MissingLabelsWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import replace
 
@@ -112,7 +113,7 @@ def test_a_panel_says_where_the_program_is_on():
 
 
 def test_more_programs_than_panels_are_cut_to_the_first(monkeypatch):
-    monkeypatch.setattr(pl.programs, "MAX_PANELS", 2)
+    monkeypatch.setattr(importlib.import_module("sparcell.pl.programs"), "MAX_PANELS", 2)
     for figure in (pl.program_genes(full_results()), pl.program_traversals(full_results())):
         assert sum(bool(axes.get_title(loc="left")) for axes in figure.axes) == 2
 

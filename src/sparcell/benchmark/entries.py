@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from sparcell.benchmark.methods import BASELINES, EXTERNAL_MODELS, MAX_STEPS, Method, planned_epochs
+from sparcell.benchmark import methods
+from sparcell.benchmark.methods import BASELINES, EXTERNAL_MODELS, Method
 from sparcell.config.presets import PRESETS, TITLES
 from sparcell.errors import InputError
 from sparcell.experiments import presets
@@ -156,11 +157,15 @@ def with_epochs(rows: Sequence[BenchmarkEntry], n_cells: int, n_training: int) -
         if row.method.own_epochs is not None:
             own = row.method.own_epochs(n_cells)
             wanted = row.method.settings["epochs"]
-            entry = _with_settings(row.method, row.kind, epochs=planned_epochs(own, n_training, wanted))
+            entry = _with_settings(
+                row.method, row.kind, epochs=methods.planned_epochs(own, n_training, wanted)
+            )
             row = replace(entry, own_epochs=own)
             if wanted == "auto" and row.title != row.method.title:
                 log.info(
-                    "%s (at most %s steps; --external-epochs full: all epochs)", row.title, f"{MAX_STEPS:,}"
+                    "%s (at most %s steps; --external-epochs full: all epochs)",
+                    row.title,
+                    f"{methods.MAX_STEPS:,}",
                 )
         resolved.append(row)
     return resolved

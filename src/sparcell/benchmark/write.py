@@ -174,7 +174,15 @@ SHORT_TITLES = {
 
 
 def show(results: BenchmarkResults) -> None:
-    """Print the main metrics as tables, what limits their meaning, and what was skipped."""
+    """Print the main metrics as tables, what limits their meaning, and what was skipped.
+
+    Examples
+    --------
+    ::
+
+        results = sp.benchmark.run("counts.h5ad", "benchmark", sp.BenchmarkConfig(labels_key="cell_type"))
+        sp.benchmark.show(results)
+    """
     means, others = summary(results.scores), other_epochs(results.scores)
     names = {
         row.name: f"{row.name}, {epochs_text(*others[row.name])}" if row.name in others else row.name

@@ -45,7 +45,14 @@ class CountsConfig(InputConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(InputConfig):
-    """What `sparcell fit` does around the training of a model."""
+    """What `sparcell fit` does around the training of a model.
+
+    Examples
+    --------
+    ::
+
+        sp.FitConfig(preset="programs", n_top_genes=2000)
+    """
 
     preset: Annotated[
         str | None,
@@ -105,7 +112,15 @@ class QualityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(CountsConfig, QualityConfig):
-    """What a study compares, and how it scores it."""
+    """What a study compares, and how it scores it.
+
+    Examples
+    --------
+    ::
+
+        config = sp.StudyConfig(models=("beta-vsc",), presets=("hvg",), labels_key="cell_type")
+        results = sp.study.run("counts.h5ad", "study", config)
+    """
 
     models: Annotated[tuple[str, ...], "Models to train."] = (
         "autoencoder",
@@ -147,7 +162,15 @@ class StudyConfig(CountsConfig, QualityConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig(CountsConfig):
-    """What a benchmark compares, and on what."""
+    """What a benchmark compares, and on what.
+
+    Examples
+    --------
+    ::
+
+        config = sp.BenchmarkConfig(labels_key="cell_type", batch_key="donor", seeds=1)
+        results = sp.benchmark.run("counts.h5ad", "benchmark", config)
+    """
 
     labels_key: Annotated[str | None, "Column of obs that holds the cell types. Required."] = None
     batch_key: Annotated[
@@ -236,7 +259,15 @@ class EmbedConfig(InputConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramsConfig(EmbedConfig):
-    """How the programs of a model are read, named and checked."""
+    """How the programs of a model are read, named and checked.
+
+    Examples
+    --------
+    ::
+
+        config = sp.ProgramsConfig(labels_key="cell_type", seeds=3)
+        results = sp.programs.run("counts.h5ad", "vsc", "programs", config)
+    """
 
     title: Annotated[str | None, "Title of the page. Default: the name of the input."] = None
     labels_key: Annotated[

@@ -5,7 +5,7 @@ These classes import no torch, so that the command line can print its help witho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from sparcell.config.presets import PROGRAMS
@@ -93,7 +93,7 @@ class LikelihoodConfig:
         require_choice(LikelihoodConfig, "dispersion", self.dispersion)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModelConfig(NetworkConfig, LikelihoodConfig, TrainConfig):
     """The settings that all models have."""
 
@@ -108,13 +108,18 @@ class ModelConfig(NetworkConfig, LikelihoodConfig, TrainConfig):
         for config in (NetworkConfig, LikelihoodConfig, TrainConfig):
             config.__post_init__(self)
 
+    def __repr__(self) -> str:
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        changed = [f"{name}={value!r}" for name, (value, default) in values.items() if value != default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
     @property
     def kl_weight(self) -> float:
         """Weight of the KL in the bound."""
         return 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AutoencoderConfig(ModelConfig):
     """Settings of the autoencoder."""
 
@@ -131,7 +136,7 @@ class AutoencoderConfig(ModelConfig):
         require_choice(AutoencoderConfig, "latent_activation", self.latent_activation)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BetaVAEConfig(ModelConfig):
     """Settings of the beta-VAE."""
 
@@ -150,7 +155,7 @@ class BetaVAEConfig(ModelConfig):
         return self.beta
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BetaVSCConfig(ModelConfig):
     """Settings of the beta-VSC."""
 
@@ -203,6 +208,12 @@ class BetaVSCConfig(ModelConfig):
         ----------
         changes
             Settings that differ from the preset, such as ``seed=1``.
+
+        Examples
+        --------
+        ::
+
+            model = sp.BetaVSC.for_programs(seed=1).fit(adata, genes_key="highly_variable")
         """
         return cls(**{**PROGRAMS, **changes})
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 class FactorMatch(NamedTuple):
-    """True factors and the latents that they are matched to, one to one."""
+    """True factors and the latents that they are matched to, one to one.
+
+    Examples
+    --------
+    ::
+
+        match = sp.metrics.match_factors(activity_nk, model.transform(adata))
+    """
 
     mean: float
     """Mean of `correlation_p`: the mean correlation coefficient (MCC)."""
@@ -32,7 +39,14 @@ class FactorMatch(NamedTuple):
 
 
 class Reproducibility(NamedTuple):
-    """How well the other seeds reproduce the programs of each seed; one array per seed, in the order of the input."""
+    """How well the other seeds reproduce the programs of each seed; one array per seed, in the order of the input.
+
+    Examples
+    --------
+    ::
+
+        reproducibility = sp.metrics.program_reproducibility([first_nk, second_nk])
+    """
 
     fraction: tuple[Floats, ...]
     """Fraction of the other seeds that reproduce each program, (k,)."""

@@ -129,9 +129,11 @@ class Cells:
     @cached_property
     def neighbors(self) -> Any:
         """NeighborsResults of scib-metrics: the N_NEIGHBORS nearest cells of each cell, itself first."""
-        from scib_metrics.nearest_neighbors import NeighborsResults, pynndescent
+        from scib_metrics.nearest_neighbors import NeighborsResults
 
         if len(self.latent_nk) > MAX_EXACT:
+            from scib_metrics.nearest_neighbors import pynndescent
+
             return pynndescent(self.latent_nk, n_neighbors=N_NEIGHBORS, random_state=0, n_jobs=1)
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors

@@ -8,6 +8,7 @@ from sparcell.models import saving
 from sparcell.models.autoencoder import Autoencoder
 from sparcell.models.beta_vae import BetaVAE
 from sparcell.models.beta_vsc import BetaVSC
+from sparcell.models.display import document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,8 @@ MODELS: dict[str, type[Estimator]] = {
     "beta-vae": BetaVAE,
     "beta-vsc": BetaVSC,
 }
+for _kind in MODELS.values():
+    document(_kind)
 
 
 def load(folder: str | Path) -> Model:

@@ -64,16 +64,9 @@ class PointEncoder(nn.Module):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Autoencoder(AutoencoderConfig, Estimator):
     """Deep autoencoder: the network squeezes each cell through `n_latent` numbers and learns to reconstruct it.
-
-    Parameters
-    ----------
-    latent_activation
-        "linear" or "relu" (the 2019 study's).
-    n_latent, likelihood, epochs, …
-        The settings of all models: see `NetworkConfig`, `LikelihoodConfig`, `TrainConfig` or ``sparcell fit --help``.
 
     Examples
     --------
@@ -82,5 +75,12 @@ class Autoencoder(AutoencoderConfig, Estimator):
     """
 
     def latent_encoder(self, n_features: int) -> PointEncoder:
-        """Build the part of the network that differs between models."""
+        """Build the part of the network that differs between models.
+
+        Examples
+        --------
+        ::
+
+            encoder = sp.Autoencoder().latent_encoder(128)
+        """
         return PointEncoder(n_features, self)

@@ -61,16 +61,9 @@ class GaussianEncoder(nn.Module):
         return torch.randn((n_cells, self.n_latent), generator=generator, device=generator.device)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BetaVAE(BetaVAEConfig, Estimator):
     """beta-VAE (Higgins et al. 2017): a variational autoencoder whose KL is weighted by beta.
-
-    Parameters
-    ----------
-    beta
-        Weight of the KL, 0 or more.
-    n_latent, likelihood, epochs, …
-        The settings of all models: see `NetworkConfig`, `LikelihoodConfig`, `TrainConfig` or ``sparcell fit --help``.
 
     Examples
     --------
@@ -79,5 +72,12 @@ class BetaVAE(BetaVAEConfig, Estimator):
     """
 
     def latent_encoder(self, n_features: int) -> GaussianEncoder:
-        """Build the part of the network that differs between models."""
+        """Build the part of the network that differs between models.
+
+        Examples
+        --------
+        ::
+
+            encoder = sp.BetaVAE().latent_encoder(128)
+        """
         return GaussianEncoder(n_features, self)

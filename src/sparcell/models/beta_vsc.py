@@ -96,20 +96,9 @@ class SpikeSlabEncoder(nn.Module):
         return self.current_prior().sample(n_cells, generator)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BetaVSC(BetaVSCConfig, Estimator):
     """beta-VSC: variational sparse coding (Tonolini et al. 2019) whose KL, of spikes and slabs, is weighted by beta.
-
-    Parameters
-    ----------
-    beta
-        Weight of the KL, 0 or more.
-    alpha
-        Prior inclusion probability of a latent, or "learned".
-    n_prior_components, slab, gate, temperature, spike_warmup
-        See `BetaVSCConfig` or ``sparcell fit --help``.
-    n_latent, likelihood, epochs, …
-        The settings of all models: see `NetworkConfig`, `LikelihoodConfig`, `TrainConfig`.
 
     Examples
     --------
@@ -120,5 +109,12 @@ class BetaVSC(BetaVSCConfig, Estimator):
     """
 
     def latent_encoder(self, n_features: int) -> SpikeSlabEncoder:
-        """Build the part of the network that differs between models."""
+        """Build the part of the network that differs between models.
+
+        Examples
+        --------
+        ::
+
+            encoder = sp.BetaVSC().latent_encoder(128)
+        """
         return SpikeSlabEncoder(n_features, self)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from sparcell.protocols import ModelSettings
 
 
-def describe(settings: ModelSettings, schema: Schema, history: pd.DataFrame) -> dict[str, Any]:
-    """Return settings, schema, history and versions as JSON can hold them."""
+def describe(
+    settings: ModelSettings, schema: Schema, history: pd.DataFrame, n_cells: int | None
+) -> dict[str, Any]:
+    """Return settings, schema, history, number of cells and versions as JSON can hold them."""
     versions = {
         "sparcell": VERSION,
         "torch": torch.__version__,
@@ -31,5 +33,6 @@ def describe(settings: ModelSettings, schema: Schema, history: pd.DataFrame) -> 
         "settings": asdict(settings),
         "schema": asdict(schema),
         "history": columns,
+        "n_cells": n_cells,
         "versions": versions,
     }

@@ -44,7 +44,6 @@ FITTED_ONLY = (
     "inclusion_probability",
     "programs",
     "encode",
-    "decode",
     "reconstruct",
     "score",
     "marginal_log_likelihood",
@@ -52,11 +51,14 @@ FITTED_ONLY = (
     "interpolate",
     "save",
     "history",
+    "decode",
+    "latent_representation",
+    "plot_history",
 )
 """Attributes that only a fitted model has."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Estimator(ModelConfig):
     """Settings of a model and how to fit it; each model adds its own settings and its latent encoder."""
 
@@ -64,23 +66,44 @@ class Estimator(ModelConfig):
         kind = type(self).__name__
         if name in FITTED_ONLY:
             raise AttributeError(
-                f"{kind} holds settings and has no {name!r}; `fit` returns the fitted model: "
-                f"model = {kind}(...).fit(adata), then model.{name}."
+                f"{kind} holds settings and has no {name!r}; fit returns the trained model: "
+                f"model = {kind}().fit(adata), then model.{name}."
             )
         raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def latent_encoder(self, n_features: int) -> LatentEncoder:
-        """Build the part of the network that differs between models; `n_features` is the width of the encoder's last layer."""
+        """Build the part of the network that differs between models; `n_features` is the width of the encoder's last layer.
+
+        Examples
+        --------
+        ::
+
+            encoder = sp.BetaVAE().latent_encoder(128)
+        """
         raise NotImplementedError
 
     def resolve_likelihood(self, *, counts: bool) -> Self:
-        """Return the settings with likelihood auto replaced: nb for raw counts, gaussian for log-normalized values."""
+        """Return the settings with likelihood auto replaced: nb for raw counts, gaussian for log-normalized values.
+
+        Examples
+        --------
+        ::
+
+            sp.BetaVAE().resolve_likelihood(counts=True).likelihood  # "nb"
+        """
         if self.likelihood in LIKELIHOODS:
             return self
         return replace(self, likelihood="nb" if counts else "gaussian")
 
     def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0) -> Network:
-        """Build the network with weights drawn from `seed`, for a number of genes, batches and columns of further covariates."""
+        """Build the network with weights drawn from `seed`, for a number of genes, batches and columns of further covariates.
+
+        Examples
+        --------
+        ::
+
+            network = sp.BetaVAE(likelihood="nb").network(2000, n_batches=2)
+        """
         with torch_runtime.fork_torch_seed(self.seed):
             n_hidden = DECODERS[self.decoder_type].n_hidden(self, n_covariates) + n_batches
             likelihood = LIKELIHOODS[self.likelihood](n_hidden, n_genes, n_batches, self)
@@ -169,7 +192,14 @@ class Estimator(ModelConfig):
         on_epoch: Callable[[EpochRecord], None] | None,
         silent: bool,
     ) -> Model:
-        """Train on data that fits `schema`: what `fit` does after its checks."""
+        """Train on data that fits `schema`: what `fit` does after its checks.
+
+        Examples
+        --------
+        ::
+
+            model = sp.BetaVSC().fit(adata)  # checks the data, then trains
+        """
         device = torch_runtime.resolve_device(self.device)
         adata = model_cells(adata, schema.layer)
         covariates = schema.covariates.read(adata.obs)
@@ -209,7 +239,7 @@ class Estimator(ModelConfig):
             except KeyboardInterrupt as stop:
                 raise checkpoints.interruption(stop, plan.n_epochs) from None
             checkpoints.save(state, history)
-        return Model(self, schema, network, history)
+        return Model(self, schema, network, history, adata.n_obs)
 
 
 def _are_counts(adata: AnnData, config: DataConfig) -> bool:

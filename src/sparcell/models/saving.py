@@ -39,7 +39,8 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSetting
         raise InputError(
             f"{folder} does not describe a whole model ({reason}); train and save it again."
         ) from error
-    return Model(settings, schema, network.to(torch_runtime.resolve_device("auto")), history)
+    network = network.to(torch_runtime.resolve_device("auto"))
+    return Model(settings, schema, network, history, description.get("n_cells"))
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sparcell.pl.benchmark import (
     type_and_batch,
 )
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
+from sparcell.pl.history import history_curves
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
 from sparcell.pl.programs import (
     program_figures,
@@ -27,6 +28,7 @@ from sparcell.pl.programs import (
     program_maps,
     program_traversals,
 )
+from sparcell.pl.stored_programs import program, programs
 from sparcell.pl.style import style
 from sparcell.pl.tables import presets
 
@@ -42,6 +44,7 @@ __all__ = [
     "costs",
     "format_mean",
     "generated_map",
+    "history_curves",
     "likelihoods",
     "loss_curves",
     "map_3d",
@@ -49,11 +52,13 @@ __all__ = [
     "overview",
     "paired_map",
     "png",
+    "program",
     "program_genes",
     "program_heatmap",
     "program_map",
     "program_maps",
     "program_traversals",
+    "programs",
     "qc_histograms",
     "qc_limits",
     "save_benchmark",
@@ -72,7 +77,15 @@ def __dir__() -> list[str]:
 
 
 def study_figures(results: StudyResults) -> Iterator[tuple[str, Figure]]:
-    """Yield all figures of a study with their file names (no ending), one at a time to save memory."""
+    """Yield all figures of a study with their file names (no ending), one at a time to save memory.
+
+    Examples
+    --------
+    ::
+
+        for name, figure in sp.pl.study_figures(results):
+            figure.savefig(f"{name}.png")
+    """
     for row in results.rows:
         yield from _row_figures(results, row)
     for preset, rows in presets(results.rows):
@@ -102,7 +115,14 @@ def _row_figures(results: StudyResults, row: MethodResult) -> Iterator[tuple[str
 
 
 def qc_limits(results: StudyResults) -> dict[str, tuple[float | None, float | None]]:
-    """Return the limits of quality control from `provenance["qc_limits"]`: column → (lower, upper); empty if there are none."""
+    """Return the limits of quality control from `provenance["qc_limits"]`: column → (lower, upper); empty if there are none.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.qc_limits(results)
+    """
     limits = results.provenance.get("qc_limits")
     if not isinstance(limits, dict):
         return {}
@@ -122,17 +142,37 @@ def save_study(results: StudyResults, folder: Path) -> list[Path]:
     Returns
     -------
     The files, in the order they were drawn.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.save_study(results, Path("figures"))
     """
     return _save(study_figures(results), folder)
 
 
 def save_benchmark(results: BenchmarkResults, folder: Path) -> list[Path]:
-    """Write all figures of a benchmark as PNG into a folder, like `save_study`."""
+    """Write all figures of a benchmark as PNG into a folder, like `save_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.save_benchmark(results, Path("figures"))
+    """
     return _save(benchmark_figures(results), folder)
 
 
 def save_programs(results: ProgramResults, folder: Path) -> list[Path]:
-    """Write all figures of a model's gene programs as PNG and PDF into a folder, like `save_study`."""
+    """Write all figures of a model's gene programs as PNG and PDF into a folder, like `save_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.save_programs(results, Path("figures"))
+    """
     return _save(program_figures(results), folder, ("png", "pdf"))
 
 
@@ -155,7 +195,14 @@ def _save(
 
 
 def png(figure: Figure, dpi: float = 150) -> bytes:
-    """Return a figure as PNG; `dpi` is dots per inch."""
+    """Return a figure as PNG; `dpi` is dots per inch.
+
+    Examples
+    --------
+    ::
+
+        Path("costs.png").write_bytes(sp.pl.png(sp.pl.costs(results), dpi=300))
+    """
     from io import BytesIO
 
     buffer = BytesIO()

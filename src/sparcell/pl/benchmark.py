@@ -59,7 +59,16 @@ def format_metric(key: str, value: float) -> str:
 
 
 def format_mean(means: pd.DataFrame, name: str, key: str) -> str:
-    """Return the mean of a metric as text, with the sd if there are several seeds: "0.712 ± 0.010"; a dash for NaN."""
+    """Return the mean of a metric as text, with the sd if there are several seeds: "0.712 ± 0.010"; a dash for NaN.
+
+    Examples
+    --------
+    ::
+
+        from sparcell.results.benchmark import summary
+
+        sp.pl.format_mean(summary(results.scores), "beta-vsc", "total")
+    """
     mean, sd = value_at(means, name, key), value_at(means, name, f"{key}_sd")
     return (
         format_metric(key, mean) if np.isnan(sd) else f"{format_metric(key, mean)} ± {format_metric(key, sd)}"
@@ -109,6 +118,14 @@ def metric_table(results: BenchmarkResults, groups: Sequence[MetricGroup]) -> Fi
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    ::
+
+        from sparcell.results.benchmark import BIO, OVERALL
+
+        sp.pl.metric_table(results, (OVERALL, BIO))
     """
     means, rows = summary(results.scores), results.rows
     shown = {
@@ -162,7 +179,15 @@ def _number(axes: Axes, x: int, y: int, row: MethodResult, metric: Metric, means
 
 @style()
 def trade_off(results: BenchmarkResults) -> Figure:
-    """Draw bio conservation against batch correction: a large dot for each method, small dots for its seeds."""
+    """Draw bio conservation against batch correction: a large dot for each method, small dots for its seeds.
+
+    Examples
+    --------
+    ::
+
+        results = sp.benchmark.run("counts.h5ad", "benchmark", sp.BenchmarkConfig(labels_key="cell_type"))
+        sp.pl.trade_off(results)
+    """
     means, styles = summary(results.scores), row_styles(results.rows)
     figure = new_figure(5.4, 4.2, layout="constrained")
     axes = figure.add_subplot()
@@ -195,13 +220,29 @@ def single_latents(results: BenchmarkResults) -> Figure:
 
 @style()
 def likelihoods(results: BenchmarkResults) -> Figure:
-    """Draw held-out log-likelihoods: a large dot for each method, small dots for its seeds."""
+    """Draw held-out log-likelihoods: a large dot for each method, small dots for its seeds.
+
+    Examples
+    --------
+    ::
+
+        results = sp.benchmark.run("counts.h5ad", "benchmark", sp.BenchmarkConfig(labels_key="cell_type"))
+        sp.pl.likelihoods(results)
+    """
     return _dots(results, ["log_likelihood"], ["nats per held-out cell; higher is better"])
 
 
 @style()
 def costs(results: BenchmarkResults) -> Figure:
-    """Draw training time and peak memory on log axes; lower is better."""
+    """Draw training time and peak memory on log axes; lower is better.
+
+    Examples
+    --------
+    ::
+
+        results = sp.benchmark.run("counts.h5ad", "benchmark", sp.BenchmarkConfig(labels_key="cell_type"))
+        sp.pl.costs(results)
+    """
     titles = {"train_seconds": "seconds of training", "peak_mib": "MiB of memory"}
     available = [key for key in titles if results.scores[key].notna().any()]
     return _dots(results, available, [titles[key] for key in available], log=True)
@@ -250,7 +291,14 @@ def _dots(
 
 @style()
 def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Categorical | None) -> Figure:
-    """Draw the 2-D map of a method, colored by cell type and, if there are batches, by batch."""
+    """Draw the 2-D map of a method, colored by cell type and, if there are batches, by batch.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.type_and_batch(results.rows[0], results.labels, results.batches)
+    """
     groups = [(labels, "cell types"), *([] if batches is None else [(batches, "batches")])]
     width = 4.6
     below = max(legend_height(labels, width), 0.0 if batches is None else legend_height(batches, width))

@@ -49,6 +49,12 @@ def score_heatmap(scores: pd.DataFrame, rows: Sequence[MethodResult], space: str
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    ::
+
+        sp.pl.score_heatmap(results.scores, results.rows)
     """
     summary = score_summary(scores, space)
     groups = _groups(rows, scores)
@@ -104,7 +110,15 @@ def _heat_line(
 
 @style()
 def loss_curves(history: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
-    """Draw loss and KL over epochs: one column for each preset, because losses have different scales, and one line for each seed."""
+    """Draw loss and KL over epochs: one column for each preset, because losses have different scales, and one line for each seed.
+
+    Examples
+    --------
+    ::
+
+        results = sp.study.run("counts.h5ad", "study")
+        sp.pl.loss_curves(results.history, results.rows)
+    """
     groups = _groups(rows, history)
     if not groups:
         raise InputError(
@@ -142,7 +156,14 @@ def _skip_first_epochs(axes: Axes, curves: pd.DataFrame, term: str) -> None:
 
 @style()
 def training_times(times: pd.DataFrame, rows: Sequence[MethodResult]) -> Figure:
-    """Draw mean training times as bars, and seeds as dots."""
+    """Draw mean training times as bars, and seeds as dots.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.training_times(results.times, results.rows)
+    """
     timed = [row for _, group in _groups(rows, times) for row in group]
     styles = row_styles(rows)
     figure = new_figure(6.4, 0.75 + 0.36 * max(len(timed), 1), layout="constrained")
@@ -186,6 +207,12 @@ def qc_histograms(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    ::
+
+        sp.pl.qc_histograms(results.qc, sp.pl.qc_limits(results))
     """
     columns = [name for name in QC_TITLES if name in qc.columns]
     if qc.empty or not columns:

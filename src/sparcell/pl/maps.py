@@ -139,6 +139,13 @@ def paired_map(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    ::
+
+        row = results.rows[0]
+        sp.pl.paired_map(row.tsne2d_n2, results.labels, row.kmeans_n, row.centroids_c2, row.title)
     """
     below = height_below(labels, 9.2)
     height = 4.6 + 0.42 + below
@@ -156,7 +163,14 @@ def paired_map(
 
 @style()
 def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
-    """Draw labels (above) and k-means clusters (below) of all methods of one preset, one column for each method."""
+    """Draw labels (above) and k-means clusters (below) of all methods of one preset, one column for each method.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.overview(results.rows, results.labels)
+    """
     n_rows, panel = len(rows), 3.3
     width = panel * n_rows
     below = legend_height(labels, width)
@@ -178,7 +192,15 @@ def overview(rows: Sequence[MethodResult], labels: pd.Categorical) -> Figure:
 
 @style()
 def map_3d(xyz_n3: Floats, labels: pd.Categorical, title: str = "") -> Figure:
-    """Draw the 3-D map from one side, colored by label."""
+    """Draw the 3-D map from one side, colored by label.
+
+    Examples
+    --------
+    ::
+
+        row = results.rows[0]
+        sp.pl.map_3d(row.tsne3d_n3, results.labels, row.title)
+    """
     figure = new_figure(6.6, 4.7)
     # matplotlib's type hints have no 3-D axes for `add_axes`.
     axes: Any = figure.add_axes((0.0, 0.0, 0.7, 0.92), projection="3d")
@@ -216,7 +238,16 @@ def generated_map(
     walk_labels: tuple[str, str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw real cells beside generated cells on one map, with the interpolation between two real cells."""
+    """Draw real cells beside generated cells on one map, with the interpolation between two real cells.
+
+    Examples
+    --------
+    ::
+
+        results = sp.study.run("counts.h5ad", "study")
+        row = results.rows[0]
+        sp.pl.generated_map(row.tsne2d_n2, results.labels, row.generated_m2, None, None, row.title)
+    """
     parts = [part for part in (xy_n2, generated_m2, walk_s2) if part is not None]
     below = height_below(labels, 9.2)
     height = 4.6 + 0.42 + below

@@ -163,12 +163,13 @@ def program_map(xy_m2: Floats, activity_m: Floats, title: str = "") -> Figure:
         sp.pl.program_map(adata.obsm["X_umap"], z_nk[:, 2].clip(min=0), "beta_vsc_3+")
     """
     figure = new_figure(4.4, 4.6)
-    _draw_activity(figure.add_axes((0.0, 0.0, 1.0, 4.4 / 4.6)), xy_m2, activity_m)
+    draw_activity(figure.add_axes((0.0, 0.0, 1.0, 4.4 / 4.6)), xy_m2, activity_m)
     figure.text(0.02, 0.975, title, fontsize=10.5, fontweight="bold", va="top")
     return figure
 
 
-def _draw_activity(axes: Axes, xy_m2: Floats, activity_m: Floats, scale: float = 1.0) -> None:
+def draw_activity(axes: Axes, xy_m2: Floats, activity_m: Floats, scale: float = 1.0) -> None:
+    """Draw cells on a map, colored by the activity of a program; grey where it is off."""
     color_max = color_limit(activity_m)
     on_m = activity_m > MIN_COLOR_FRACTION * color_max
     size, off_m2 = point_size(len(xy_m2)) * scale, xy_m2[~on_m]
@@ -217,7 +218,7 @@ def program_maps(results: ProgramResults) -> Figure:
             draw_groups(axes, xy_m2, labels, 0.45, named=not has_legend, size=6)
             title = "labels"
         else:
-            _draw_activity(axes, xy_m2, results.embedding.activity_mp[:, position - first], 0.45)
+            draw_activity(axes, xy_m2, results.embedding.activity_mp[:, position - first], 0.45)
             title = titles[position - first]
         figure.text((x + 0.08) / width, (y + panel + 0.08) / height, _shorten(title, 34), fontsize=8, fontweight="bold",
                     va="center", color=_title_ink(title))  # fmt: skip

@@ -258,7 +258,15 @@ def row_of(spec: StudyRunSpec, run: Run) -> MethodResult:
 
 
 def show(results: StudyResults) -> None:
-    """Print the scores on the 2-D map as a table: mean over seeds, ± sd where there are several."""
+    """Print the scores on the 2-D map as a table: mean over seeds, ± sd where there are several.
+
+    Examples
+    --------
+    ::
+
+        results = sp.study.run("counts.h5ad", "study")
+        sp.study.show(results)
+    """
     primary = results.scores[results.scores["space"] == PRIMARY_SPACE]
     lines = []
     for name, group in primary.groupby("model", sort=False):

@@ -1,9 +1,10 @@
-"""Tools: t-SNE and k-means, gene sets and enrichment, gene programs and their stability over seeds."""
+"""Tools: training into an AnnData, t-SNE and k-means, gene sets and enrichment, gene programs and their stability over seeds."""
 
 from __future__ import annotations
 
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich, name_programs
+from sparcell.tl.fit_into import autoencoder, beta_vae, beta_vsc, program_activity
 from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets, gmt_text, read_gmt
 from sparcell.tl.programs import Programs
 from sparcell.tl.stability import Stability, compare_programs, seed_stability
@@ -12,13 +13,17 @@ __all__ = [
     "GeneSets",
     "Programs",
     "Stability",
+    "autoencoder",
     "benjamini_hochberg",
+    "beta_vae",
+    "beta_vsc",
     "builtin_gene_sets",
     "compare_programs",
     "enrich",
     "gmt_text",
     "kmeans",
     "name_programs",
+    "program_activity",
     "read_gmt",
     "seed_stability",
     "tsne",

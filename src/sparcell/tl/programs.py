@@ -26,7 +26,7 @@ N_SUMMARY_GENES = 5
 """Genes named in a row of the summary."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Programs:
     """The gene programs of a model in some cells, as tables: one program for each active latent and direction.
 
@@ -77,6 +77,24 @@ class Programs:
     """All effects, negative ones too: genes × programs and directions ("beta_vsc_3+"), in the order of `summary`."""
     label_fractions: pd.DataFrame | None
     """Fraction of each label's cells in which a program is on: programs and directions × labels. None without labels."""
+
+    def __repr__(self) -> str:
+        table = self._short_table()
+        return (
+            f"Programs: {len(table)} programs of {len(self.effects):,} genes\n{table.to_string(index=False)}"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<div>{len(self.summary)} gene programs of {len(self.effects):,} genes{self._short_table().to_html(index=False)}</div>"
+
+    def _short_table(self) -> pd.DataFrame:
+        """Return what the short forms show of each program: where it is on, what it explains, its top genes."""
+        percent = {"on": "fraction_cells_on", "explained": "fraction_explained"}
+        columns = {title: [_percent(value) for value in self.summary[key]] for title, key in percent.items()}
+        if "label" in self.summary:
+            columns["label"] = self.summary["label"].tolist()
+        names = (self.summary["program"] + self.summary["direction"]).tolist()
+        return pd.DataFrame({"program": names, **columns, "genes": self.summary["genes"].tolist()})
 
     @property
     def ranked_genes(self) -> dict[str, list[str]]:
@@ -130,6 +148,10 @@ def program_tables(
         return Programs(summary, listed, effect_table, None)
     fractions = _label_fractions(effects.on_np, labels, keys)
     return Programs(_add_label(summary, fractions, effects, labels), listed, effect_table, fractions)
+
+
+def _percent(fraction: float) -> str:
+    return "–" if np.isnan(fraction) else f"{100 * fraction:.0f} %"
 
 
 def _texts(words: Iterable[str]) -> NDArray[np.object_]:

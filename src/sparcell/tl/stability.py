@@ -48,7 +48,15 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """How well the models of other seeds reproduce each program of the first model."""
+    """How well the models of other seeds reproduce each program of the first model.
+
+    Examples
+    --------
+    ::
+
+        stability = sp.tl.seed_stability(model, adata, n_seeds=3)
+        stability.matches
+    """
 
     table: pd.DataFrame
     """One row per program and direction, in the order of the first model's summary. Columns: program, direction, n_reproduced (number of
