@@ -152,7 +152,7 @@ def test_every_setting_has_a_help_text_of_a_sentence(config):
 def test_settings_agree_with_the_signature(config):
     signature = inspect.signature(config).parameters
     hints = typing.get_type_hints(config)
-    assert [setting.name for setting in settings_of(config)] == list(signature)
+    assert {setting.name for setting in settings_of(config)} == set(signature)
     for setting in settings_of(config):
         parameter = signature[setting.name]
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY

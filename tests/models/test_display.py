@@ -6,6 +6,8 @@ import copy
 import inspect
 import pickle
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import sparcell as sp
@@ -84,11 +86,19 @@ def test_what_only_a_fitted_model_has_is_explained_and_protocols_hold(kind):
     assert not hasattr(settings, "_repr_html_")
 
 
-def test_programs_show_where_each_is_on_and_its_genes(model):
-    adata = sp.datasets.simulate_programs(n_programs=2, n_cells=80, n_genes=40, seed=0)
-    programs = sp.BetaVAE(epochs=3, n_latent=2, batch_size=40).fit(adata, silent=True).programs(adata)
-    text = repr(programs)
-    assert text.startswith(f"Programs: {len(programs.summary)} programs of 40 genes")
-    assert all(key in text for key in programs.effects.columns)
-    assert programs.summary["genes"].iloc[0] in text
-    assert "<table" in programs._repr_html_()
+def test_programs_show_where_each_is_on_and_its_genes():
+    summary = pd.DataFrame(
+        {
+            "program": ["beta_vsc_2"], "direction": ["+"], "fraction_cells_on": [0.25], "fraction_explained": [np.nan],
+            "genes": ["CD3D, <IL7R>"], "label": ["T cell"],
+        }
+    )  # fmt: skip
+    effects = pd.DataFrame({"beta_vsc_2+": np.zeros(40)})
+    programs = sp.tl.Programs(summary, pd.DataFrame(), effects, None)
+    first, titles, line = repr(programs).splitlines()
+    assert first == "Programs: 1 of 40 genes each"
+    assert titles.split() == ["program", "on", "explained", "label", "genes"]
+    assert line.split() == ["beta_vsc_2+", "25", "%", "–", "T", "cell", "CD3D,", "<IL7R>"]
+    html = programs._repr_html_()
+    assert "<table" in html
+    assert "&lt;IL7R&gt;" in html

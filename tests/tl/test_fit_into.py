@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sparcell as sp
 from sparcell.models import MODELS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sparcell.errors.NoProgramsWarning")  # models of three epochs
 
 SMALL = {"epochs": 3, "n_latent": 3, "batch_size": 40, "silent": True}
 
@@ -44,6 +47,18 @@ def test_a_copy_leaves_the_data_as_they_are_and_the_model_can_be_kept(tmp_path):
     assert np.allclose(sp.load(tmp_path / "m").transform(adata), result.obsm["X_first"], atol=1e-6)
 
 
+def test_a_preset_gives_the_settings_that_are_not_given():
+    adata = cells()
+    sp.tl.beta_vsc(adata, preset="programs", **SMALL)
+    settings = adata.uns["beta_vsc"]["settings"]
+    expected = sp.BetaVSC.for_programs()
+    assert settings["decoder_type"] == expected.decoder_type
+    assert settings["slab"] == expected.slab
+    assert settings["n_latent"] == 3
+    with pytest.raises(sp.InputError, match=r"no preset 'program'; did you mean 'programs'\?"):
+        sp.tl.beta_vsc(adata, preset="program")
+
+
 def test_mistakes_are_told_before_training(tmp_path):
     adata = cells()
     with pytest.raises(sp.InputError, match=r"BetaVSC has no setting 'n_latnt'; did you mean 'n_latent'\?"):
@@ -59,10 +74,23 @@ def test_mistakes_are_told_before_training(tmp_path):
 
 @pytest.fixture(scope="module")
 def with_programs():
-    adata = cells()
-    programs = {"epochs": 60, "decoder_type": "nonnegative-linear", "slab": "softplus-normal", "n_latent": 4}
-    sp.tl.beta_vsc(adata, **(SMALL | programs))
-    adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(120, 2))
+    adata, generator = cells(), np.random.default_rng(0)
+    adata.obsm["X_beta_vsc"] = generator.normal(size=(120, 4)).astype(np.float32)
+    adata.obsm["beta_vsc_inclusion"] = generator.random((120, 4)).astype(np.float32)
+    genes = [", ".join(adata.var_names[place : place + 5]) for place in range(3)]
+    summary = pd.DataFrame(
+        {
+            "program": ["beta_vsc_3", "beta_vsc_1", "beta_vsc_1"], "latent": [2, 0, 0], "direction": ["+", "+", "-"],
+            "fraction_cells_on": [0.3, 0.2, 0.1], "fraction_explained": [0.2, 0.1, np.nan], "genes": genes,
+        }
+    )  # fmt: skip
+    table = [
+        {"program": row.program, "direction": row.direction, "gene": gene, "effect": 2.0 - place}
+        for row in summary.itertuples()
+        for place, gene in enumerate(row.genes.split(", "))
+    ]
+    adata.uns["beta_vsc_programs"] = {"summary": summary, "genes": pd.DataFrame(table)}
+    adata.obsm["X_umap"] = generator.normal(size=(120, 2))
     return adata
 
 
@@ -72,21 +100,24 @@ def test_the_activity_of_programs_is_the_latent_where_it_is_on(with_programs):
     assert len(summary) > 0
     assert activity.columns.tolist() == (summary["program"] + summary["direction"]).tolist()
     assert activity.index.equals(with_programs.obs_names)
-    latent = int(summary["latent"].iloc[0])
-    z_n, on_n = (
-        with_programs.obsm["X_beta_vsc"][:, latent],
-        with_programs.obsm["beta_vsc_inclusion"][:, latent] >= 0.5,
-    )
-    assert np.allclose(activity.iloc[:, 0], np.where(on_n, z_n, 0))
-    assert (activity.iloc[:, 0] > 0).mean() == pytest.approx(summary["fraction_cells_on"].iloc[0], abs=0.01)
+    for place, (latent, sign) in enumerate([(2, 1), (0, 1), (0, -1)]):
+        z_n = with_programs.obsm["X_beta_vsc"][:, latent]
+        on_n = with_programs.obsm["beta_vsc_inclusion"][:, latent] >= 0.5
+        assert np.allclose(activity.iloc[:, place], np.where(on_n & (sign * z_n > 0), sign * z_n, 0))
+    without_spikes = with_programs.copy()
+    del without_spikes.obsm["beta_vsc_inclusion"]
+    activity = sp.tl.program_activity(without_spikes, "X_beta_vsc")
+    assert np.allclose(activity["beta_vsc_1-"], (-without_spikes.obsm["X_beta_vsc"][:, 0]).clip(min=0))
 
 
 def test_programs_of_an_anndata_are_drawn(with_programs):
     summary = with_programs.uns["beta_vsc_programs"]["summary"]
     figure = sp.pl.programs(with_programs, n_programs=2)
     assert len(figure.axes) == min(2, len(summary))
-    name = str(summary["program"].iloc[0])
+    name = "beta_vsc_3"
     one = sp.pl.program(with_programs, name, n_genes=5)
+    minus = sp.pl.program(with_programs, "beta_vsc_1-")
+    assert "beta_vsc_1-" in [text.get_text() for text in minus.texts]
     genes = [label.get_text() for label in one.axes[1].get_yticklabels()]
     assert genes == str(summary["genes"].iloc[0]).split(", ")[: len(genes)]
     assert name in " ".join(text.get_text() for text in one.texts)

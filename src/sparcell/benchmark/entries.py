@@ -156,12 +156,12 @@ def with_epochs(rows: Sequence[BenchmarkEntry], n_cells: int, n_training: int) -
     for row in rows:
         if row.method.own_epochs is not None:
             own = row.method.own_epochs(n_cells)
-            wanted = row.method.settings["epochs"]
+            requested = row.method.settings["epochs"]
             entry = _with_settings(
-                row.method, row.kind, epochs=methods.planned_epochs(own, n_training, wanted)
+                row.method, row.kind, epochs=methods.planned_epochs(own, n_training, requested)
             )
             row = replace(entry, own_epochs=own)
-            if wanted == "auto" and row.title != row.method.title:
+            if requested == "auto" and row.title != row.method.title:
                 log.info(
                     "%s (at most %s steps; --external-epochs full: all epochs)",
                     row.title,

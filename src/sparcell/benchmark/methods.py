@@ -278,7 +278,7 @@ def drvi_epochs(n_cells: int) -> int:
     return DRVI_EPOCHS
 
 
-def planned_epochs(own: int, n_training: int, wanted: int | str) -> int:
+def planned_epochs(own: int, n_training: int, requested: int | str) -> int:
     """Return the epochs of an external model.
 
     Parameters
@@ -287,13 +287,13 @@ def planned_epochs(own: int, n_training: int, wanted: int | str) -> int:
         Epochs by the rule of its package or authors.
     n_training
         Number of training cells.
-    wanted
+    requested
         A number of epochs; "full" for `own`; "auto" for `own`, but at most MAX_STEPS steps of MINIBATCH cells.
     """
-    if isinstance(wanted, int):
-        return wanted
+    if isinstance(requested, int):
+        return requested
     longest = max(1, MAX_STEPS // -(-n_training // MINIBATCH))
-    return own if wanted == "full" else min(own, longest)
+    return own if requested == "full" else min(own, longest)
 
 
 def warmup(n_warmup: int, n_epochs: int, own: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sparcell.config.presets import PRESETS
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
 from sparcell.io.labels import labels_from_obs
@@ -50,8 +51,9 @@ def beta_vsc(
     copy
         Write into a copy and return it.
     settings
-        Settings of `BetaVSC` such as ``n_latent=20, beta=1.0, seed=1``, and what `fit` reads of the data: layer, genes_key, batch_key,
-        covariates, log_normalize, scale; ``silent=True`` hides the progress.
+        Settings of `BetaVSC` such as ``n_latent=20, beta=1.0, seed=1``; ``preset="programs"`` begins with the settings for latents that are
+        gene programs ("counts" and "hvg" are other presets of `sparcell fit`). Also what `fit` reads of the data: layer, genes_key,
+        batch_key, covariates, log_normalize, scale; ``silent=True`` hides the progress.
 
     Returns
     -------
@@ -69,11 +71,11 @@ def beta_vsc(
 
     Examples
     --------
-    >>> import sparcell as sp
-    >>> adata = sp.datasets.pbmc3k()[:300].copy()
-    >>> sp.tl.beta_vsc(adata, epochs=2, n_latent=5, silent=True)
-    >>> adata.obsm["X_beta_vsc"].shape
-    (300, 5)
+    ::
+
+        sp.tl.beta_vsc(adata, preset="programs", batch_key="donor")
+        sc.pp.neighbors(adata, use_rep="X_beta_vsc")
+        sp.pl.program(adata, "beta_vsc_3")
     """
     return _fit_into("beta-vsc", adata, settings, key_added, labels_key, model_dir, copy=copy)
 
@@ -95,11 +97,10 @@ def beta_vae(
 
     Examples
     --------
-    >>> import sparcell as sp
-    >>> adata = sp.datasets.pbmc3k()[:300].copy()
-    >>> sp.tl.beta_vae(adata, epochs=2, n_latent=5, silent=True)
-    >>> adata.varm["beta_vae_effects"].shape
-    (32738, 5)
+    ::
+
+        sp.tl.beta_vae(adata, n_latent=20, batch_key="donor")
+        sc.pp.neighbors(adata, use_rep="X_beta_vae")
     """
     return _fit_into("beta-vae", adata, settings, key_added, labels_key, model_dir, copy=copy)
 
@@ -121,11 +122,10 @@ def autoencoder(
 
     Examples
     --------
-    >>> import sparcell as sp
-    >>> adata = sp.datasets.pbmc3k()[:300].copy()
-    >>> with_latents = sp.tl.autoencoder(adata, epochs=2, n_latent=5, silent=True, copy=True)
-    >>> list(with_latents.obsm), list(adata.obsm)
-    (['X_autoencoder'], [])
+    ::
+
+        with_latents = sp.tl.autoencoder(adata, n_latent=20, copy=True)
+        with_latents.obsm["X_autoencoder"]
     """
     return _fit_into("autoencoder", adata, settings, key_added, labels_key, model_dir, copy=copy)
 
@@ -141,6 +141,7 @@ def _fit_into(
     copy: bool,
 ) -> AnnData | None:
     """Train the model of a name in MODELS on `adata`, and write its latents and programs."""
+    changes = preset_settings(model, settings.pop("preset", None)) | settings
     estimators = importlib.import_module(
         "sparcell.models"
     ).MODELS  # imported late: models build on this module's tools
@@ -149,9 +150,9 @@ def _fit_into(
     for name in settings:
         if name not in accepted and name not in FIT_OPTIONS:
             raise InputError(
-                f"{kind.__name__} has no setting {name!r}; {did_you_mean(name, sorted({*accepted, *FIT_OPTIONS}))}"
+                f"{kind.__name__} has no setting {name!r}; {did_you_mean(name, sorted({*accepted, *FIT_OPTIONS, 'preset'}))}"
             )
-    estimator = kind(**{name: value for name, value in settings.items() if name in accepted})
+    estimator = kind(**{name: value for name, value in changes.items() if name in accepted})
     if labels_key is not None:
         labels_from_obs(adata, labels_key)
     if model_dir is not None:
@@ -163,6 +164,15 @@ def _fit_into(
     if model_dir is not None:
         fitted.save(model_dir)
     return target if copy else None
+
+
+def preset_settings(model: str, preset: str | None) -> dict[str, Any]:
+    """Return the settings of a preset for a model; none without a preset. Raises InputError for an unknown preset."""
+    if preset is None:
+        return {}
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}; {did_you_mean(preset, PRESETS)}")
+    return {**PRESETS[preset].settings, **PRESETS[preset].by_model.get(model, {})}
 
 
 def program_activity(adata: AnnData, key: str = "beta_vsc") -> pd.DataFrame:

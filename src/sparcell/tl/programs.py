@@ -80,9 +80,7 @@ class Programs:
 
     def __repr__(self) -> str:
         table = self._short_table()
-        return (
-            f"Programs: {len(table)} programs of {len(self.effects):,} genes\n{table.to_string(index=False)}"
-        )
+        return f"Programs: {len(table)} of {len(self.effects):,} genes each\n{table.to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         return f"<div>{len(self.summary)} gene programs of {len(self.effects):,} genes{self._short_table().to_html(index=False)}</div>"
