@@ -35,7 +35,17 @@ class InputError(SparcellError, ValueError):
 
 
 class OutputError(SparcellError, OSError):
-    """A file or folder could not be written, for example because the disk is full. Files under final names are whole."""
+    """A file or folder could not be written, for example because the disk is full. Files under final names are whole.
+
+    Examples
+    --------
+    ::
+
+        try:
+            model.save("vsc")
+        except sp.OutputError as error:
+            print(error)  # which place, and why
+    """
 
 
 class TrainingError(SparcellError, RuntimeError):

@@ -21,7 +21,16 @@ MIN_FRACTION_SPARSE = 0.5
 
 
 class SparsitySummary(NamedTuple):
-    """Whether a model with spikes became sparse."""
+    """Whether a model with spikes became sparse.
+
+    Examples
+    --------
+    ::
+
+        latents = model.latent_representation(adata)
+        summary = sp.metrics.sparsity_summary(latents.inclusion_nk, latents.active_k)
+        summary.is_sparse
+    """
 
     n_active: int
     """Number of active latents."""

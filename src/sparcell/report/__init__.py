@@ -42,33 +42,74 @@ def write_study(results: StudyResults, path: Path, title: str | None = None) -> 
         The HTML file; its folder must exist.
     title
         Title of the page. Default: the name of the data.
+
+    Examples
+    --------
+    ::
+
+        sp.report.write_study(results, Path("study.html"))
     """
     files.write_text(path, render_study(results, title))
 
 
 def write_benchmark(results: BenchmarkResults, path: Path, title: str | None = None) -> None:
-    """Write the page of a benchmark, like `write_study`."""
+    """Write the page of a benchmark, like `write_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.report.write_benchmark(results, Path("benchmark.html"))
+    """
     files.write_text(path, render_benchmark(results, title))
 
 
 def write_programs(results: ProgramResults, path: Path, title: str | None = None) -> None:
-    """Write the page of a model's gene programs, like `write_study`."""
+    """Write the page of a model's gene programs, like `write_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.report.write_programs(results, Path("programs.html"))
+    """
     files.write_text(path, render_programs(results, title))
 
 
 def render_study(results: StudyResults, title: str | None = None) -> str:
-    """Return the report of a study as HTML; `title` as for `write_study`."""
+    """Return the report of a study as HTML; `title` as for `write_study`.
+
+    Examples
+    --------
+    ::
+
+        html = sp.report.render_study(results)
+    """
     return _page("study.html", study_page.page_context(results), study_page.chart_store(results), title)
 
 
 def render_benchmark(results: BenchmarkResults, title: str | None = None) -> str:
-    """Return the page of a benchmark as HTML; `title` as for `write_study`."""
+    """Return the page of a benchmark as HTML; `title` as for `write_study`.
+
+    Examples
+    --------
+    ::
+
+        html = sp.report.render_benchmark(results)
+    """
     context = benchmark_page.page_context(results)
     return _page("benchmark.html", context, benchmark_page.chart_store(results), title)
 
 
 def render_programs(results: ProgramResults, title: str | None = None) -> str:
-    """Return the page of a model's gene programs as HTML; `title` as for `write_study`."""
+    """Return the page of a model's gene programs as HTML; `title` as for `write_study`.
+
+    Examples
+    --------
+    ::
+
+        html = sp.report.render_programs(results)
+    """
     context = programs_page.page_context(results)
     return _page("programs.html", context, programs_page.chart_store(results), title)
 
