@@ -94,8 +94,8 @@ def print_table(title: str, columns: Sequence[str], lines: Iterable[Sequence[str
     from rich.table import Table
 
     console, rows = Console(), [list(line) for line in lines]
-    for places in table_parts(columns, rows, console.width):
-        table = Table(title=title, title_justify="left")
+    for part, places in enumerate(table_parts(columns, rows, console.width)):
+        table = Table(title=title + ", continued" * bool(part), title_justify="left")
         table.add_column(columns[0], max_width=NAME_WIDTH, overflow="fold")
         for place in places:
             table.add_column(columns[place], justify="right", no_wrap=True)
