@@ -127,6 +127,25 @@ def test_inactive_latents_are_named():
     ]
 
 
+def test_a_model_that_did_not_become_sparse_is_called_so():
+    row = replace(
+        full_results(n=60).rows[2],
+        active_k=np.array([True, True, False]),
+        inclusion_nk=np.tile([1.0, 0.95, 0.2], (60, 1)),
+    )
+    results = replace(
+        full_results(n=60), rows=(row,), program_pages={"beta-vsc": ("p.html", "Two programs.")}
+    )
+    warning = "The model did not become sparse: 2 of its 2 active latents are on in nearly every cell"
+    assert warning in study_text.inactive_latents(results)[0]
+    assert f'<a href="p.html">β-VSC</a>: Two programs.<strong> {warning}' in report.render_study(results)
+    sparse = replace(
+        row, inclusion_nk=np.tile([0.3, 0.95, 0.2], (60, 1)), active_k=np.array([True, False, False])
+    )
+    assert study_text.not_sparse(sparse) == ""
+    assert study_text.not_sparse(replace(row, inclusion_nk=None)) == ""
+
+
 def test_generated_cells_are_placed_by_their_nearest_real_cell():
     row = replace(
         bare_results().rows[0],
@@ -136,7 +155,7 @@ def test_generated_cells_are_placed_by_their_nearest_real_cell():
     )
     results = replace(bare_results(), rows=(row,), labels=pd.Categorical(["B", "NK"]))
     assert study_text.generated_cells(results) == [
-        "β-VAE: 3 cells sampled from the prior fall on 1 of 2 types. Types without generated cells: NK. "
+        "β-VAE: 3 cells sampled from the prior fall on 1 of 2 labels. Labels without generated cells: NK. "
         "The largest difference is in B: 100% of generated cells, 50% of real cells."
     ]
 

@@ -110,8 +110,8 @@ def page_context(results: StudyResults) -> dict[str, Any]:
         "split_at": f"{study_text.SPLIT_AT:.0%}",
         "latents": [tiles for row in results.rows if (tiles := _latent_tiles(row))],
         "program_pages": [
-            (row.title, results.program_pages[row.name][0], non_breaking(results.program_pages[row.name][1]))
-            for row in results.rows
+            (row.title, *results.program_pages[row.name], study_text.not_sparse(row))
+            for row in sorted(results.rows, key=lambda row: bool(study_text.not_sparse(row)))
             if row.name in results.program_pages
         ],
         "settings": sections.settings_table(results.rows),
@@ -147,7 +147,7 @@ def _facts(results: StudyResults) -> list[tuple[str, str]]:
         facts.append(("genes", f"{n_genes:,}"))
     n_types = len(set(results.labels.codes) - {-1})
     facts += [
-        ("cell types", str(n_types)),
+        ("labels", str(n_types)),
         ("methods", str(len(results.rows))),
         ("seeds", str(n_seeds)),
     ]

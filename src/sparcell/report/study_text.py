@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sparcell.metrics.sparsity import sparsity_summary
 from sparcell.pl.tables import contingency, format_seconds, presets, score_summary, value_at
 from sparcell.report.text import Difference, Paragraph, capitalize, difference_of, join_words, pluralize
 from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResults
@@ -252,14 +253,28 @@ def inactive_latents(results: StudyResults) -> list[str]:
                 f"{mean:.1f} of the {inclusion_na.shape[1]} active latents are on in the average cell"
             )
         if parts:
-            sentences.append(f"{row.title}: {'; '.join(parts)}.")
+            sentences.append(f"{row.title}: {'; '.join(parts)}.{not_sparse(row)}")
     if all_active:
         sentences.append(f"All latents are active in {'; '.join(all_active)}.")
     return sentences
 
 
+def not_sparse(row: MethodResult) -> str:
+    """Return a sentence, after a space, if a model with spikes did not become sparse; "" otherwise."""
+    if row.inclusion_nk is None or row.active_k is None:
+        return ""
+    summary = sparsity_summary(row.inclusion_nk, row.active_k)
+    if summary.is_sparse or not summary.n_active:
+        return ""
+    n_dense = summary.n_active - summary.n_sparse
+    return (
+        f" The model did not become sparse: {n_dense} of its {summary.n_active} active latents "
+        f"{'is' if n_dense == 1 else 'are'} on in nearly every cell, so its latents are no gene programs."
+    )
+
+
 def generated_cells(results: StudyResults) -> list[str]:
-    """Return the types of each model's generated cells, which are those of the nearest labeled real cells on the map."""
+    """Return the labels of each model's generated cells, which are those of the nearest labeled real cells on the map."""
     from scipy.spatial import cKDTree
 
     sentences = []
@@ -273,8 +288,8 @@ def generated_cells(results: StudyResults) -> list[str]:
         generated = np.bincount(type_n[labeled_n][nearest], minlength=len(names)) / len(nearest)
         real = np.bincount(type_n[labeled_n], minlength=len(names)) / labeled_n.sum()
         absent = [names[i] for i in np.flatnonzero((generated == 0) & (real > 0))]
-        n_types = f"{int((generated > 0).sum())} of {int((real > 0).sum())} types"
-        missing = f" Types without generated cells: {join_words(absent)}." if absent else ""
+        n_types = f"{int((generated > 0).sum())} of {int((real > 0).sum())} labels"
+        missing = f" Labels without generated cells: {join_words(absent)}." if absent else ""
         farthest = int(np.abs(generated - real).argmax())
         sentences.append(
             f"{row.title}: {len(nearest):,} cells sampled from the prior fall on {n_types}.{missing} "
