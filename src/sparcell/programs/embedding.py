@@ -74,7 +74,17 @@ def top_gene_expression(
 ) -> GeneExpression | None:
     """Return the log-normalized expression of the programs' top genes; counts are scaled by the total of the model's genes."""
     x_mg = schema.matrix(adata[cells_m])
-    first = [
-        genes[rank] for rank in range(N_TOP) for genes in programs.ranked_genes.values() if rank < len(genes)
+    owners: dict[str, str] = {}
+    for rank in range(N_TOP):
+        for key, genes in programs.ranked_genes.items():
+            if rank < len(genes):
+                owners.setdefault(genes[rank], key)
+    pairs = [
+        (f"program {key.rsplit('_', 1)[-1].removesuffix('+')}", gene)
+        for key in programs.ranked_genes
+        for gene, owner in owners.items()
+        if owner == key
     ]
-    return gene_expression(log_normalized(x_mg) if schema.counts else x_mg, schema.genes, first)
+    return gene_expression(
+        log_normalized(x_mg) if schema.counts else x_mg, schema.genes, list(owners), tuple(pairs)
+    )

@@ -22,4 +22,4 @@ class GeneExpression:
     """Expression, in the order of the cells and of `genes`."""
     unit: str = "log(1 + counts per 10,000)"
     markers: tuple[tuple[str, str], ...] = ()
-    """Pairs (label, gene): the genes by which the cells of a label differ most from all others."""
+    """Pairs (label, gene): the genes that set the cells of a label apart, or (program, gene): top genes of a program."""
