@@ -183,6 +183,7 @@ def test_mixing_of_treatments_is_no_merit():
     assert "has the highest total, which rewards mixing of treatments" in total
     assert "β-VSC is best" in bio
     assert all("mixes the batches most" in text for text in (batch, kbet))
+    assert kbet.startswith("kBET: ")
 
 
 def test_one_seed_claims_nothing():

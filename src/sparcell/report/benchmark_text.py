@@ -104,8 +104,9 @@ def best_methods(results: BenchmarkResults, means: pd.DataFrame, keys: Sequence[
         )
         if results.batch_warning and key == "total":
             is_best = "has the highest total, which rewards mixing of treatments"
+        heading = metric.title if metric.title[1:2].isupper() else capitalize(metric.title)  # kBET, iLISI
         yield (
-            f"{capitalize(metric.title)}: {titles[first]} {is_best} ({format_mean(means, first, key)}). "
+            f"{heading}: {titles[first]} {is_best} ({format_mean(means, first, key)}). "
             f"The lead over {titles[second]} ({format_mean(means, second, key)}) is {format_metric(key, by.difference)}"
             f"{by.clause(format_metric(key, by.spread))}.{among}"
         )
