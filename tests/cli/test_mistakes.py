@@ -160,6 +160,12 @@ def test_quiet_hides_warnings_too(data, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_flavor_without_a_number_of_genes_would_have_no_effect(data, tmp_path, monkeypatch, capfd):
+    words = ("fit", data, "--model", "beta-vae", "--flavor", "seurat_v3", "--model-dir", tmp_path / "m")
+    assert sparcell(*words, monkeypatch=monkeypatch) == 1
+    assert "none are to be chosen: add --n-top-genes 2000" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["umis", "raw"])
 def test_counts_that_are_not_in_x_are_named_and_found(data, place):
     adata = anndata.read_h5ad(data)

@@ -1,4 +1,4 @@
-"""Variable genes: simulated ones are chosen, batches vote as in scanpy, and small batches are named in a warning."""
+"""Variable genes: simulated ones are chosen, flavors choose as in scanpy, and small batches are named in a warning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from sparcell import pp
+from sparcell.config.genes import FLAVORS
 from sparcell.errors import InputError
 
 
@@ -50,15 +51,20 @@ def chosen(adata):
     return adata.var["highly_variable"].to_numpy()
 
 
-def test_simulated_variable_genes_are_chosen():
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_simulated_variable_genes_are_chosen(flavor):
     adata = simulated()
-    pp.variable_genes(adata, n_top_genes=30)
-    assert chosen(adata)[:30].mean() >= 0.8  # by chance: 0.15
+    pp.variable_genes(adata, n_top_genes=30, flavor=flavor)
+    least = 0.6 if flavor == "pearson_residuals" else 0.8  # by chance: 0.15
+    assert chosen(adata)[:30].mean() >= least
     assert chosen(adata).sum() == 30
-    ranks = adata.var["highly_variable_rank"]
-    assert sorted(ranks.dropna()) == list(range(30))
-    assert ranks.notna().equals(adata.var["highly_variable"])
+    assert sorted(adata.var["highly_variable_rank"].dropna()) == list(range(30))
     assert "highly_variable_nbatches" not in adata.var
+
+
+def test_a_flavor_that_does_not_exist():
+    with pytest.raises(InputError, match="there is no flavor 'seurat_v2'; did you mean 'seurat_v3'"):
+        pp.variable_genes(simulated(), flavor="seurat_v2")
 
 
 def test_all_are_used_where_there_are_no_more():
@@ -82,28 +88,30 @@ def test_what_differs_between_batches_only_is_not_chosen():
     assert chosen(adata)[30:60].sum() <= 3
 
 
+@pytest.mark.parametrize("flavor", ["seurat_v3", "seurat_v3_paper"])
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asarray])
-def test_batches_vote_as_scanpy_lets_them(form):
+def test_seurat_s_flavors_choose_as_scanpy_s(form, flavor):
     adata = in_batches(250, 150, 200)
     counts_ng = adata.layers["counts"].toarray()
     adata.layers["counts"] = form(counts_ng)
-    pp.variable_genes(adata, n_top_genes=40, batch_key="batch")
+    pp.variable_genes(adata, n_top_genes=40, batch_key="batch", flavor=flavor)
     adata.layers["counts"] = sparse.csr_matrix(counts_ng)  # scanpy takes no sparse arrays
     want = sc.pp.highly_variable_genes(
-        adata, n_top_genes=40, layer="counts", flavor="seurat_v3_paper", batch_key="batch", inplace=False
+        adata, n_top_genes=40, layer="counts", flavor=flavor, batch_key="batch", inplace=False
     )
     for name in ("highly_variable", "highly_variable_rank", "highly_variable_nbatches"):
         np.testing.assert_array_equal(adata.var[name], want[name])
     assert np.issubdtype(adata.var["highly_variable_nbatches"].dtype, np.integer)
 
 
-def test_votes_and_ranks_by_hand():
+@pytest.mark.parametrize("flavor", ["seurat_v3_paper", "pearson_residuals"])
+def test_votes_and_ranks_by_hand(flavor):
     adata = in_batches(250, 150, 200)
-    pp.variable_genes(adata, n_top_genes=40, batch_key="batch")
+    pp.variable_genes(adata, n_top_genes=40, batch_key="batch", flavor=flavor)
     ranks = []
     for name in ("b0", "b1", "b2"):
         alone = adata[adata.obs["batch"] == name].copy()
-        pp.variable_genes(alone, n_top_genes=40)
+        pp.variable_genes(alone, n_top_genes=40, flavor=flavor)
         ranks.append(alone.var["highly_variable_rank"].to_numpy())
     listed = ~np.isnan(ranks)
     np.testing.assert_array_equal(adata.var["highly_variable_nbatches"], listed.sum(axis=0))
@@ -112,6 +120,67 @@ def test_votes_and_ranks_by_hand():
     np.testing.assert_array_equal(adata.var["highly_variable_rank"].to_numpy()[some], median_g)
     score_g = rankdata(-listed.sum(axis=0)[some] * 1000 + median_g, method="ordinal")
     np.testing.assert_array_equal(chosen(adata)[some], score_g <= 40)
+
+
+def test_pearson_residuals_choose_as_in_scanpy():
+    adata = simulated()
+    pp.variable_genes(adata, n_top_genes=40, flavor="pearson_residuals")
+    want = sc.experimental.pp.highly_variable_genes(
+        adata, n_top_genes=40, layer="counts", flavor="pearson_residuals", inplace=False
+    )
+    for name in ("highly_variable", "highly_variable_rank"):
+        np.testing.assert_array_equal(adata.var[name], want[name])
+
+
+def test_without_batches_seurat_s_flavors_are_the_same():
+    adata = simulated()
+    tables = []
+    for flavor in ("protected", "seurat_v3", "seurat_v3_paper"):
+        pp.variable_genes(adata, n_top_genes=40, flavor=flavor)
+        tables.append(adata.var.copy())
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+
+
+def with_a_type_in_one_donor(n_donors):
+    """Genes 0 to 9 mark a type of 20 cells in the first donor; 50 others vary in every donor."""
+    rng = np.random.default_rng(2)
+    n_cells = 150 * n_donors
+    rate_ng = np.tile(np.exp(rng.uniform(-1, 1, size=300)), (n_cells, 1))
+    rate_ng[rng.random(n_cells) < 0.5, 200:250] *= 3
+    rate_ng[:, :10] = 0.05
+    rate_ng[:20, :10] = 4
+    adata = from_counts(rng.poisson(rate_ng))
+    adata.obs["donor"] = np.repeat([f"d{i}" for i in range(n_donors)], 150)
+    return adata
+
+
+@pytest.mark.parametrize("n_donors", [4, 8])
+def test_flavor_protected_keeps_the_markers_of_a_type_in_one_donor(n_donors):
+    adata = with_a_type_in_one_donor(n_donors)
+    kept = {}
+    for flavor in ("protected", "seurat_v3_paper"):
+        pp.variable_genes(adata, n_top_genes=100, flavor=flavor, batch_key="donor")
+        kept[flavor] = chosen(adata)[:10].sum()
+        assert chosen(adata).sum() == 100
+    assert kept["protected"] == 10
+    assert kept["seurat_v3_paper"] <= 6
+
+
+def test_protected_genes_are_at_most_half_of_the_genes():
+    """Each donor has other genes of its own that vary; those of all donors still get half of the places."""
+    rng = np.random.default_rng(3)
+    donor_n = np.repeat(np.arange(12), 60)
+    rate_ng = np.tile(np.exp(rng.uniform(-1, 1, size=400)), (720, 1))
+    high_n = rng.random(720) < 0.5
+    rate_ng[high_n, :40] *= 4
+    for donor in range(12):
+        of_donor = slice(100 + 20 * donor, 120 + 20 * donor)
+        rate_ng[(donor_n == donor) & high_n, of_donor] *= 16
+    adata = from_counts(rng.poisson(rate_ng))
+    adata.obs["donor"] = donor_n
+    pp.variable_genes(adata, n_top_genes=60, flavor="protected", batch_key="donor")
+    assert chosen(adata)[:40].sum() >= 25
 
 
 def test_the_order_of_cells_and_the_kind_of_column_do_not_matter():
@@ -129,11 +198,12 @@ def test_one_batch_is_as_none(caplog):
     adata.obs["batch"] = pd.Categorical(["all"] * 600, categories=["all", "gone"])
     pp.variable_genes(adata, n_top_genes=30)
     before = adata.var.copy()
+    listed_g = before["highly_variable_rank"].notna()
     with caplog.at_level(logging.INFO, logger="sparcell"):
         pp.variable_genes(adata, n_top_genes=30, batch_key="batch")
     assert "one batch, 'all'" in caplog.text
     pd.testing.assert_frame_equal(adata.var[before.columns], before)
-    assert (adata.var["highly_variable_nbatches"] == before["highly_variable"]).all()
+    assert (adata.var["highly_variable_nbatches"] == listed_g).all()
     pp.variable_genes(adata, n_top_genes=30)  # votes of an older call would not fit
     assert "highly_variable_nbatches" not in adata.var
 

@@ -91,11 +91,12 @@ def test_the_validation_loss_uses_the_same_draws_after_each_epoch(adata):
     assert history["loss"].nunique() == 4
 
 
-def test_epochs_auto_follows_from_max_steps_and_the_number_of_training_cells(adata):
+@pytest.mark.parametrize(("min_epochs", "n_epochs"), [(20, 30), (40, 40)])
+def test_epochs_auto_follows_from_max_steps_and_the_number_of_training_cells(adata, min_epochs, n_epochs):
     """150 of 300 cells in steps of 30 are 5 steps an epoch."""
-    settings = {"epochs": "auto", "max_steps": 150, "batch_size": 30, "validation_fraction": 0.5}
-    model = fit(KIND, adata, settings=settings)
-    assert len(model.history) == 30
+    lengths = {"epochs": "auto", "max_steps": 150, "min_epochs": min_epochs, "early_stopping_patience": 0}
+    model = fit(KIND, adata, settings={**lengths, "batch_size": 30, "validation_fraction": 0.5})
+    assert len(model.history) == n_epochs
     assert model.settings.epochs == "auto"
 
 

@@ -62,18 +62,24 @@ def test_the_plans_lr_factor_is_the_schedule_over_all_steps_of_the_run(schedule)
     ("n_steps", "n_epochs"),
     [
         (1, 400),
-        (2, 400),
         (3, 400),
         (4, 300),
         (11, 109),
-        (24, 50),
-        (120, 20),
-        (1000, 20),
+        (19, 63),
+        (21, 60),
+        (79, 60),
+        (333, 60),
+        (400, 50),
         (5000, 4),
         (50_000, 1),
     ],
 )
-def test_epochs_auto_makes_about_1200_steps(n_steps, n_epochs):
-    """There are at least 20 epochs and at most 400, but no more than 20,000 steps, or one epoch."""
+def test_epochs_auto_makes_1200_steps_of_small_data_and_60_epochs_of_larger(n_steps, n_epochs):
+    """There are at most 400 epochs, and no more than 20,000 steps, or one epoch."""
     assert TrainPlan.of(TrainConfig(epochs="auto"), n_steps, 1.0).n_epochs == n_epochs
     assert TrainPlan.of(TrainConfig(epochs=7), n_steps, 1.0).n_epochs == 7
+
+
+def test_min_epochs_and_max_steps_are_settings():
+    assert TrainPlan.of(TrainConfig(min_epochs=20), 100, 1.0).n_epochs == 20
+    assert TrainPlan.of(TrainConfig(min_epochs=20, max_steps=3000), 100, 1.0).n_epochs == 30

@@ -33,7 +33,7 @@ PROGRAMS = PRESETS["programs"]
 """Settings of sparcell's models with `disentanglement`: latents that are gene programs."""
 
 PACKAGES = ("sparcell", "torch", "numpy")
-OUR_FORMAT = 6
+OUR_FORMAT = 7
 """Format of stored runs of sparcell's models. Raise it whenever the same settings begin to give other results."""
 
 

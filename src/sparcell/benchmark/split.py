@@ -145,7 +145,7 @@ def variable_genes(adata: AnnData, config: BenchmarkConfig) -> NDArray[np.bool_]
     """Return the mask of the highly variable genes, which all methods use, (g,)."""
     work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
     work.layers["counts"] = adata.X
-    pp.variable_genes(work, n_top_genes=config.n_top_genes, batch_key=config.batch_key)
+    pp.variable_genes(work, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)
     return np.asarray(work.var["highly_variable"], dtype=bool)
 
 

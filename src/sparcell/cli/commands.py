@@ -147,6 +147,8 @@ def fit(
         The model to train.
     """
     how, config = start(run), FitConfig(**given(fit))
+    if "flavor" in given(fit) and config.n_top_genes is None:
+        raise InputError("--flavor needs a number of genes to choose; add --n-top-genes 2000.")
     model_settings = fit_settings(config, model, given(settings))
     check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
@@ -156,7 +158,7 @@ def fit(
     if config.out is not None:
         io.check_writable(adata, config.out.name)
     if config.n_top_genes is not None:
-        data_settings["genes_key"] = choose_genes(adata, config.n_top_genes, data_settings)
+        data_settings["genes_key"] = choose_genes(adata, config, data_settings)
     estimator = MODELS[model](**model_settings)
     fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
     failure = None
@@ -216,7 +218,7 @@ def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> Non
         )
 
 
-def choose_genes(adata: AnnData, n_top_genes: int, data_settings: dict[str, Any]) -> str:
+def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any]) -> str:
     """Mark the highly variable genes of the raw counts in `adata.var`; return the name of that column."""
     from anndata import AnnData
 
@@ -227,7 +229,12 @@ def choose_genes(adata: AnnData, n_top_genes: int, data_settings: dict[str, Any]
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
     work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
     work.layers["counts"] = read_layer(adata, data_settings.get("layer"))[0]
-    pp.variable_genes(work, n_top_genes=n_top_genes, batch_key=data_settings.get("batch_key"))
+    pp.variable_genes(
+        work,
+        n_top_genes=int(config.n_top_genes or 0),
+        flavor=config.flavor,
+        batch_key=data_settings.get("batch_key"),
+    )
     adata.var["highly_variable"] = work.var["highly_variable"]
     return "highly_variable"
 

@@ -12,6 +12,7 @@ from sparcell.config.experiments import (
     QualityConfig,
     StudyConfig,
 )
+from sparcell.config.genes import GenesConfig
 from sparcell.config.model import (
     AutoencoderConfig,
     BetaVAEConfig,
@@ -42,6 +43,7 @@ SCORES = FurtherOptions("Scores and maps", sort_key=4)
 GROUPS: dict[type, Group] = {
     FitConfig: FurtherOptions("Output", sort_key=1),
     DataConfig: FurtherOptions("Data", sort_key=2),
+    GenesConfig: FurtherOptions("Genes", sort_key=2),
     QualityConfig: FurtherOptions("Quality control", sort_key=3),
     StudyConfig: SCORES,
     BenchmarkConfig: SCORES,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from sparcell.config.genes import GenesConfig
 from sparcell.config.validation import require, require_choice, require_number, require_whole
 
 
@@ -44,7 +45,7 @@ class CountsConfig(InputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(InputConfig):
+class FitConfig(InputConfig, GenesConfig):
     """What `sparcell fit` does around the training of a model.
 
     Examples
@@ -78,6 +79,7 @@ class FitConfig(InputConfig):
     resume: Annotated[bool, "Continue from the checkpoint in --checkpoint-dir."] = False
 
     def __post_init__(self) -> None:
+        GenesConfig.__post_init__(self)
         if self.n_top_genes is not None:
             require_whole("n_top_genes", self.n_top_genes, 50)
 
@@ -111,7 +113,7 @@ class QualityConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig(CountsConfig, QualityConfig):
+class StudyConfig(CountsConfig, GenesConfig, QualityConfig):
     """What a study compares, and how it scores it.
 
     Examples
@@ -152,6 +154,7 @@ class StudyConfig(CountsConfig, QualityConfig):
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
+        GenesConfig.__post_init__(self)
         require(len(self.models) > 0, "models", self.models, "at least one model")
         require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
         require_whole("seeds", self.seeds, 1)
@@ -161,7 +164,7 @@ class StudyConfig(CountsConfig, QualityConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(CountsConfig):
+class BenchmarkConfig(CountsConfig, GenesConfig):
     """What a benchmark compares, and on what.
 
     Examples
@@ -212,6 +215,7 @@ class BenchmarkConfig(CountsConfig):
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
+        GenesConfig.__post_init__(self)
         require_whole("seeds", self.seeds, 1)
         require_whole("n_top_genes", self.n_top_genes, 50)
         if self.n_components is not None:

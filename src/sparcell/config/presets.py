@@ -57,6 +57,7 @@ PROGRAMS: dict[str, Any] = {
     "temperature": 2 / 3,
     "epochs": "auto",
     "max_steps": 2300,
+    "min_epochs": 20,
     "batch_size": 128,
     "learning_rate": 0.01,
     "lr_schedule": "cosine",

@@ -14,11 +14,16 @@ class TrainConfig:
 
     epochs: Annotated[
         int | Literal["auto"],
-        "Maximum number of epochs (passes over the cells). auto: as many as max_steps allows, 20 to 400; fewer above 100,000 cells.",
+        "Maximum number of epochs (passes over the cells). auto: max_steps steps or, if these are more, min_epochs epochs; at most 400.",
     ] = "auto"
     max_steps: Annotated[
-        int, "Number of training steps (one minibatch each) if epochs is auto, rounded to whole epochs."
+        int,
+        "Number of training steps (one minibatch each) of small data if epochs is auto, rounded to whole epochs. min_epochs gives large "
+        "data more steps.",
     ] = 1200
+    min_epochs: Annotated[
+        int, "Least number of epochs if epochs is auto. Above 45,000 cells, 20,000 steps can be fewer epochs."
+    ] = 60
     batch_size: Annotated[int, "Cells per minibatch."] = 128
     learning_rate: Annotated[float, "Learning rate of Adam."] = 2e-3
     weight_decay: Annotated[float, "Weight decay of AdamW. 0: plain Adam."] = 0.0
@@ -32,8 +37,9 @@ class TrainConfig:
     ] = 0.1
     early_stopping_tolerance: Annotated[
         float,
-        "Keep the weights of the latest epoch whose validation loss is within this fraction of the lowest. 0 keeps the best epoch.",
-    ] = 0.01
+        "Keep the weights of the latest epoch whose validation loss is at most this much above the lowest, in nats per cell. 0 keeps the "
+        "best epoch.",
+    ] = 1.0
     early_stopping_patience: Annotated[
         int,
         "Stop after this many epochs without improvement of the validation loss. 0 disables early stopping.",
@@ -62,15 +68,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require_whole("epochs", self.epochs, 1, or_word="auto")
         require_whole("max_steps", self.max_steps, 1)
+        require_whole("min_epochs", self.min_epochs, 1)
         require_whole("batch_size", self.batch_size, 1)
         require_number("learning_rate", self.learning_rate, above=0, below=1)
         require_choice(TrainConfig, "lr_schedule", self.lr_schedule)
         require_choice(TrainConfig, "precision", self.precision)
         require_number("weight_decay", self.weight_decay, above=0, or_equal=True)
         require_number("validation_fraction", self.validation_fraction, above=0, below=1, or_equal=True)
-        require_number(
-            "early_stopping_tolerance", self.early_stopping_tolerance, above=0, below=1, or_equal=True
-        )
+        require_number("early_stopping_tolerance", self.early_stopping_tolerance, above=0, or_equal=True)
         require_whole("early_stopping_patience", self.early_stopping_patience, 0)
         require_number("kl_warmup_fraction", self.kl_warmup_fraction, above=0, below=1, or_equal=True)
         require_number("kl_warmup_start", self.kl_warmup_start, above=0, or_equal=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from sparcell.config.genes import DEFAULT_FLAVOR, Flavor
 from sparcell.pp.clustering import cluster, name_clusters
 from sparcell.pp.highly_variable import variable_genes
 from sparcell.pp.markers import fits_table, pbmc_markers, read_markers
@@ -36,7 +37,8 @@ def seurat(
 ) -> pd.DataFrame:
     """Filter cells and genes, then normalize, cluster and name the cells, as in Seurat's PBMC tutorial.
 
-    Calls `quality_control` and `cell_types`. Call the steps of `sp.pp` one by one to set more of their options.
+    Calls `quality_control`, and `cell_types` with Seurat's own variable genes (flavor seurat_v3). Call the steps of
+    `sp.pp` one by one to set more of their options.
 
     Parameters
     ----------
@@ -68,7 +70,9 @@ def seurat(
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
     qc = quality_control(adata, max_genes=max_genes, max_pct_mito=max_pct_mito)
-    cell_types(adata, markers=table, n_top_genes=n_top_genes, resolution=resolution, seed=seed)
+    cell_types(
+        adata, markers=table, n_top_genes=n_top_genes, flavor="seurat_v3", resolution=resolution, seed=seed
+    )
     return qc
 
 
@@ -77,6 +81,7 @@ def cell_types(
     *,
     markers: pd.DataFrame | str | Path | None = None,
     n_top_genes: int = 2000,
+    flavor: Flavor = DEFAULT_FLAVOR,
     batch_key: str | None = None,
     resolution: float = 0.5,
     seed: int = 0,
@@ -89,6 +94,8 @@ def cell_types(
         Raw counts in X.
     markers, n_top_genes, resolution, seed
         As for `seurat`.
+    flavor
+        How variable genes are chosen: see `variable_genes`.
     batch_key
         Column of obs; variable genes are chosen within its batches (see `variable_genes`). All cells are clustered
         together.
@@ -115,7 +122,7 @@ def cell_types(
     table = None if markers is None else read_markers(markers)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     lognormalize(adata, layer="counts")
-    variable_genes(adata, n_top_genes=n_top_genes, batch_key=batch_key)
+    variable_genes(adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key)
     cluster(adata, resolution=resolution, seed=seed)
     if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
         table = pbmc_markers()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-FORMAT = 7
+FORMAT = 8
 """Format of stored runs of a study. Raise it whenever the same settings begin to give other results."""
 
 BASELINES = {"pca-6": 6, "pca-10": 10}
@@ -66,7 +66,7 @@ class StudyRunSpec:
             data=data.digest,
             labels=[str(label) for label in data.labels],
             perplexity=config.perplexity,
-            genes=(config.n_top_genes, data.batch_key),
+            genes=(config.n_top_genes, config.flavor, data.batch_key),
             quality_control=(config.min_genes, config.max_genes, config.max_pct_mito),
         )
 

@@ -95,7 +95,13 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     batch_sizes = [entry.estimator.batch_size for entry in entries]
     check_minibatch(adata.n_obs, batch_sizes, cells="are left after quality control")
     batch_key = next((entry.data.batch_key for entry in entries), None)
-    pp.cell_types(adata, markers=config.markers, n_top_genes=config.n_top_genes, batch_key=batch_key)
+    pp.cell_types(
+        adata,
+        markers=config.markers,
+        n_top_genes=config.n_top_genes,
+        flavor=config.flavor,
+        batch_key=batch_key,
+    )
     # A user's column of the same name stays, and the study's own column then has another name.
     columns = adata.uns["sparcell_pp"]["keys"]
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ class EarlyStopping:
     patience: int
     """Epochs without improvement after which training stops; 0 never stops."""
     tolerance: float
-    """As a fraction of the lowest loss."""
+    """In the unit of the loss: nats per cell."""
     best_loss: float = math.inf
     """Lowest validation loss so far."""
     best_epoch: int = 0
@@ -28,13 +28,17 @@ class EarlyStopping:
     def update(self, validation_loss: float, epoch: int, network: nn.Module) -> None:
         """Record the validation loss of an epoch; copy the weights if it is within the tolerance of the lowest."""
         self.best_loss = min(self.best_loss, validation_loss)
-        if validation_loss <= self.best_loss + self.tolerance * abs(self.best_loss):
+        if validation_loss <= self.best_loss + self.tolerance:
             self.best_epoch = epoch
             self.best_state = {name: value.clone() for name, value in network.state_dict().items()}
 
-    def should_stop(self, epoch: int) -> bool:
-        """Return whether the loss has not improved for `patience` epochs."""
-        return self.patience > 0 and bool(self.best_state) and epoch - self.best_epoch >= self.patience
+    def should_stop(self, epoch: int, warmup_epochs: int = 0) -> bool:
+        """Return whether the loss has not improved for `patience` epochs after the warm-up.
+
+        In the warm-up the weight of the KL in training moves to its value in the validation loss, so a rise may be followed by a fall.
+        """
+        waited = epoch - max(self.best_epoch, warmup_epochs)
+        return self.patience > 0 and bool(self.best_state) and waited >= self.patience
 
     def load_best(self, network: nn.Module) -> None:
         """Load the best weights, if there are any, and put the network into evaluation mode."""

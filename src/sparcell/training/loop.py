@@ -39,7 +39,9 @@ def train(state: TrainState, data: BatchProvider, plan: TrainPlan) -> Iterator[E
     not finite even with small steps.
     """
     step = wrap_step(train_step, state, plan)
-    while state.epoch < plan.n_epochs and not state.early_stopping.should_stop(state.epoch):
+    while state.epoch < plan.n_epochs and not state.early_stopping.should_stop(
+        state.epoch, plan.warmup_epochs
+    ):
         started = time.perf_counter()
         sums, n_cells = torch.zeros(4, dtype=torch.float64), 0
         for first in range(0, plan.n_steps, CHUNK_STEPS):
@@ -47,7 +49,7 @@ def train(state: TrainState, data: BatchProvider, plan: TrainPlan) -> Iterator[E
             sums, n_cells = sums + chunk_sums, n_cells + chunk_cells
         state.epoch += 1
         loss_of_validation = validation_loss(state, data, plan)
-        if loss_of_validation is not None and state.epoch * plan.n_steps >= plan.n_warmup:
+        if loss_of_validation is not None:
             state.early_stopping.update(loss_of_validation, state.epoch, state.network)
         loss, reconstruction, kl, kl_weight = (sums / n_cells).tolist()
         seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ from sparcell.training.schedules import LR_SCHEDULES, warmup_progress
 if TYPE_CHECKING:
     from sparcell.config.training import TrainConfig
 
-MIN_EPOCHS, MAX_EPOCHS, ENOUGH_STEPS = 20, 400, 20_000
-"""With epochs auto: least and most epochs, and the number of steps that justifies fewer epochs."""
+MAX_EPOCHS, ENOUGH_STEPS = 400, 20_000
+"""With epochs auto: most epochs, and the number of steps after which there are fewer than min_epochs."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class TrainPlan:
 
     @classmethod
     def of(cls, config: TrainConfig, n_steps: int, beta: float, *, use_bfloat16: bool = False) -> TrainPlan:
-        """Resolve the number of epochs: as set, or from max_steps within limits."""
+        """Resolve the number of epochs: as set, or from max_steps and min_epochs within limits."""
         if config.epochs != "auto":
             return cls(config, config.epochs, n_steps, beta, use_bfloat16)
-        least = max(1, min(MIN_EPOCHS, ENOUGH_STEPS // n_steps))
+        least = max(1, min(config.min_epochs, ENOUGH_STEPS // n_steps))
         epochs = min(MAX_EPOCHS, max(least, round(config.max_steps / n_steps)))
         return cls(config, epochs, n_steps, beta, use_bfloat16)
 
@@ -39,6 +40,11 @@ class TrainPlan:
     def n_warmup(self) -> int:
         """Number of warm-up steps."""
         return int(self.config.kl_warmup_fraction * self.n_epochs * self.n_steps)
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Number of epochs until the end of the warm-up, rounded up."""
+        return math.ceil(self.n_warmup / self.n_steps)
 
     def progress(self, step: int) -> float:
         """Return the fraction of the warm-up that is done."""
