@@ -42,8 +42,9 @@ class TrainConfig:
     ] = 1.0
     early_stopping_patience: Annotated[
         int,
-        "Stop after this many epochs without improvement of the validation loss. 0 disables early stopping.",
-    ] = 50
+        "Stop after this many epochs in which the validation loss was not within early_stopping_tolerance of the lowest, counted from the "
+        "end of the KL warm-up. 0 disables early stopping.",
+    ] = 25
     kl_warmup_fraction: Annotated[
         float,
         "KL warm-up: fraction of training in which the weight of the KL goes from kl_warmup_start × beta to beta.",
