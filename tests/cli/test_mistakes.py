@@ -163,7 +163,7 @@ def test_quiet_hides_warnings_too(data, tmp_path, monkeypatch, capfd):
 def test_a_flavor_without_a_number_of_genes_would_have_no_effect(data, tmp_path, monkeypatch, capfd):
     words = ("fit", data, "--model", "beta-vae", "--flavor", "seurat_v3", "--model-dir", tmp_path / "m")
     assert sparcell(*words, monkeypatch=monkeypatch) == 1
-    assert "none are to be chosen: add --n-top-genes 2000" in capfd.readouterr().err
+    assert "--flavor needs a number of genes to choose; add --n-top-genes 2000" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["umis", "raw"])
