@@ -12,7 +12,7 @@ import pytest
 from helpers.benchmark_results_fixture import bare_benchmark, full_benchmark
 from helpers.pages import Outline
 from sparcell import pl, report
-from sparcell.pl.benchmark import best_method, format_mean, format_metric, log_ticks, shade
+from sparcell.pl.benchmark import best_method, format_mean, format_metric, log_ticks, shade, share_range
 from sparcell.report.benchmark_page import LAST, chart_store
 from sparcell.report.benchmark_text import conclusions, limits
 from sparcell.results.benchmark import (
@@ -104,6 +104,14 @@ def test_where_neither_end_is_good_nothing_is_ranked():
         assert shade(numbers, "pca", METRICS[key]) is None
     assert conclusions(results) == []
     assert format_mean(numbers, "pca", "n_active") == "32.0 ± 0.0"
+
+
+def test_a_small_difference_of_scores_does_not_fill_the_axis():
+    low, high = share_range(np.array([0.671, 0.676, np.nan]))
+    assert high - low == pytest.approx(0.12)
+    assert low < 0.671 < 0.676 < high
+    wide = share_range(np.array([0.2, 0.9]))
+    assert wide[0] < 0.2 < 0.9 < wide[1]
 
 
 def test_ticks_stand_around_the_values():

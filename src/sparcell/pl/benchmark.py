@@ -96,6 +96,15 @@ def log_ticks(values: Floats) -> list[float]:
     return [step * 10.0**power for power in range(int(low), int(high) + 1) for step in steps]
 
 
+def share_range(values: Floats) -> tuple[float, float]:
+    """Return an axis around scores between 0 and 1 that spans at least a tenth, so that a difference of .005 does not fill it."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    half = max(0.58 * (high - low), 0.06)
+    middle = (low + high) / 2
+    return round(middle - half, 4), round(middle + half, 4)
+
+
 def best_method(means: pd.DataFrame, metric: Metric) -> str | None:
     """Return the name of the method with the best mean; None if fewer than two methods have the metric, or there is no better end."""
     column = means[metric.key].dropna()
@@ -205,6 +214,8 @@ def trade_off(results: BenchmarkResults) -> Figure:
         )
         axes.plot([x], [y], "o", ms=8, color=styles[row.name][0], mec="white", mew=0.8, label=row.title)
     axes.set(
+        xlim=share_range(results.scores["batch_correction"].to_numpy(dtype=float)),
+        ylim=share_range(results.scores["bio_conservation"].to_numpy(dtype=float)),
         xlabel="batch correction (mean of scIB's five metrics)",
         ylabel="bio conservation (mean of scIB's five metrics)",
     )

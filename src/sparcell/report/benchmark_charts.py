@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparcell.pl.benchmark import clip_costs, format_metric, log_ticks
+from sparcell.pl.benchmark import clip_costs, format_metric, log_ticks, share_range
 from sparcell.pl.colors import row_styles
 from sparcell.pl.tables import value_at
 from sparcell.report.charts import AXIS, layout, list_axis, plain, rounded, wrapped
@@ -38,8 +38,12 @@ def trade_off(results: BenchmarkResults) -> Chart:
             "y": rounded(seeds["bio_conservation"].to_numpy(), 4), "marker": {"color": color, "size": 5, "opacity": 0.6},
             "hovertemplate": f"{plain(row.title)}, one seed: batch correction %{{x:.3f}}, bio conservation %{{y:.3f}}<extra></extra>",
         })  # fmt: skip
-    x_axis = AXIS | {"title": {"text": "batch correction", "standoff": 4}}
-    y_axis = AXIS | {"title": {"text": "bio conservation", "standoff": 4}}
+    x, y = (
+        share_range(results.scores[key].to_numpy(dtype=float))
+        for key in ("batch_correction", "bio_conservation")
+    )
+    x_axis = AXIS | {"title": {"text": "batch correction", "standoff": 4}, "range": list(x)}
+    y_axis = AXIS | {"title": {"text": "bio conservation", "standoff": 4}, "range": list(y)}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
     return {
         "data": data,

@@ -177,8 +177,8 @@ def seed_note(results: BenchmarkResults) -> str:
     if results.scores.groupby("method")["seed"].nunique().max() > 1:
         return ""
     return (
-        "Every method was run with one seed. One seed gives no spread, so differences between methods may be chance, and this page "
-        "claims no order."
+        "Every method was run with one seed. One seed gives no spread, so a lead or a difference on this page may be chance. Nothing is "
+        "claimed about the order of methods."
     )
 
 

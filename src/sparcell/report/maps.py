@@ -167,8 +167,8 @@ def gene_store(expression: GeneExpression | None, n_cells: int) -> CellMap:
     }
 
 
-def _apart(places: Floats, names: Sequence[str], xy_n2: Floats, panel: float = 430.0) -> Floats:
-    """Return places at which names do not overlap in a panel of `panel` pixels."""
+def _apart(places: Floats, names: Sequence[str], xy_n2: Floats, panel: float = 330.0) -> Floats:
+    """Return places at which names do not overlap in a panel of `panel` pixels, the width of a phone."""
     finite = np.isfinite(places[:, 0])
     low, high = np.nanmin(xy_n2, axis=0), np.nanmax(xy_n2, axis=0)
     pixel = max(float((high - low).max()), 1e-6) * 1.06 / panel
