@@ -38,12 +38,12 @@ def trade_off(results: BenchmarkResults) -> Chart:
             "y": rounded(seeds["bio_conservation"].to_numpy(), 4), "marker": {"color": color, "size": 5, "opacity": 0.6},
             "hovertemplate": f"{plain(row.title)}, one seed: batch correction %{{x:.3f}}, bio conservation %{{y:.3f}}<extra></extra>",
         })  # fmt: skip
-    x, y = (
+    x_range, y_range = (
         share_range(results.scores[key].to_numpy(dtype=float))
         for key in ("batch_correction", "bio_conservation")
     )
-    x_axis = AXIS | {"title": {"text": "batch correction", "standoff": 4}, "range": list(x)}
-    y_axis = AXIS | {"title": {"text": "bio conservation", "standoff": 4}, "range": list(y)}
+    x_axis = AXIS | {"title": {"text": "batch correction", "standoff": 4}, "range": list(x_range)}
+    y_axis = AXIS | {"title": {"text": "bio conservation", "standoff": 4}, "range": list(y_range)}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
     return {
         "data": data,
