@@ -16,8 +16,10 @@ N_LOG_LINES = 10
 
 
 @contextmanager
-def bar(title: str, total: int, *, silent: bool = False, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Show the progress of `total` steps on stderr, of which `done` are done.
+def bar(
+    title: str, total: int, *, unit: str = "", silent: bool = False, done: int = 0
+) -> Iterator[Callable[[str], None]]:
+    """Show the progress of `total` steps on stderr, of which `done` are done; `unit` says what is counted: "epoch".
 
     Yields a function that the body calls once after each step, with a short text such as the current loss.
     """
@@ -28,10 +30,12 @@ def bar(title: str, total: int, *, silent: bool = False, done: int = 0) -> Itera
         yield lambda text: None
     elif console.is_terminal:
         with _columns(console) as progress:
-            task = progress.add_task(title, total=total, completed=done, text="")
+            task = progress.add_task(
+                f"{title}: {unit}" if unit else title, total=total, completed=done, text=""
+            )
             yield lambda text: progress.update(task, advance=1, text=text)
     else:
-        yield _lines(title, total, console, done)
+        yield _lines(f"{title}: {unit}" if unit else f"{title}:", total, console, done)
 
 
 def _columns(console: Console) -> Progress:
@@ -66,7 +70,7 @@ def _lines(title: str, total: int, console: Console, n_before: int) -> Callable[
         if done % every == 0 or done == total:
             elapsed = time.monotonic() - start
             remaining = elapsed / (done - n_before) * (total - done)
-            line = f"{title}: {done}/{total}, {elapsed:.0f} s elapsed, {remaining:.0f} s left"
+            line = f"{title} {done}/{total}, {elapsed:.0f} s elapsed, {remaining:.0f} s left"
             console.print(
                 f"{line}{', ' if text else ''}{text}", soft_wrap=True, highlight=False, markup=False
             )

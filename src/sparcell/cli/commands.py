@@ -6,13 +6,14 @@ import logging
 import os
 import shlex
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sparcell.cli import targets
+from sparcell.cli import fitting, targets
 from sparcell.cli.options import (
     BenchmarkOptions,
     DataOptions,
@@ -152,16 +153,21 @@ def fit(
     model_settings = fit_settings(config, model, given(settings))
     check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
+    from sparcell.io.obs_columns import log_batch_hint
     from sparcell.models import MODELS
 
+    started = time.perf_counter()
     adata, data_settings = io.read(input, gene_symbols=config.gene_symbols), given(data)
     if config.out is not None:
         io.check_writable(adata, config.out.name)
+    log_batch_hint(adata.obs, [data_settings.get("batch_key"), *data_settings.get("covariates", ())])
     if config.n_top_genes is not None:
-        data_settings["genes_key"] = choose_genes(adata, config, data_settings)
+        data_settings["genes_key"] = fitting.choose_genes(adata, config, data_settings)
     estimator = MODELS[model](**model_settings)
+    fitting.log_data(adata, estimator, data_settings)
     fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
     failure = None
+    fitting.log_result(fitted, adata, time.perf_counter() - started)
     if config.model_dir is not None:
         try:
             fitted.save(config.model_dir)
@@ -169,6 +175,7 @@ def fit(
         except SparcellError as error:  # the other result may lie on another disk
             failure = error
     if config.out is not None:
+        fitting.drop_older_results(adata, fitted.settings.name)
         fitted.embed(adata)
         write_cells(adata, config.out)
         key = f"X_{fitted.settings.name}"
@@ -218,27 +225,6 @@ def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> Non
         )
 
 
-def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any]) -> str:
-    """Mark the highly variable genes of the raw counts in `adata.var`; return the name of that column."""
-    from anndata import AnnData
-
-    from sparcell import pp
-    from sparcell.data.expression import read_layer
-
-    if "genes_key" in data_settings:
-        raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
-    work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
-    work.layers["counts"] = read_layer(adata, data_settings.get("layer"))[0]
-    pp.variable_genes(
-        work,
-        n_top_genes=int(config.n_top_genes or 0),
-        flavor=config.flavor,
-        batch_key=data_settings.get("batch_key"),
-    )
-    adata.var["highly_variable"] = work.var["highly_variable"]
-    return "highly_variable"
-
-
 def embed(
     input: Path,
     *,
@@ -268,6 +254,7 @@ def embed(
     adata = io.read(input, gene_symbols=config.gene_symbols)
     io.check_writable(adata, out.name)
     model.schema = model.schema.resolve_layer(adata, config.layer)
+    fitting.drop_older_results(adata, model.settings.name)
     model.embed(adata, unseen=config.unseen)
     write_cells(adata, out)
     key = f"X_{model.settings.name}"

@@ -225,12 +225,12 @@ class Estimator(ModelConfig):
             history = checkpoints.resume(state)
             try:
                 with (
-                    progress.bar(title, plan.n_epochs, silent=silent, done=state.epoch) as advance,
+                    progress.bar(title, plan.n_epochs, unit="epoch", silent=silent, done=state.epoch) as advance,
                     signals.sigterm_interrupts() if checkpoint_dir else nullcontext(),
                 ):
                     for record in train(state, data, plan):
                         history.append(record)
-                        advance(f"loss {record.loss:,.1f}")
+                        advance(f"loss {record.loss:,.1f} nats per cell")
                         checkpoints.note(state, history)
                         if on_epoch is not None:
                             on_epoch(record)

@@ -120,10 +120,9 @@ def cell_types(
     require_counts(adata)
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
-    adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
-    lognormalize(adata, layer="counts")
-    variable_genes(adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key)
-    cluster(adata, resolution=resolution, seed=seed)
+    normalize_and_cluster(
+        adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, resolution=resolution, seed=seed
+    )
     if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
         table = pbmc_markers()
     cluster_key = adata.uns[UNS_KEY]["keys"]["cluster"]
@@ -134,3 +133,21 @@ def cell_types(
     else:
         name_clusters(adata, table, cluster_key=cluster_key, key_added=column)
     record_in_uns(adata, keys={"cell_type": column})
+
+
+def normalize_and_cluster(
+    adata: AnnData,
+    *,
+    n_top_genes: int = 2000,
+    flavor: Flavor = DEFAULT_FLAVOR,
+    batch_key: str | None = None,
+    resolution: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Normalize and cluster cells that passed quality control: `cell_types` without the names. X holds raw counts."""
+    require_counts(adata)
+    require_same_counts(adata)
+    adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
+    lognormalize(adata, layer="counts")
+    variable_genes(adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key)
+    cluster(adata, resolution=resolution, seed=seed)

@@ -19,6 +19,7 @@ from sparcell._utils.version import VERSION
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.io import files
 from sparcell.io.labels import labels_from_obs
+from sparcell.io.obs_columns import log_cell_type_hint
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
 from sparcell.programs.naming import has_model_genes, name_and_enrich, read_gene_sets
@@ -95,6 +96,8 @@ def run(
     folder = _check_output_folder(Path(out))
     fitted = load(model) if isinstance(model, str | Path) else model
     adata = io.read(data, gene_symbols=config.gene_symbols) if isinstance(data, str | Path) else data
+    if config.labels_key is None:
+        log_cell_type_hint(adata.obs)
     results = collect(fitted, adata, config, sets=sets, sets_source=sets_source, silent=silent)
     name = Path(data).name if isinstance(data, str | Path) else results.title
     source = {"command": command, "input": name, "model": "" if fitted is model else str(model)}

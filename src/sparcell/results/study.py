@@ -70,7 +70,7 @@ class StudyResults:
     labels: pd.Categorical
     """Length n. Cells without a label hold a missing value and are not scored."""
     label_source: str
-    """In words: "column seurat of labels.csv" or "markers on Louvain clusters of 10 principal components"."""
+    """In words: "column seurat of labels.csv" or "markers on Louvain clusters of 10 principal components", "Louvain clusters of …"."""
     labels_from_pca: bool
     """Whether the labels come from a clustering of principal components, or agree with one. PCA then has an advantage by construction."""
     rows: tuple[MethodResult, ...]

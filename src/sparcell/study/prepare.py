@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,10 +19,11 @@ from sparcell.data.validation import infer_matrix_kind, require_kind
 from sparcell.errors import InputError, MissingLabelsWarning, format_settings
 from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
-from sparcell.io import labels
+from sparcell.io import labels, obs_columns
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import MAX_REMOVED_FRACTION, Limits, ManyCellsRemovedWarning, describe_removal
-from sparcell.pp.slots import require_same_counts
+from sparcell.pp.recipe import normalize_and_cluster
+from sparcell.pp.slots import UNS_KEY, require_same_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from sparcell.config.data import DataConfig
     from sparcell.config.experiments import StudyConfig
     from sparcell.experiments.presets import StudyEntry
+
+log = logging.getLogger("sparcell")
 
 PCA_AGREEMENT = 0.9
 """Labels count as derived from PCA if their ARI with Louvain clusters of principal components is at least this."""
@@ -80,6 +84,11 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     for entry in entries:
         check_columns(adata, entry.data)
     digest = digest_of_matrix(adata)
+    if data is not None:
+        config = use_labels_of_data(adata, config)
+        obs_columns.log_batch_hint(
+            adata.obs, [config.labels_key, *(name for entry in entries for name in columns_of(entry.data))]
+        )
     from_file = read_label_file(adata, config)
     limits = qc_limits(config)
     with warnings.catch_warnings():
@@ -95,20 +104,22 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     batch_sizes = [entry.estimator.batch_size for entry in entries]
     check_minibatch(adata.n_obs, batch_sizes, cells="are left after quality control")
     batch_key = next((entry.data.batch_key for entry in entries), None)
-    pp.cell_types(
-        adata,
-        markers=config.markers,
-        n_top_genes=config.n_top_genes,
-        flavor=config.flavor,
-        batch_key=batch_key,
-    )
+    genes: dict[str, Any] = {
+        "n_top_genes": config.n_top_genes,
+        "flavor": config.flavor,
+        "batch_key": batch_key,
+    }
+    if config.labels is None and config.labels_key is None:
+        pp.cell_types(adata, markers=config.markers, **genes)
+    else:
+        normalize_and_cluster(adata, **genes)
     # A user's column of the same name stays, and the study's own column then has another name.
-    columns = adata.uns["sparcell_pp"]["keys"]
+    columns = adata.uns[UNS_KEY]["keys"]
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", MissingLabelsWarning
         )  # read_label_file has warned of cells without a label
-        cell_labels, source = choose_labels(adata, config, from_file, columns["cell_type"])
+        cell_labels, source = choose_labels(adata, config, from_file, columns.get("cell_type", ""))
     from_pca = agree_with_pca(cell_labels, adata.obs[columns["cluster"]])
     return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key)
 
@@ -145,6 +156,31 @@ def check_columns(adata: AnnData, data: DataConfig) -> None:
     Covariates.fit(adata.obs, data.batch_key, data.covariates)
 
 
+def columns_of(data: DataConfig) -> tuple[str | None, ...]:
+    """Return the columns of obs that a model reads."""
+    return (data.batch_key, *data.covariates)
+
+
+def use_labels_of_data(adata: AnnData, config: StudyConfig) -> StudyConfig:
+    """Return the settings with labels_key set to the one column that looks like cell types; say which column, or which to choose from.
+
+    Nothing changes if labels are set, or if the column is one that sparcell wrote.
+    """
+    written = adata.uns.get(UNS_KEY, {}).get("keys", {}).get("cell_type")
+    columns = [column for column in obs_columns.cell_type_columns(adata.obs) if column != written]
+    if config.labels is not None or config.labels_key is not None or not columns:
+        return config
+    listed = "; ".join(f"{column} ({obs_columns.describe(adata.obs[column])})" for column in columns)
+    if len(columns) > 1:
+        log.info(
+            "several columns of obs look like cell types: %s. None is used; choose one with --labels-key.",
+            listed,
+        )
+        return config
+    log.info("cell types: obs column %s. --labels-key takes another column.", listed)
+    return replace(config, labels_key=columns[0])
+
+
 def read_label_file(adata: AnnData, config: StudyConfig) -> pd.Series | None:
     """Return the labels of a file, if one is set; raise InputError if the labels of the file or of obs do not fit the cells."""
     if config.labels is not None:
@@ -170,7 +206,9 @@ def choose_labels(
             f"the {adata.n_obs} cells after quality control form one cluster; expected two or more. Pass cell types as a table "
             "(--labels) or as a column of obs (--labels-key)."
         )
-    source = "markers on Louvain clusters of 10 principal components"
+    clusters = "Louvain clusters of 10 principal components"
+    is_named = not adata.obs[cell_type_key].astype(str).str.startswith("cluster ").all()
+    source = f"markers on {clusters}" if is_named else clusters
     return labels.labels_from_obs(adata, cell_type_key), source
 
 
