@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -52,11 +53,13 @@ def test_a_place_for_the_model_is_checked_before_training(data, tmp_path, monkey
 def test_a_column_of_the_user_s_called_label_stays_as_it_is(data, tmp_path):
     adata = anndata.read_h5ad(data)
     adata.obs["label"] = ["patient 1", "patient 2"] * (adata.n_obs // 2)
+    adata.obs["kind"] = ["a", "b", "c", "a"] * (adata.n_obs // 4)
     adata.write_h5ad(tmp_path / "mine.h5ad")
-    study_module.run(tmp_path / "mine.h5ad", tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
+    config = replace(CONFIG, labels_key="kind")
+    study_module.run(tmp_path / "mine.h5ad", tmp_path / "s", config, changes=CHANGES, silent=True)
     written = anndata.read_h5ad(tmp_path / "s" / "study.h5ad").obs
     assert (written["label"] == adata.obs.loc[written.index, "label"]).all()
-    assert set(written["sparcell_label"]) == set(written["cell_type"])
+    assert (written["sparcell_label"] == written["kind"]).all()
 
 
 @pytest.mark.slow
@@ -91,14 +94,14 @@ def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_fig
     caplog.set_level(logging.INFO, logger="sparcell")
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     (tmp_path / "s" / "figures" / "my-own.png").write_bytes(b"mine")
-    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("study-2019",))
+    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("counts",))
     study_module.run(data, tmp_path / "s", other, changes=CHANGES, resume=True, silent=True)
     names = {entry.name for entry in (tmp_path / "s" / "figures").iterdir()}
-    assert {"map2d-beta-vsc.png", "my-own.png"} <= names
+    assert {"map2d-beta-vsc-counts.png", "my-own.png"} <= names
     assert not {name for name in names if "hvg" in name}
     assert "recomput" not in caplog.text
     study_module.run(data, tmp_path / "s", other, changes=CHANGES | {"epochs": 2}, resume=True, silent=True)
-    assert re.search(r"recomputing .*beta-vsc-seed0\.npz", caplog.text)
+    assert re.search(r"recomputing .*beta-vsc-counts-seed0\.npz", caplog.text)
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ OUT_OF_RANGE = {
         "perplexity": [0.0, NAN],
         "n_top_genes": [49, -1],
         "flavor": ["seurat", None],
-        "min_genes": [-1, 2499],
+        "min_genes": [-1, 2.5],
         "max_genes": [-1],
         "max_pct_mito": [0.0, 101.0, NAN],
     },

@@ -87,9 +87,21 @@ def test_limits_of_genes_are_those_of_the_settings(data):
     assert (prepared.qc["n_genes"][kept] > 600).all()
     assert (prepared.qc["n_genes"][kept] < 1500).all()
     record = write.provenance("", prepared, StudyConfig(min_genes=600), 1.0)
-    assert record["qc_limits"]["n_genes"] == (600, 2500)
+    assert record["qc_limits"]["n_genes"] == (600, 1500)
     with pytest.raises(InputError, match="min_genes is 3000; expected at least 2 fewer than max_genes, 2500"):
-        StudyConfig(min_genes=3000)
+        StudyConfig(min_genes=3000, max_genes=2500)
+
+
+def test_limits_that_are_not_set_are_those_of_2019_for_its_data_and_preset_alone(data):
+    def limits(source, **settings):
+        config = StudyConfig(n_top_genes=300, **settings)
+        return prepare.prepare(source, config).qc.attrs["limits"]
+
+    of_2019 = {"min_genes": (200, 200), "max_genes": (2500, 2500), "max_pct_mito": (5, 5)}
+    assert limits(data, presets=("study-2019",)) == of_2019
+    assert limits(data, presets=("study-2019",), max_genes=2000) == of_2019 | {"max_genes": (2000, 2000)}
+    assert limits(data, presets=("study-2019", "hvg"))["max_pct_mito"] == (8, 8)
+    assert prepare.keeps_cells_of_2019(None, StudyConfig())
 
 
 def test_one_warning_says_that_many_cells_are_removed(data):

@@ -89,27 +89,34 @@ class QualityConfig:
     """Which cells quality control keeps."""
 
     min_genes: Annotated[
-        int, "Keep cells with more detected genes than this. 0 keeps all but empty cells."
-    ] = 200
-    max_genes: Annotated[int, "Keep cells with fewer detected genes than this. 0: no limit."] = 2500
+        int | None,
+        "Keep cells with more detected genes than this. 0 keeps all but empty cells. Default: 5 MADs below the median "
+        "on a log scale; 200 for PBMC3k and for the preset study-2019 alone.",
+    ] = None
+    max_genes: Annotated[
+        int | None,
+        "Keep cells with fewer detected genes than this. 0: no limit. Default: 5 MADs above the median; 2500 for PBMC3k and study-2019.",
+    ] = None
     max_pct_mito: Annotated[
-        float,
-        "Keep cells with a lower percentage of counts in mitochondrial genes (names with MT- or mt-) than this. 100: no limit.",
-    ] = 5.0
+        float | None,
+        "Keep cells with a lower percentage of counts in mitochondrial genes (names with MT- or mt-). 100: no limit. Default: 3 MADs above "
+        "the median, at least 8; 5 for PBMC3k and study-2019.",
+    ] = None
 
     def __post_init__(self) -> None:
-        require_whole("min_genes", self.min_genes, 0)
-        require_whole("max_genes", self.max_genes, 0)
-        if self.max_genes:
+        for name in ("min_genes", "max_genes"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 0)
+        if self.max_genes and self.min_genes is not None:
             require(
                 self.min_genes + 1 < self.max_genes,
                 "min_genes",
                 self.min_genes,
                 f"at least 2 fewer than max_genes, {self.max_genes}",
             )
-        require(
-            0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, "a number above 0 and up to 100"
-        )
+        if self.max_pct_mito is not None:
+            expected = "a number above 0 and up to 100"
+            require(0 < self.max_pct_mito <= 100, "max_pct_mito", self.max_pct_mito, expected)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,12 @@ def seurat(
     require_counts(adata)
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
-    qc = quality_control(adata, max_genes=max_genes, max_pct_mito=max_pct_mito)
+    qc = quality_control(
+        adata,
+        min_genes=200,
+        max_genes=max_genes or 0,
+        max_pct_mito=100 if max_pct_mito is None else max_pct_mito,
+    )
     cell_types(
         adata, markers=table, n_top_genes=n_top_genes, flavor="seurat_v3", resolution=resolution, seed=seed
     )

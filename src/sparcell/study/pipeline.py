@@ -67,7 +67,7 @@ class StudyRunSpec:
             labels=[str(label) for label in data.labels],
             perplexity=config.perplexity,
             genes=(config.n_top_genes, config.flavor, data.batch_key),
-            quality_control=(config.min_genes, config.max_genes, config.max_pct_mito),
+            quality_control=data.qc.attrs["limits"],
         )
 
     def path(self, folder: Path) -> Path:

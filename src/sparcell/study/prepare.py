@@ -21,7 +21,7 @@ from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels, obs_columns
 from sparcell.metrics.clustering import clustering_scores
-from sparcell.pp.quality import MAX_REMOVED_FRACTION, Limits, ManyCellsRemovedWarning, describe_removal
+from sparcell.pp.quality import ManyCellsRemovedWarning
 from sparcell.pp.recipe import normalize_and_cluster
 from sparcell.pp.slots import UNS_KEY, require_same_counts
 
@@ -39,6 +39,9 @@ PCA_AGREEMENT = 0.9
 
 MIN_KEPT_FRACTION = 0.5
 """If quality control keeps a smaller fraction of the cells, its limits were not meant for the data."""
+
+LIMITS_2019 = {"min_genes": 200, "max_genes": 2500, "max_pct_mito": 5.0}
+"""Limits of quality control of the 2019 study, which are those of Seurat's PBMC tutorial."""
 
 GENE_COLUMNS, LAYERS = ("highly_variable",), ("counts", "lognorm")
 """Columns of var that choose genes, and layers, that the study itself adds."""
@@ -90,20 +93,12 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
             adata.obs, [config.labels_key, *(name for entry in entries for name in columns_of(entry.data))]
         )
     from_file = read_label_file(adata, config)
-    limits = qc_limits(config)
-    with warnings.catch_warnings():
-        # check_kept_fraction below warns or raises instead.
-        warnings.simplefilter("ignore", ManyCellsRemovedWarning)
-        qc = pp.quality_control(
-            adata,
-            min_genes=config.min_genes,
-            max_genes=config.max_genes or None,
-            max_pct_mito=limits["max_pct_mito"],
-        )
-    check_kept_fraction(qc, limits)
+    batch_key = next((entry.data.batch_key for entry in entries), None)
+    qc = control_quality(
+        adata, limits_2019(config) if keeps_cells_of_2019(data, config) else config, batch_key
+    )
     batch_sizes = [entry.estimator.batch_size for entry in entries]
     check_minibatch(adata.n_obs, batch_sizes, cells="are left after quality control")
-    batch_key = next((entry.data.batch_key for entry in entries), None)
     genes: dict[str, Any] = {
         "n_top_genes": config.n_top_genes,
         "flavor": config.flavor,
@@ -212,27 +207,41 @@ def choose_labels(
     return labels.labels_from_obs(adata, cell_type_key), source
 
 
-def qc_limits(config: StudyConfig) -> Limits:
-    """Return the limits of quality control; None where there is no limit."""
-    return {
-        "min_genes": config.min_genes,
-        "max_genes": config.max_genes or None,
-        "max_pct_mito": config.max_pct_mito if config.max_pct_mito < 100 else None,
+def keeps_cells_of_2019(data: object, config: StudyConfig) -> bool:
+    """Return whether limits that are not set are those of the 2019 study: for its own data, and if no other preset is trained."""
+    return data is None or set(config.presets) == {"study-2019"}
+
+
+def limits_2019(config: StudyConfig) -> StudyConfig:
+    """Return the settings with the 2019 study's limits of quality control where none are set."""
+    limits: dict[str, Any] = {
+        name: value if getattr(config, name) is None else getattr(config, name)
+        for name, value in LIMITS_2019.items()
     }
+    return replace(config, **limits)
 
 
-def check_kept_fraction(qc: pd.DataFrame, limits: Limits) -> None:
-    """Raise InputError if quality control keeps less than half of the cells; warn if it removes many.
+def control_quality(adata: AnnData, config: StudyConfig, batch_key: str | None) -> pd.DataFrame:
+    """Filter the data in place and return the table of `pp.quality_control`.
 
-    The default limits are those of PBMC3k, and other tissues need other limits.
+    Raises InputError if less than half of the cells would be kept: limits that were set do not suit the data.
     """
-    fraction = float(qc["kept"].mean())
-    if fraction < MIN_KEPT_FRACTION:
-        raise InputError(
-            f"{describe_removal(qc, limits)} Expected to keep at least {MIN_KEPT_FRACTION:.0%} of the cells."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        qc = pp.quality_control(
+            adata,
+            min_genes=config.min_genes,
+            max_genes=config.max_genes,
+            max_pct_mito=config.max_pct_mito,
+            batch_key=batch_key,
         )
-    if fraction < 1 - MAX_REMOVED_FRACTION:
-        warnings.warn(describe_removal(qc, limits), UserWarning, stacklevel=2)
+    for warning in caught:
+        if issubclass(warning.category, ManyCellsRemovedWarning) and qc["kept"].mean() < MIN_KEPT_FRACTION:
+            raise InputError(
+                f"{warning.message} Expected to keep at least {MIN_KEPT_FRACTION:.0%} of the cells."
+            )
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return qc
 
 
 def agree_with_pca(cell_labels: pd.Categorical, clusters: pd.Series) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -85,11 +86,17 @@ def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: P
     return lead(programs)
 
 
+def _drawn(limit: float) -> float | None:
+    """Return a limit of quality control for the figure; None where there is no limit."""
+    return limit if 0 < limit < math.inf else None
+
+
 def provenance(command: str, data: StudyData, config: StudyConfig, seconds: float) -> dict[str, object]:
     """Return the provenance of a study, with the limits of quality control."""
+    used = data.qc.attrs["limits"]
     limits = {
-        "n_genes": (config.min_genes or None, config.max_genes or None),
-        "pct_mito": (None, config.max_pct_mito if config.max_pct_mito < 100 else None),
+        "n_genes": (_drawn(used["min_genes"][0]), _drawn(used["max_genes"][1])),
+        "pct_mito": (None, _drawn(used["max_pct_mito"][1])),
     }
     settings = asdict(config)
     described = record(
