@@ -84,6 +84,16 @@ def test_a_file_that_sparcell_did_not_write_is_never_removed(earlier, change):
     assert contents(earlier) == before
 
 
+def test_a_file_that_is_added_meanwhile_is_not_removed(earlier):
+    replaced = targets.output_folder(earlier, overwrite=True)
+    with pytest.raises(InputError, match=r"holds thesis.txt, which"):  # noqa: PT012, SIM117
+        with replaced as folder:
+            write(folder, ("report.html",), "new")
+            (earlier / "thesis.txt").write_text("work of weeks")
+    assert (earlier / "thesis.txt").read_text() == "work of weeks"
+    assert contents(folder) == {"report.html": "new"}
+
+
 def test_files_that_were_there_before_do_not_become_files_of_sparcell(tmp_path):
     write(tmp_path / "out", ("notes.txt",))
     with targets.output_folder(tmp_path / "out", overwrite=False) as folder:

@@ -22,15 +22,20 @@ def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any
 
     A column highly_variable of the data stays as it is; the new column is then sparcell_highly_variable.
     """
+    import numpy as np
     from anndata import AnnData
 
     from sparcell import pp
-    from sparcell.data.expression import read_layer
+    from sparcell.data.expression import model_cells, read_layer
 
     if "genes_key" in data_settings:
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
-    work = AnnData(obs=adata.obs.copy(), var=adata.var[[]].copy())
-    work.layers["counts"] = read_layer(adata, data_settings.get("layer"))[0]
+    layer = data_settings.get("layer")
+    cells = model_cells(adata, layer)
+    # raw can hold further genes, which var cannot mark
+    known_g = np.flatnonzero(cells.var_names.isin(adata.var_names))
+    work = AnnData(obs=adata.obs.copy(), var=cells.var[[]].iloc[known_g].copy())
+    work.layers["counts"] = read_layer(cells, layer)[0][:, known_g]
     pp.variable_genes(
         work,
         n_top_genes=int(config.n_top_genes or 0),
@@ -44,29 +49,31 @@ def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any
             "var['highly_variable'] of the data stays as it is: the genes chosen now are in var['sparcell_highly_variable']"
         )
     for column in work.var:
-        adata.var[f"{prefix}{column}"] = work.var[column]
+        fill = False if column == "highly_variable" else None
+        adata.var[f"{prefix}{column}"] = work.var[column].reindex(adata.var_names, fill_value=fill)
     return f"{prefix}highly_variable"
 
 
 def log_data(adata: AnnData, estimator: Estimator, data_settings: dict[str, Any]) -> None:
     """Log one line: cells, genes, layer, kind of values, what the model makes of them, genes chosen and batches."""
-    from sparcell.data.expression import read_layer
+    from sparcell.data.expression import model_cells, read_layer
     from sparcell.data.schema import chosen_genes
     from sparcell.data.validation import infer_matrix_kind
     from sparcell.likelihoods import LIKELIHOODS
 
-    matrix, where = read_layer(adata, data_settings.get("layer"))
+    cells = model_cells(adata, data_settings.get("layer"))
+    matrix, where = read_layer(cells, data_settings.get("layer"))
     kind = infer_matrix_kind(matrix)
     is_expression = data_settings.get("log_normalize") is not None or data_settings.get("scale", False)
     likelihood = estimator.resolve_likelihood(counts=kind == "counts" and not is_expression).likelihood
     normalized = kind == "counts" and not LIKELIHOODS[likelihood].counts
     values = "raw counts" if kind == "counts" else f"{kind} values"
-    n_genes = int(chosen_genes(adata, data_settings.get("genes_key")).sum())
+    n_genes = int(chosen_genes(cells, data_settings.get("genes_key")).sum())
     batch = data_settings.get("batch_key")
     parts = [
-        f"{adata.n_obs:,} cells × {adata.n_vars:,} genes",
+        f"{cells.n_obs:,} cells × {cells.n_vars:,} genes",
         f"{where} holds {values}" + (", which are log-normalized for the model" if normalized else ""),
-        f"{n_genes:,} genes used" if n_genes < adata.n_vars else "all genes used",
+        f"{n_genes:,} genes used" if n_genes < cells.n_vars else "all genes used",
         f"likelihood {likelihood}",
         f"batch: {batch} ({adata.obs[batch].nunique()} values)" if batch in adata.obs else "no batch",
     ]

@@ -83,6 +83,8 @@ class Preset:
     by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings of single models, over `settings`."""
     data: dict[str, Any] = field(default_factory=dict)
+    study_models: tuple[str, ...] = ()
+    """Models that a study trains with the preset, if any of them is asked for. Empty: all models that are asked for."""
 
 
 PRESETS = {
@@ -106,6 +108,11 @@ PRESETS = {
         "counts", "-counts", ", counts", settings={"likelihood": "nb"}, data={"genes_key": "highly_variable"}
     ),
     "programs": Preset(
-        "programs", "-programs", ", programs", settings=PROGRAMS, data={"genes_key": "highly_variable"}
+        "programs",
+        "-programs",
+        ", programs",
+        settings=PROGRAMS,
+        data={"genes_key": "highly_variable"},
+        study_models=("beta-vsc",),
     ),
 }

@@ -225,7 +225,9 @@ class Estimator(ModelConfig):
             history = checkpoints.resume(state)
             try:
                 with (
-                    progress.bar(title, plan.n_epochs, unit="epoch", silent=silent, done=state.epoch) as advance,
+                    progress.bar(
+                        title, plan.n_epochs, unit="epoch", silent=silent, done=state.epoch
+                    ) as advance,
                     signals.sigterm_interrupts() if checkpoint_dir else nullcontext(),
                 ):
                     for record in train(state, data, plan):

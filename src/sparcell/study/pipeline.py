@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,12 @@ from sparcell import io
 from sparcell._utils.torch_runtime import resolve_device
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
+<<<<<<< HEAD
 from sparcell.config.presets import PRESETS
 from sparcell.data.normalize import log_normalized
+=======
+from sparcell.config.presets import PRESETS, Preset
+>>>>>>> 50fff67 (study: trains the preset programs, pages of programs for sparse rows only, three seeds where there is time; tables fit 80 columns)
 from sparcell.experiments import checks, embedding, presets, runs
 from sparcell.experiments.embedding import EmbeddingContext, method_result
 from sparcell.experiments.provenance import versions
@@ -27,6 +31,7 @@ from sparcell.io import model_folder
 from sparcell.models import MODELS
 from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult, StudyResults
 from sparcell.study import write
+from sparcell.study.duration import seeds_within_limit
 from sparcell.study.prepare import StudyData, prepare
 from sparcell.tl.embedding import cap_perplexity
 from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
@@ -122,6 +127,11 @@ def run(
     folder = runs.check_runs_folder(Path(out), resume, foreign="benchmark.h5ad")
     study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
     check_fits(study_data, folder)
+    if config.seeds is None:
+        entries = [spec.entry for spec in specs if spec.entry]
+        n_genes = (study_data.adata.n_vars, min(config.n_top_genes, study_data.adata.n_vars))
+        config = replace(config, seeds=seeds_within_limit(entries, study_data.adata.n_obs, n_genes))
+        specs = list(plan_runs(config, changes or {}))
     context = embedding_context(study_data, config, silent)
     fingerprint = partial(StudyRunSpec.fingerprint, data=study_data, config=config)
     try:
@@ -147,15 +157,22 @@ def plan_runs(config: StudyConfig, changes: Mapping[str, Any]) -> Iterator[Study
     presets.require_names(config.models, MODELS, "model")
     presets.require_names(config.presets, PRESETS, "preset")
     presets.require_settings(changes, [DataConfig, *(MODELS[name] for name in config.models)], config.models)
+    n_seeds = config.seeds or 1
     for preset in dict.fromkeys(config.presets):
-        for model in dict.fromkeys(config.models):
-            for seed in range(config.seeds):
+        for model in models_of(PRESETS[preset], config.models):
+            for seed in range(n_seeds):
                 entry = presets.study_entry(model, PRESETS[preset], seed, changes)
                 resolve_device(entry.estimator.device)
                 yield StudyRunSpec(entry.name, entry.title, seed, entry)
     for name, n_components in BASELINES.items():
-        for seed in range(config.seeds):
+        for seed in range(n_seeds):
             yield StudyRunSpec(name, f"PCA, {n_components} components", seed, None, n_components)
+
+
+def models_of(preset: Preset, models: Sequence[str]) -> list[str]:
+    """Return the models that a study trains with a preset: those that are asked for and that the preset is meant for, else all."""
+    asked = list(dict.fromkeys(models))
+    return [model for model in asked if model in preset.study_models] or asked
 
 
 def embedding_context(data: StudyData, config: StudyConfig, silent: bool) -> EmbeddingContext:

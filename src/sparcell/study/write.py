@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import InputError, MissingLabelsWarning, NoProgramsWarning
 from sparcell.experiments import writing
 from sparcell.experiments.provenance import record
+from sparcell.metrics.sparsity import sparsity_summary
 from sparcell.models import load
 from sparcell.programs import pipeline
 from sparcell.report.programs_text import lead
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sparcell.config.experiments import StudyConfig
     from sparcell.results.study import MethodResult, StudyResults
     from sparcell.study.prepare import StudyData
+
+log = logging.getLogger("sparcell")
 
 FIGURES_OF_ROWS = ("overview-*.png", "map2d-*.png", "map3d-*.png", "generated-*.png")
 """File names of the figures that depend on which rows a study has."""
@@ -43,7 +47,7 @@ def write(results: StudyResults, adata: AnnData, folder: Path) -> None:
 
 
 def write_programs(results: StudyResults, adata: AnnData, folder: Path) -> dict[str, tuple[str, str]]:
-    """Write a page of gene programs for each row with spikes and at least one active latent.
+    """Write a page of gene programs for each row with spikes that became sparse: a latent that is on in every cell is no gene program.
 
     Parameters
     ----------
@@ -60,11 +64,24 @@ def write_programs(results: StudyResults, adata: AnnData, folder: Path) -> dict[
     """
     pages = {}
     for row in results.rows:
-        if row.inclusion_nk is not None and row.active_k is not None and row.active_k.any():
+        if is_sparse(row):
             name = f"programs_{row.name}.html"
             pages[row.name] = name, write_page(results, row, adata, folder / name)
     writing.remove_stale(folder, ("programs_*.html",), (folder / name for name, _ in pages.values()))
     return pages
+
+
+def is_sparse(row: MethodResult) -> bool:
+    """Return whether a row has spikes and became sparse; a log line names a row with spikes that did not."""
+    if row.inclusion_nk is None or row.active_k is None:
+        return False
+    summary = sparsity_summary(row.inclusion_nk, row.active_k)
+    if summary.n_active and not summary.is_sparse:
+        log.info(
+            "%s did not become sparse (mean inclusion probability of active latents %.2f): no page of gene programs",
+            *(row.title, summary.mean_inclusion),
+        )
+    return summary.n_active > 0 and summary.is_sparse
 
 
 def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: Path) -> str:
@@ -100,6 +117,6 @@ def provenance(command: str, data: StudyData, config: StudyConfig, seconds: floa
     }
     settings = asdict(config)
     described = record(
-        command, data.title, data.digest, n_seeds=config.seeds, config=settings, seconds=seconds
+        command, data.title, data.digest, n_seeds=config.seeds or 1, config=settings, seconds=seconds
     )
     return described | {"qc_limits": limits}
