@@ -19,7 +19,7 @@ from sparcell.errors import InputError
 from sparcell.study import pipeline as study_module
 from sparcell.study import prepare
 
-CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",))
+CONFIG = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("hvg",), seeds=1)
 CHANGES = {"epochs": 1, "batch_size": 64, "encoder_widths": (32, 16)}
 SHORT = ("--epochs", "1", "--batch-size", "64", "--encoder-widths", "32", "16")
 
@@ -94,7 +94,7 @@ def test_resuming_with_other_models_and_settings_says_so_and_leaves_no_stale_fig
     caplog.set_level(logging.INFO, logger="sparcell")
     study_module.run(data, tmp_path / "s", CONFIG, changes=CHANGES, silent=True)
     (tmp_path / "s" / "figures" / "my-own.png").write_bytes(b"mine")
-    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("counts",))
+    other = StudyConfig(n_top_genes=300, perplexity=20, models=("beta-vsc",), presets=("counts",), seeds=1)
     study_module.run(data, tmp_path / "s", other, changes=CHANGES, resume=True, silent=True)
     names = {entry.name for entry in (tmp_path / "s" / "figures").iterdir()}
     assert {"map2d-beta-vsc-counts.png", "my-own.png"} <= names

@@ -37,7 +37,7 @@ def test_it_writes_every_file_and_leaves_no_other(out):
         *("figures", "models", "runs"),
         *(f"programs_{name}.html" for name in rows_with_programs(out)),
     }
-    assert {entry.name for entry in (out / "models").iterdir()} == set(ROWS[:6])
+    assert {entry.name for entry in (out / "models").iterdir()} == set(ROWS[:7])
     assert all(png.read_bytes().startswith(b"\x89PNG") for png in (out / "figures").iterdir())
 
 

@@ -45,7 +45,9 @@ def test_runs_with_other_settings_are_recomputed_and_the_log_says_why(data, tmp_
 
 
 def test_a_run_is_kept_when_the_training_after_it_is_stopped(data, tmp_path, monkeypatch):
-    config = StudyConfig(n_top_genes=300, perplexity=20, models=("autoencoder", "beta-vsc"), presets=("hvg",))
+    config = StudyConfig(
+        n_top_genes=300, perplexity=20, models=("autoencoder", "beta-vsc"), presets=("hvg",), seeds=1
+    )
     train_run = pipeline.embedding.train_run
 
     def stop(context, entry, **options):

@@ -91,13 +91,9 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         _list_files(folder, others)
     if folder != out:
-<<<<<<< HEAD
-        places.remove(out)
-=======
         check_written_by_sparcell(out)  # a file may have been added meanwhile
         earlier = out.with_name(f"{out.name}.earlier")
         out.rename(earlier)
->>>>>>> 50fff67 (study: trains the preset programs, pages of programs for sparse rows only, three seeds where there is time; tables fit 80 columns)
         folder.rename(out)
         places.remove(earlier)
 

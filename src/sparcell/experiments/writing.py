@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
-    from rich.console import Console
 
     from sparcell.results.study import MethodResult
 
@@ -89,37 +88,11 @@ def annotated(
 def print_table(title: str, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     """Print a table to the terminal: the first column holds names, the others hold numbers.
 
-<<<<<<< HEAD
     No number is cut. A table wider than the terminal (80 columns in a log) is printed in parts, each with the column of names.
-=======
-    A table that is wider than the terminal (80 characters where the output is no terminal) goes on below, with the names again.
->>>>>>> 50fff67 (study: trains the preset programs, pages of programs for sparse rows only, three seeds where there is time; tables fit 80 columns)
     """
     from rich.console import Console
-
-    console, rows = Console(), [list(line) for line in lines]
-    width_c = [max(len(str(cell)) for cell in cells) + 3 for cells in zip(columns, *rows, strict=True)]
-    for number, part in enumerate(columns_that_fit(width_c, console.width - 1)):
-        shown = [0, *part]
-        heading = title if number == 0 else ""
-        _print_part(console, heading, [columns[c] for c in shown], [[row[c] for c in shown] for row in rows])
-
-
-def columns_that_fit(width_c: Sequence[int], limit: int) -> list[list[int]]:
-    """Return the columns after the first in groups that, with the first one, are at most `limit` characters wide; at least one each."""
-    groups: list[list[int]] = [[]]
-    for column in range(1, len(width_c)):
-        width = width_c[0] + sum(width_c[c] for c in groups[-1]) + width_c[column]
-        if groups[-1] and width > limit:
-            groups.append([])
-        groups[-1].append(column)
-    return groups
-
-
-def _print_part(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
-<<<<<<< HEAD
     console, rows = Console(), [list(line) for line in lines]
     for part, places in enumerate(table_parts(columns, rows, console.width)):
         table = Table(title=title + ", continued" * bool(part), title_justify="left")
@@ -157,14 +130,6 @@ def table_parts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: in
         parts[-1].append(place)
         used += widths[place]
     return parts or [[]]
-=======
-    table = Table(title=title or None, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
->>>>>>> 50fff67 (study: trains the preset programs, pages of programs for sparse rows only, three seeds where there is time; tables fit 80 columns)
 
 
 def print_line(text: str) -> None:

@@ -74,52 +74,50 @@ def variable_genes(
 ) -> None:
     """Mark the genes that vary more between cells than their mean explains, in var["highly_variable"].
 
-        With `batch_key`, genes are ranked within each batch, so that differences between batches are not taken for
-        biology. Each batch has one vote, whatever its size: for the genes among its first `n_top_genes`. A batch has no vote
-        if it has fewer than 30 cells, or if the loess of variance on mean cannot be fitted; a warning names such batches. X
-        and layers do not change.
+    With `batch_key`, genes are ranked within each batch, so that differences between batches are not taken for biology.
+    Each batch has one vote, whatever its size: for the genes among its first `n_top_genes`. A batch has no vote if it has
+    fewer than 30 cells, or if the loess of variance on mean cannot be fitted; a warning names such batches. X and layers
+    do not change.
 
-        Parameters
-        ----------
-        adata
-            n cells × g genes with raw counts.
-        n_top_genes
-            Number of genes to mark. If the data have fewer genes, all are marked, with a warning.
-        flavor
-            How genes are chosen.
+    Parameters
+    ----------
+    adata
+        n cells × g genes with raw counts.
+    n_top_genes
+        Number of genes to mark. If the data have fewer genes, all are marked, with a warning.
+    flavor
+        How genes are chosen. All but "protected" choose as scanpy's flavors of these names.
 
-            - "protected": as "seurat_v3_paper", but a gene that is very high in any one batch is kept, so that markers of
-          a type that few donors have are not lost. Very high means among the first `n_top_genes` / 5 by Seurat's vst, or
+        - "protected": as "seurat_v3_paper", but a gene that is very high in any one batch is kept, so that markers of a
+          type that few donors have are not lost. Very high means among the first `n_top_genes` / 5 by Seurat's vst, or
           among the first `n_top_genes` / 20 by Pearson residuals, which find markers with very high counts. At most half
           of the genes are kept so. Without batches the flavor is the same as "seurat_v3".
-        - "seurat_v3_paper": Seurat's vst. The genes with most votes; ties are broken by the median rank over the
-              batches that vote for the gene (Stuart et al. 2019).
-            - "seurat_v3": Seurat's vst. The genes with the best median rank over the batches that vote for the gene.
-            - "pearson_residuals": the variance of Pearson residuals (Lause et al. 2021); votes as in "seurat_v3_paper".
+        - "seurat_v3_paper": Seurat's vst. The genes with most votes; ties are broken by the median rank over the batches
+          that vote for the gene (Stuart et al. 2019).
+        - "seurat_v3": Seurat's vst. The genes with the best median rank over the batches that vote for the gene.
+        - "pearson_residuals": the variance of Pearson residuals (Lause et al. 2021); votes as in "seurat_v3_paper".
+    layer
+        Layer with the raw counts. Default: layers["counts"] if it exists, otherwise X.
+    batch_key
+        Column of obs with the batch of each cell. Default: all cells are one batch.
 
-            The last three choose as scanpy's flavors of these names.
-        layer
-            Layer with the raw counts. Default: layers["counts"] if it exists, otherwise X.
-        batch_key
-            Column of obs with the batch of each cell. Default: all cells are one batch.
+    Returns
+    -------
+    None. Writes var["highly_variable"], boolean, and var["highly_variable_rank"], 0 the most variable: with batches the
+    median rank; missing for genes that are among the first `n_top_genes` of no batch. With `batch_key` also
+    var["highly_variable_nbatches"], the number of batches with the gene among the first `n_top_genes`. Without, an older
+    column of that name is removed.
 
-        Returns
-        -------
-    None. Writes var["highly_variable"], boolean, and var["highly_variable_rank"], 0 the most variable: with batches
-        the median rank; missing for genes that are among the first `n_top_genes` of no batch. With `batch_key` also
-        var["highly_variable_nbatches"], the number of batches with the gene among the first `n_top_genes`. Without, an
-        older column of that name is removed.
+    Raises
+    ------
+    InputError
+        If the layer or the column does not exist, the layer does not hold counts, a cell has no batch, there is no such
+        flavor, or the loess cannot be fitted. With batches: if batches without a vote hold more than half of the cells.
 
-        Raises
-        ------
-        InputError
-            If the layer or the column does not exist, the layer does not hold counts, a cell has no batch, there is no such
-            flavor, or the loess cannot be fitted. With batches: if batches without a vote hold more than half of the cells.
-
-        Examples
-        --------
-        >>> sp.pp.variable_genes(adata, n_top_genes=2000, batch_key="donor")
-        >>> model = sp.BetaVSC().fit(adata, genes_key="highly_variable", batch_key="donor")
+    Examples
+    --------
+    >>> sp.pp.variable_genes(adata, n_top_genes=2000, batch_key="donor")
+    >>> model = sp.BetaVSC().fit(adata, genes_key="highly_variable", batch_key="donor")
     """
     if flavor not in RULES:
         raise InputError(f"there is no flavor {flavor!r}; {did_you_mean(flavor, RULES)}")

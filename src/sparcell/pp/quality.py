@@ -176,7 +176,7 @@ def describe_limits(qc: pd.DataFrame, limits: Limits, settings: Mapping[str, flo
     parts = []
     for name, passed_n in _passed(qc, limits).items():
         value = format_limit(limits[name])
-        if value:
+        if value and not (name == "max_pct_mito" and not qc["pct_mito"].any()):
             origin = "from the data" if settings[name] is None else "set"
             parts.append(f"{name} {value} ({origin}) removes {int((~passed_n).sum()):,}")
     kept = f"quality control keeps {int(qc['kept'].sum()):,} of {len(qc):,} cells"
@@ -188,7 +188,8 @@ def format_limit(limit_n: NDArray[np.float64]) -> str:
     low, high = limit_n.min(), limit_n.max()
     if np.isinf(low):
         return ""
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    texts = [f"{limit:.0f}" if limit >= 100 else f"{limit:.3g}" for limit in (low, high)]
+    return " to ".join(dict.fromkeys(texts))
 
 
 def count_nonzero(x_ng: Matrix, axis: int) -> NDArray[np.int64]:

@@ -16,12 +16,8 @@ from sparcell import io
 from sparcell._utils.torch_runtime import resolve_device
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
-<<<<<<< HEAD
-from sparcell.config.presets import PRESETS
-from sparcell.data.normalize import log_normalized
-=======
 from sparcell.config.presets import PRESETS, Preset
->>>>>>> 50fff67 (study: trains the preset programs, pages of programs for sparse rows only, three seeds where there is time; tables fit 80 columns)
+from sparcell.data.normalize import log_normalized
 from sparcell.experiments import checks, embedding, presets, runs
 from sparcell.experiments.embedding import EmbeddingContext, method_result
 from sparcell.experiments.provenance import versions
