@@ -125,7 +125,7 @@ def test_a_default_that_differs_between_models_is_shown_for_each(monkeypatch, ca
 def test_where_a_preset_gives_the_value_no_default_of_the_model_is_shown(monkeypatch, capsys):
     shown = shown_help(monkeypatch, capsys, "study")
     assert "[default" not in option_line(shown, "--n-latent")
-    assert "[default: 1]" in option_line(shown, "--seeds")
+    assert "[default: 40]" in option_line(shown, "--perplexity")
     assert "[default: 10]" in option_line(shown_help(monkeypatch, capsys, "fit"), "--n-latent")
 
 
