@@ -34,6 +34,8 @@ def test_composition_is_the_share_of_each_label_in_a_batch():
         ["0.3333", "1.0000"],
     ]
     assert sections.composition(labels, None) is None
+    texts = sections.heat_table([[0.0, 0.004, 0.996]], ["a"], ["x", "y", "z"], corner="")["lines"][0]["cells"]
+    assert [cell["text"] for cell in texts] == ["", "<1", "100"]
     page = report.render_study(replace(full_results(n=60), batches=pd.Categorical(["a", "b"] * 30)))
     assert 'id="composition"' in page
 

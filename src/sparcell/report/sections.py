@@ -94,7 +94,7 @@ def confusion(row: MethodResult, labels: pd.Categorical) -> dict[str, Any]:
 def heat_table(
     fraction: Floats, names: Sequence[str], columns: Sequence[str], *, corner: str
 ) -> dict[str, Any]:
-    """Return a table of fractions, shown in percent on a shade of the fraction; fractions below half a percent have no number."""
+    """Return a table of fractions, shown in percent on a shade of the fraction; a fraction of 0 has no number."""
     return {
         "corner": corner,
         "columns": list(columns),
@@ -104,7 +104,7 @@ def heat_table(
                 "cells": [
                     {
                         "shade": f"{min(max(value, 0.0), 1.0):.3f}",
-                        "text": f"{100 * value:.0f}" if value >= 0.005 else "",
+                        "text": f"{100 * value:.0f}" if value >= 0.005 else "<1" if value > 0 else "",
                         "value": f"{value:.4f}",
                     }
                     for value in np.nan_to_num(line)
