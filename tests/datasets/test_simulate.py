@@ -1,4 +1,4 @@
-"""Simulated programs: depths, activities, effects, noise and batches are those asked for.
+"""Simulated programs and branches: depths, activities, effects, noise and batches are those asked for; thinned counts are binomial.
 
 Suffixes: n cells, g genes, p programs, b batches.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.stats import gamma, kstest, spearmanr
+from scipy.stats import gamma, kstest, spearmanr, uniform
 from sklearn.linear_model import PoissonRegressor
 
 from sparcell import datasets
@@ -134,3 +134,97 @@ def test_simulated_data_follow_the_seed_and_can_be_saved(tmp_path):
 def test_numbers_out_of_range_raise(wrong, message):
     with pytest.raises(InputError, match=message):
         datasets.simulate_programs(**wrong)
+
+
+@pytest.fixture(scope="module")
+def branches():
+    return datasets.simulate_branches(n_fates=3, n_genes=400, n_cells=3000)
+
+
+def test_branches_form_a_tree_with_as_many_fates_as_asked(branches):
+    assert branches.obs["branch"].cat.categories.tolist() == ["1", "11", "111", "112", "12"]
+    assert branches.obs["branch"].value_counts().min() > 500
+    for n_fates in (2, 4, 7):
+        names = datasets.simulate_branches(n_fates, n_genes=20, n_cells=5).obs["branch"].cat.categories
+        assert len(names) == 2 * n_fates - 1
+        fates = [name for name in names if f"{name}1" not in names]
+        assert len(fates) == n_fates
+        assert max(map(len, fates)) - min(map(len, fates)) <= 1
+        assert all(name[:-1] in names for name in names if name != "1")
+
+
+def test_the_program_of_a_branch_rises_and_that_of_the_branch_before_falls(branches):
+    activity_np, branch_n = branches.obsm["activity"], branches.obs["branch"].to_numpy()
+    names = branches.obs["branch"].cat.categories.tolist()
+    position_n = branches.obs["pseudotime"].to_numpy() - [len(name) - 1 for name in branch_n]
+    assert kstest(position_n, uniform.cdf).pvalue > 0.001
+    for name in names:
+        cells = branch_n == name
+        expected_np = np.zeros((cells.sum(), len(names)))
+        expected_np[:, names.index(name)] = 1 - np.cos(np.pi * position_n[cells])
+        if name != "1":
+            expected_np[:, names.index(name[:-1])] = 1 + np.cos(np.pi * position_n[cells])
+        np.testing.assert_allclose(activity_np[cells], expected_np, atol=1e-5)
+
+
+def test_counts_along_a_branch_follow_the_activities(branches):
+    """The genes of no other program rise by about exp(activity × effect), whatever the depth of the cell."""
+    effect_gp, activity_np = branches.varm["effects"], branches.obsm["activity"]
+    rest_g = (effect_gp == 0).all(axis=1)
+    rest_n = np.asarray(branches.X[:, np.flatnonzero(rest_g)].sum(axis=1)).ravel()
+    for p, effect_g in enumerate(effect_gp.T):
+        only_g = (effect_g > 0) & ((effect_gp > 0).sum(axis=1) == 1)
+        count_n = np.asarray(branches.X[:, np.flatnonzero(only_g)].sum(axis=1)).ravel()
+        off_n, high_n = activity_np[:, p] == 0, activity_np[:, p] > 1.8
+        fold = (count_n[high_n].sum() / rest_n[high_n].sum()) / (count_n[off_n].sum() / rest_n[off_n].sum())
+        assert 4 < fold < 12  # exp(2 × 1) = 7.4 on average
+
+
+def test_branches_follow_the_seed_and_can_be_saved(tmp_path):
+    one, again, other = (
+        datasets.simulate_branches(3, n_genes=60, n_cells=80, seed=seed) for seed in (5, 5, 6)
+    )
+    assert (one.X != again.X).nnz == 0
+    assert (one.X != other.X).nnz > 0
+    assert "3 fates, 5 branches, seed 5" in one.uns["source"]
+    one.write_h5ad(tmp_path / "branches.h5ad")
+
+
+def test_thinned_counts_are_binomial_and_the_input_is_unchanged(simulated):
+    before = simulated.X.copy()
+    shallow = datasets.thin_counts(simulated, 0.25, seed=1)
+    assert (before != simulated.X).nnz == 0
+    assert (before < shallow.X).nnz == 0
+    assert not shallow.layers
+    assert shallow.X.dtype == np.float32
+    assert (shallow.X.data > 0).all()
+    np.testing.assert_array_equal(shallow.obsm["activity"], simulated.obsm["activity"])
+    for count in (1, 8):
+        kept = np.asarray(shallow.X[before == count]).ravel()
+        n = len(kept)
+        assert kept.mean() == pytest.approx(count * 0.25, abs=4 * np.sqrt(count * 0.1875 / n))
+        assert kept.var() == pytest.approx(count * 0.1875, rel=8 / np.sqrt(n) + 0.02)
+    assert (datasets.thin_counts(simulated, 0.25, seed=1).X != shallow.X).nnz == 0
+    assert (before != datasets.thin_counts(simulated, 1).X).nnz == 0
+
+
+def test_thinning_refuses_what_is_no_count(simulated):
+    with pytest.raises(InputError, match="fraction is 25; expected a probability"):
+        datasets.thin_counts(simulated, 25)
+    normalized = simulated[:5].copy()
+    normalized.X.data[0] = 0.5
+    with pytest.raises(InputError, match="X holds values that are no counts"):
+        datasets.thin_counts(normalized, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_fates": 1}, "n_fates is 1; expected 2 or more"),
+        ({"n_cells": 0}, "n_cells is 0; expected 1 or more"),
+        ({"n_genes": 5}, "n_genes is 5; expected"),
+    ],
+)
+def test_branches_out_of_range_raise(wrong, message):
+    with pytest.raises(InputError, match=message):
+        datasets.simulate_branches(**wrong)

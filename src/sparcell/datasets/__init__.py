@@ -1,14 +1,16 @@
-"""Data sets that need no network: PBMC3k, a set that scanpy ships, and simulated gene programs."""
+"""Data sets that need no network: PBMC3k, a set that scanpy ships, and simulated gene programs and branching paths."""
 
 from __future__ import annotations
 
 from sparcell.datasets.pbmc3k import pbmc3k, pbmc68k_reduced
-from sparcell.datasets.simulate import simulate_programs
+from sparcell.datasets.simulate import simulate_branches, simulate_programs, thin_counts
 
 __all__ = [
     "pbmc3k",
     "pbmc68k_reduced",
+    "simulate_branches",
     "simulate_programs",
+    "thin_counts",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Simulated counts of cells in which a few gene programs are on.
+"""Simulated counts with known gene programs: programs that are on or off, and programs along branching paths of differentiation.
 
 Suffixes: n cells, g genes, p programs, b batches.
 """
@@ -29,6 +29,9 @@ THETA, THETA_SPREAD = 10.0, 0.5
 
 BATCH_SD = 0.3
 """Standard deviation of a batch effect, in natural logarithms."""
+
+BRANCH_ACTIVITY = 2.0
+"""Activity of the program of a branch at the end of the branch, its highest. The mean over the cells of the branch is 1."""
 
 BLOCK_CELLS = 4096
 """Number of cells whose counts are drawn at a time, which avoids a dense matrix of all cells."""
@@ -102,6 +105,143 @@ def simulate_programs(
         f"simulate_programs: {n_programs} programs, each on in a fraction {fraction_on:g} of the cells, seed {seed}"
     )
     return adata
+
+
+def simulate_branches(
+    n_fates: int = 6,
+    n_genes: int = 2000,
+    n_cells: int = 2700,
+    log_fold: float = 1.0,
+    seed: int = 0,
+) -> AnnData:
+    """Return simulated counts of cells on branching paths of differentiation, with the depths and gene means of PBMC3k.
+
+    The paths are a binary tree of 2 · n_fates - 1 branches. Branch "1" starts at the root; "11" and "12" follow branch "1". The branch
+    closest to the root splits first, so all fates are about equally far from the root. Each branch has one program, which changes
+    smoothly. A cell at position t of its branch, from 0 to 1, has the activities
+
+    ::
+
+        2 sin²(π t / 2)   of the program of its branch
+        2 cos²(π t / 2)   of the program of the branch before
+        0                 of all other programs
+
+    so a program rises along its branch and falls along the next branches. Cells lie on all branches with equal probability, and t is
+    uniform. Effects, depths and noise are those of `simulate_programs`. No cell belongs to a distinct type.
+
+    Parameters
+    ----------
+    n_fates
+        Number of branches at whose end no other branch starts, 2 or more.
+    n_genes, n_cells
+        Numbers of genes and cells.
+    log_fold
+        Mean effect of a program with activity 1 on its genes, as a natural logarithm of the fold change.
+    seed
+        Random seed. The same seed gives the same data.
+
+    Returns
+    -------
+    X: counts (CSR, float32). obs["branch"]: name of the branch (categorical). obs["pseudotime"]: distance from the root, in branches.
+    obsm["activity"]: activities, (n, p), float32, one column per branch in the order of the categories. varm["effects"], var["theta"],
+    uns["source"]: as in `simulate_programs`.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or PBMC3k has fewer genes with counts than `n_genes`.
+
+    Examples
+    --------
+    >>> adata = sp.datasets.simulate_branches(n_fates=2, n_genes=100, n_cells=50)
+    >>> list(adata.obs["branch"].cat.categories)
+    ['1', '11', '12']
+    """
+    _check_numbers(1.0, {"n_cells": n_cells})
+    if n_fates < 2:
+        raise InputError(f"n_fates is {n_fates}; expected 2 or more.")
+    mean_g, total_n = _pbmc3k_means_and_totals(n_genes)
+    generators = np.random.default_rng(seed).spawn(3)
+    names = _branch_names(n_fates)
+    effect_pg = _effects(len(names), n_genes, log_fold, generators[0])
+    branch_n = generators[1].integers(len(names), size=n_cells)
+    position_n = generators[1].random(n_cells)
+    depth_n = generators[1].choice(total_n, n_cells)
+    before_n = np.array([names.index(name[:-1]) if len(name) > 1 else -1 for name in names])[branch_n]
+    activity_np = np.zeros((n_cells, len(names)))
+    later_n = np.flatnonzero(before_n >= 0)
+    activity_np[later_n, before_n[later_n]] = BRANCH_ACTIVITY * np.cos(np.pi / 2 * position_n[later_n]) ** 2
+    activity_np[np.arange(n_cells), branch_n] = BRANCH_ACTIVITY * np.sin(np.pi / 2 * position_n) ** 2
+    no_batch_n = np.zeros(n_cells, dtype=np.int64)
+    adata = _counts(np.log(mean_g)[None], no_batch_n, activity_np, effect_pg, depth_n, generators[2])
+    adata.obs["branch"] = pd.Categorical.from_codes(branch_n, categories=names)
+    adata.obs["pseudotime"] = position_n + np.array([len(name) - 1 for name in names])[branch_n]
+    adata.uns["source"] = f"simulate_branches: {n_fates} fates, {len(names)} branches, seed {seed}"
+    return adata
+
+
+def thin_counts(adata: AnnData, fraction: float, seed: int = 0) -> AnnData:
+    """Return a copy of cells as sequenced less deeply: each count is kept with a probability.
+
+    Every value x of X becomes a draw from Binomial(x, fraction). Thinned negative binomial counts are negative binomial with the same
+    inverse dispersion and a mean that is lower by `fraction`. Cells may be left without counts.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in X. Nothing is written into it. obs, var, obsm, varm and uns are copied; layers, raw and obsp are left out, since
+        they may hold the counts before thinning.
+    fraction
+        Probability that a count is kept, above 0 and up to 1.
+    seed
+        Random seed. The same seed gives the same data.
+
+    Returns
+    -------
+    AnnData of the same cells and genes. X: counts (CSR, float32).
+
+    Raises
+    ------
+    InputError
+        If X holds no raw counts, or the fraction is out of range.
+
+    Examples
+    --------
+    >>> adata = sp.datasets.simulate_programs(n_programs=6, n_genes=100, n_cells=50)
+    >>> shallow = sp.datasets.thin_counts(adata, fraction=0.25)
+    >>> bool(shallow.X.sum() < 0.3 * adata.X.sum())
+    True
+    """
+    from anndata import AnnData
+
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction}; expected a probability above 0 and up to 1.")
+    counts_ng = sparse.csr_matrix(adata.X, dtype=np.float64, copy=True)
+    if (counts_ng.data < 0).any() or (counts_ng.data != np.round(counts_ng.data)).any():
+        raise InputError(
+            "X holds values that are no counts; expected raw counts, which thinning draws from. Put the raw counts into X."
+        )
+    counts_ng.data = np.random.default_rng(seed).binomial(counts_ng.data.astype(np.int64), fraction)
+    counts_ng.eliminate_zeros()
+    return AnnData(
+        counts_ng.astype(np.float32),
+        obs=adata.obs.copy(),
+        var=adata.var.copy(),
+        obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
+        uns=dict(adata.uns),
+    )
+
+
+def _branch_names(n_fates: int) -> list[str]:
+    """Return the names of the branches, sorted: the path of turns from the root, which starts as "1"."""
+    names, open_names = ["1"], ["1"]
+    for _ in range(n_fates - 1):
+        split = open_names.pop(0)
+        children = [f"{split}1", f"{split}2"]
+        names += children
+        open_names += children
+    return sorted(names)
 
 
 def _check_numbers(fraction_on: float, numbers: dict[str, int]) -> None:
