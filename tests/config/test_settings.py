@@ -107,7 +107,7 @@ OUT_OF_RANGE = {
     },
 }
 UNBOUNDED = {
-    *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup"),
+    *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup", "merge_duplicates"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
     *("out", "model_dir", "checkpoint_dir", "resume", "preset"),

@@ -186,6 +186,12 @@ class BetaVSCConfig(ModelConfig):
         "At the start of the KL warm-up a latent that is on has a random value; its learned value comes in gradually.",
     ] = False
 
+    merge_duplicates: Annotated[
+        bool,
+        "After training, merge latents that are copies of another latent: correlated by 0.9 or more over cells, with gene effects whose "
+        "cosine is 0.7 or more. Only for the decoder types linear and nonnegative-linear.",
+    ] = False
+
     name = "beta_vsc"
 
     def __post_init__(self) -> None:

@@ -55,6 +55,7 @@ PROGRAMS: dict[str, Any] = {
     "beta": 2.0,
     "gate": "hard-concrete",
     "temperature": 2 / 3,
+    "merge_duplicates": True,
     "epochs": "auto",
     "max_steps": 2300,
     "min_epochs": 20,

@@ -174,7 +174,7 @@ def simulate_branches(
     activity_np[np.arange(n_cells), branch_n] = BRANCH_ACTIVITY * np.sin(np.pi / 2 * position_n) ** 2
     no_batch_n = np.zeros(n_cells, dtype=np.int64)
     adata = _counts(np.log(mean_g)[None], no_batch_n, activity_np, effect_pg, depth_n, generators[2])
-    adata.obs["branch"] = pd.Categorical.from_codes(branch_n, categories=names)
+    adata.obs["branch"] = pd.Categorical(np.array(names)[branch_n], categories=names)
     adata.obs["pseudotime"] = position_n + np.array([len(name) - 1 for name in names])[branch_n]
     adata.uns["source"] = f"simulate_branches: {n_fates} fates, {len(names)} branches, seed {seed}"
     return adata

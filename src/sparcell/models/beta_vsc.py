@@ -5,20 +5,30 @@ Suffixes: n cells, k latents, h hidden units, u components of the prior.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from sparcell.config.model import BetaVSCConfig
+from sparcell.models.duplicates import merged_effects, representatives
 from sparcell.models.estimator import Estimator
 from sparcell.models.spike_slab import GATES, SLABS, Prior, SpikeSlab
 from sparcell.nn.mlp import posterior_head
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    from sparcell.nn.network import Network
+    from sparcell.protocols import Minibatch
+
+log = logging.getLogger("sparcell")
 
 INIT_SPREAD, INIT_WIDTH = 0.7, 0.75
 """Initial distance between the slabs of a prior with several components, and their initial width."""
@@ -91,6 +101,13 @@ class SpikeSlabEncoder(nn.Module):
             lambda logit, generator: draw(logit, temperature, progress, generator),
         )
 
+    @torch.no_grad()
+    def switch_off(self, off_k: NDArray[np.bool_]) -> None:
+        """Set the inclusion probability of some latents to about 0 in every cell."""
+        weight, bias = list(self.logit.parameters())[-2:]
+        index = torch.from_numpy(np.flatnonzero(off_k)).to(bias.device)
+        weight[index], bias[index] = 0.0, -MAX_LOGIT
+
     def prior(self, n_cells: int, generator: torch.Generator) -> Tensor:
         """Draw latents from the prior, (n, k)."""
         return self.current_prior().sample(n_cells, generator)
@@ -118,3 +135,31 @@ class BetaVSC(BetaVSCConfig, Estimator):
             encoder = sp.BetaVSC().latent_encoder(128)
         """
         return SpikeSlabEncoder(n_features, self)
+
+    @torch.no_grad()
+    def finish(self, network: Network, batches: Iterable[Minibatch]) -> None:
+        """Merge latents that duplicate another latent, if `merge_duplicates` is set and the decoder is additive.
+
+        Examples
+        --------
+        ::
+
+            model = sp.BetaVSC.for_programs().fit(adata)  # calls it at the end of training
+        """
+        encoder = network.latent_encoder
+        if not (
+            self.merge_duplicates and network.decoder_type.additive and isinstance(encoder, SpikeSlabEncoder)
+        ):
+            return
+        network.eval()
+        value_nk = torch.cat([network.posterior(batch).mean for batch in batches]).cpu().numpy()
+        head = network.likelihood.head
+        effect_gk = head.weight[:, : self.n_latent].cpu().numpy()
+        representative_k = representatives(value_nk, effect_gk)
+        duplicate_k = representative_k != np.arange(self.n_latent)
+        if not duplicate_k.any():
+            return
+        merged_gk = torch.from_numpy(merged_effects(value_nk, effect_gk, representative_k))
+        network.decoder_type.head_weight(head)[:, : self.n_latent] = merged_gk.to(head.weight)
+        encoder.switch_off(duplicate_k)
+        log.info("merged %d latents that duplicate another latent", duplicate_k.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from sparcell.training.state import TrainState
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.protocols import EpochRecord, LatentEncoder
+    from sparcell.protocols import EpochRecord, LatentEncoder, Minibatch
 
 FITTED_ONLY = (
     "transform",
@@ -81,6 +81,16 @@ class Estimator(ModelConfig):
             encoder = sp.BetaVAE().latent_encoder(128)
         """
         raise NotImplementedError
+
+    def finish(self, network: Network, batches: Iterable[Minibatch]) -> None:
+        """Change the trained network, if a model needs to; `batches` are some of the training cells. Default: no change.
+
+        Examples
+        --------
+        ::
+
+            model = sp.BetaVSC.for_programs().fit(adata)  # calls it at the end of training
+        """
 
     def resolve_likelihood(self, *, counts: bool) -> Self:
         """Return the settings with likelihood auto replaced: nb for raw counts, gaussian for log-normalized values.
@@ -213,9 +223,9 @@ class Estimator(ModelConfig):
             self.seed,
         )
         some = data.train_rows[sampler.subsample(len(data.train_rows), nmf_init.MAX_CELLS, nmf_init.SEED)]
+        some_rows = [some[step] for step in sampler.sequential_batches(len(some), self.batch_size)]
         network.to(device).init_from_data(
-            loader.batches(np.array_split(data.train_rows, data.n_steps)),
-            loader.batches(some[step] for step in sampler.sequential_batches(len(some), self.batch_size)),
+            loader.batches(np.array_split(data.train_rows, data.n_steps)), loader.batches(some_rows)
         )
         state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device))
         use_bfloat16 = torch_runtime.use_bfloat16(self.precision, device)
@@ -241,6 +251,7 @@ class Estimator(ModelConfig):
             except KeyboardInterrupt as stop:
                 raise checkpoints.interruption(stop, plan.n_epochs) from None
             checkpoints.save(state, history)
+        self.finish(network, loader.batches(some_rows))
         return Model(self, schema, network, history, adata.n_obs)
 
 
