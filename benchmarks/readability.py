@@ -57,6 +57,9 @@ ROWS: dict[str, Callable[[int], sp.BetaVSC] | None] = {
     "beta-2": lambda seed: sp.BetaVSC.for_programs(beta=2.0, merge_duplicates=False, seed=seed),
     "beta-1": lambda seed: sp.BetaVSC.for_programs(beta=1.0, merge_duplicates=False, seed=seed),
     "beta-0.5": lambda seed: sp.BetaVSC.for_programs(beta=0.5, merge_duplicates=False, seed=seed),
+    "beta-1-rising": lambda seed: sp.BetaVSC.for_programs(
+        beta=1.0, kl_warmup_start=0.0, merge_duplicates=False, seed=seed
+    ),
     "nb": lambda seed: sp.BetaVSC(**COUNTS, seed=seed),
     "nmf": None,
 }

@@ -52,7 +52,7 @@ PROGRAMS: dict[str, Any] = {
     "slab": "softplus-normal",
     "n_prior_components": 1,
     "alpha": 0.3,
-    "beta": 2.0,
+    "beta": 1.0,
     "gate": "hard-concrete",
     "temperature": 2 / 3,
     "merge_duplicates": True,
