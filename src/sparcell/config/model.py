@@ -208,7 +208,8 @@ class BetaVSCConfig(ModelConfig):
         """Return the preset `programs`, settings for latents that are gene programs, with `changes` applied.
 
         The decoder is nonnegative-linear: log-normalized expression is a floor plus programs that only add. A latent is 0 or above 0.
-        `n_latent`, 32, is an upper bound, since latents that do not pay for their KL become inactive.
+        `n_latent`, 32, is an upper bound, since latents that do not pay for their KL become inactive,
+        and copies of a latent are merged.
 
         Parameters
         ----------
