@@ -26,12 +26,19 @@ def tables(keys, rng, *, counts=True, names=()):
             })
         )  # fmt: skip
     summary = pd.DataFrame({
-        "program": programs, "latent": [int(name.split("_")[-1]) - 1 for name in programs], "direction": [key[-1] for key in keys],
+        "program": programs, "latent": [int(name.split("_")[-1]) for name in programs], "direction": [key[-1] for key in keys],
         "fraction_cells_on": np.linspace(0.6, 0.05, len(keys)), "activity": 1.0, "delta_nll": np.linspace(9, 1, len(keys)),
-        "fraction_explained": np.linspace(0.4, 0.004, len(keys)), "genes": "GENE1, GENE2", "key": keys,
-        "name": [*names, *[""] * (len(keys) - len(names))], "fdr": [1e-12, 0.02, *[np.nan] * (len(keys) - 2)],
-        "second_name": ["MHC class II", *[""] * (len(keys) - 1)], "second_fdr": [3e-4, *[np.nan] * (len(keys) - 1)],
+        "fraction_explained": np.linspace(0.4, 0.004, len(keys)),
+        "cumulative_explained": np.linspace(0.4, 0.9, len(keys)), "genes": "GENE1, GENE2", "key": keys,
+        "name": [*names, *["unnamed (GENE1)"] * (len(keys) - len(names))],
+        "source": [*["gene set"] * len(names), *[""] * (len(keys) - len(names))],
+        "set": [*names, *[""] * (len(keys) - len(names))], "p_adjusted": [1e-12, 0.002, *[np.nan] * (len(keys) - 2)], "overlap": 5,
+        "set_size": 8, "second_name": ["MHC class II", *[""] * (len(keys) - 1)], "second_p": [3e-4, *[np.nan] * (len(keys) - 1)],
     })  # fmt: skip
+    summary["set_genes"] = [
+        tuple(effects[key].nlargest(5).index) if name else ()
+        for key, name in zip(keys, summary["set"], strict=True)
+    ]
     return summary, pd.concat(listed, ignore_index=True), effects
 
 
@@ -62,6 +69,7 @@ def full_results(n=300):
         label=["B", "NK", "CD8 T", "B", "B"],
         label_fraction_on=[1.0, 0.9, 0.8, 0.4, 0.1],
         label_auc=[1.0, 0.97, 0.7, 0.6, 0.5],
+        label_share=[0.9, 0.8, 0.6, 0.5, 0.4],
         n_reproduced=[2, 2, 1, 0, 0],
         n_others=2,
         median_match=matches.median(axis=1).to_numpy(),
@@ -71,7 +79,8 @@ def full_results(n=300):
     activity_mp = rng.gamma(1, 1, (n, 5)) * (rng.random((n, 5)) < 0.4)
     enriched = pd.DataFrame({
         "key": [keys[0], keys[0], keys[1]], "set": ["B cell", "MHC class II", "NK"], "overlap": [5, 3, 4], "set_size": [8, 9, 7],
-        "expected": [0.5, 0.4, 0.6], "fold": [10.0, 7.5, 6.7], "p": [1e-13, 1e-4, 1e-3], "fdr": [1e-12, 3e-4, 0.02],
+        "expected": [0.5, 0.4, 0.6], "fold": [10.0, 7.5, 6.7], "effect_share": 0.5,
+        "p": [1e-13, 1e-4, 1e-3], "p_adjusted": [1e-12, 3e-4, 0.02],
         "genes": [tuple(genes["gene"][:5]), ("GENE1", "GENE2", "GENE3"), tuple(genes["gene"][25:29])],
     })  # fmt: skip
     return ProgramResults(
@@ -92,7 +101,7 @@ def full_results(n=300):
         prediction_exact=False,
         counts=True,
         spikes=True,
-        sets_source="the 32 built-in sets for human blood and pancreas",
+        sets_source="the 96 built-in gene sets for human and mouse",
         n_genes_enrichment=20,
         matches=matches,
         min_match=0.7,
@@ -106,7 +115,16 @@ def bare_results(n=50):
     rng = np.random.default_rng(2)
     keys = ["autoencoder_1+", "autoencoder_1-"]
     summary, genes, effects = tables(keys, rng, counts=False)
-    summary = summary.assign(fdr=np.nan, second_name="", second_fdr=np.nan, fraction_explained=np.nan)
+    summary = summary.assign(
+        source="",
+        set="",
+        p_adjusted=np.nan,
+        second_name="",
+        second_p=np.nan,
+        fraction_explained=np.nan,
+        set_genes=[()] * len(summary),
+        cumulative_explained=np.nan,
+    )
     genes.loc[0, "gene"] = NASTY[1]
     return ProgramResults(
         title=NASTY[0],

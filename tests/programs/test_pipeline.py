@@ -5,6 +5,7 @@ Suffixes: n cells, m cells on the map, g genes, k latents, s steps.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -24,8 +25,9 @@ from sparcell.models import MODELS, load
 from sparcell.programs import embedding, pipeline, write
 from sparcell.programs.naming import read_gene_sets
 from sparcell.programs.prediction import leading_eigenvalues
-from sparcell.tl import enrichment
 from sparcell.tl.gene_sets import GeneSets, gmt_text
+from sparcell.tl.program_enrichment import enrich_programs
+from sparcell.tl.program_names import name_programs
 
 N_CELLS = 300
 FILES = {"programs.html", "programs.csv", "genes.csv", "effects.csv", "enrichment.csv", "figures"}
@@ -106,7 +108,7 @@ def test_the_shell_writes_page_tables_and_figures_and_does_not_change_the_data(
     best = programs.loc[programs.groupby("label")["label_auc"].idxmax()]
     assert len(best) == 4, "each simulated type has a program"
     assert (best["label_auc"] > 0.95).all()
-    assert (best["name"] == "markers of " + best["label"]).all()
+    assert (best["set"] == "markers of " + best["label"]).all()
     assert {"n_reproduced", "n_others", "median_match", "stable"} <= set(programs)
     effects = pd.read_csv(out / "effects.csv", index_col="gene")
     assert effects.shape == (120, len(programs))
@@ -132,12 +134,14 @@ def test_python_gives_the_same_tables_as_the_shell(saved, tmp_path, monkeypatch,
         tmp_path / "shell",
         "--gmt",
         saved / "sets.gmt",
+        "--seeds",
+        "1",
         "--quiet",
     )
     assert sparcell(*words, monkeypatch=monkeypatch) == 0
     copy = cells.copy()
     found = pipeline.run(
-        copy, model, tmp_path / "python", ProgramsConfig(gmt=(saved / "sets.gmt",)), silent=True
+        copy, model, tmp_path / "python", ProgramsConfig(gmt=(saved / "sets.gmt",), seeds=1), silent=True
     )
     for name in ("programs", "genes", "effects", "enrichment"):
         shell, python = ((tmp_path / kind / f"{name}.csv").read_text() for kind in ("shell", "python"))
@@ -151,16 +155,14 @@ def test_python_gives_the_same_tables_as_the_shell(saved, tmp_path, monkeypatch,
 
 
 def test_names_and_sets_equal_those_of_the_enrichment(cells, model, sets):
-    config = ProgramsConfig(n_genes_listed=30, n_genes_enrichment=12)
+    config = ProgramsConfig(n_genes_listed=30, n_genes_enrichment=12, seeds=1)
     found = pipeline.collect(model, cells, config, sets=sets, sets_source="custom")
     programs = model.programs(cells.copy(), n_genes=30)
-    names = enrichment.name_programs(programs.ranked_genes, sets, model.schema.genes, n_genes=12)
-    assert found.programs["name"].tolist() == names["name"].tolist()
-    np.testing.assert_array_equal(found.programs["fdr"], names["fdr"])
-    first = found.programs["key"].iloc[0]
-    table = enrichment.enrich(programs.ranked_genes[first][:12], sets, model.schema.genes)
-    rows = found.enrichment[found.enrichment["key"] == first].reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows.drop(columns="key"), table, check_dtype=False)
+    names = name_programs(programs, sets, n_genes=12)
+    named = found.programs[list(names)].set_axis(names.index)
+    pd.testing.assert_frame_equal(named, names, check_dtype=False)
+    table = enrich_programs(programs, sets, n_genes=12)
+    pd.testing.assert_frame_equal(found.enrichment, table, check_dtype=False)
     assert found.sets_source == "custom"
 
 
@@ -172,6 +174,7 @@ def test_a_traversal_equals_the_sum_of_the_decoder(cells, model):
     genes = list(model.schema.genes)
     for _, row in found.programs.iterrows():
         traversal, latent = found.traversals[row["key"]], row["latent"]
+        latent -= 1
         on_n = latents.inclusion_nk[:, latent] >= 0.5
         end = np.percentile(latents.mean_nk[on_n, latent], 99)
         assert traversal.distance_s[0] == 0
@@ -194,7 +197,7 @@ def test_the_map_comes_from_obsm_and_programs_are_off_below_an_inclusion_of_one_
     copy = cells.copy()
     rng = np.random.default_rng(0)
     copy.obsm["X_umap"] = rng.normal(size=(N_CELLS, 3))
-    config = ProgramsConfig(labels_key="type")
+    config = ProgramsConfig(labels_key="type", seeds=1)
     found = pipeline.collect(model, copy, config)
     assert found.embedding.source == "obsm['X_umap'] of the data"
     assert found.embedding.xy_m2.shape == (120, 2)
@@ -203,7 +206,7 @@ def test_the_map_comes_from_obsm_and_programs_are_off_below_an_inclusion_of_one_
     assert sorted(set(rows)) == rows
     assert found.embedding.labels.tolist() == copy.obs["type"].iloc[rows].tolist()
     latents = model.latent_representation(copy)
-    for place, latent in enumerate(found.programs["latent"]):
+    for place, latent in enumerate(found.programs["latent"] - 1):
         on_m = latents.inclusion_nk[rows, latent] >= 0.5
         np.testing.assert_allclose(
             found.embedding.activity_mp[:, place], np.where(on_m, latents.mean_nk[rows, latent], 0)
@@ -215,11 +218,11 @@ def test_the_map_comes_from_obsm_and_programs_are_off_below_an_inclusion_of_one_
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_any_model_has_a_page_that_explains_when_a_program_is_on(gaussian, cells, name, tmp_path):
-    found = pipeline.run(cells, gaussian[name], tmp_path / "out", silent=True)
+    found = pipeline.run(cells, gaussian[name], tmp_path / "out", ProgramsConfig(seeds=1), silent=True)
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
     assert ("has no spikes, so its latents are never off" in page) == (not found.spikes)
     assert found.spikes == (gaussian[name].latent_representation(cells).inclusion_nk is not None)
-    assert found.genes["log2_fold"].isna().all()
+    assert "log2_fold" not in found.genes
     if found.n_active_predicted is None:
         assert not gaussian[name].settings.generative
     else:
@@ -270,9 +273,9 @@ def test_two_files_may_name_a_set_alike(tmp_path):
 
 def test_genes_in_no_built_in_set_leave_the_page_without_names(cells, model, caplog, tmp_path):
     caplog.set_level(logging.WARNING, "sparcell")
-    found = pipeline.run(cells, model, tmp_path / "out", silent=True)
+    found = pipeline.run(cells, model, tmp_path / "out", ProgramsConfig(seeds=1), silent=True)
     assert found.sets_source == ""
-    assert (found.programs["name"] == "").all()
+    assert found.programs["name"].str.match(r"unnamed \(gene\d+, gene\d+, gene\d+\)").all()
     assert (
         "none of the model's genes (gene0, gene1, gene2, …) is in a built-in set. Pass other gene sets with --gmt FILE"
         in caplog.text
@@ -337,7 +340,7 @@ def test_a_model_without_active_latents_gets_a_page_that_says_so(cells, model, t
             parameter.zero_()
     with pytest.warns(UserWarning, match="no latent is active"):
         found = pipeline.run(
-            cells, inactive, tmp_path / "out", ProgramsConfig(labels_key="type"), silent=True
+            cells, inactive, tmp_path / "out", ProgramsConfig(labels_key="type", seeds=1), silent=True
         )
     assert found.n_active == 0
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
@@ -347,14 +350,14 @@ def test_a_model_without_active_latents_gets_a_page_that_says_so(cells, model, t
 
 def test_many_effects_are_gzipped(cells, model, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "MIN_GZIPPED_EFFECTS", 100)
-    found = pipeline.run(cells, model, tmp_path / "out", silent=True)
+    found = pipeline.run(cells, model, tmp_path / "out", ProgramsConfig(seeds=1), silent=True)
     table = pd.read_csv(tmp_path / "out" / "effects.csv.gz", index_col="gene")
     np.testing.assert_allclose(table, found.effects, rtol=1e-4, atol=1e-4)
     assert not (tmp_path / "out" / "effects.csv").exists()
 
 
 def test_the_charts_of_the_page_show_the_results(cells, model, tmp_path):
-    found = pipeline.run(cells, model, tmp_path / "out", silent=True)
+    found = pipeline.run(cells, model, tmp_path / "out", ProgramsConfig(seeds=1), silent=True)
     page = (tmp_path / "out" / "programs.html").read_text(encoding="utf-8")
     store = json.loads(re.search(r'id="charts">(.*?)</script>', page, flags=re.DOTALL).group(1))
     for place, key in enumerate(found.programs["key"]):
@@ -370,3 +373,30 @@ def test_the_charts_of_the_page_show_the_results(cells, model, tmp_path):
     assert expression.genes[0] == found.top_genes(found.programs["key"].iloc[0], 1)["gene"].iloc[0]
     counts = np.asarray(cells.X[:, cells.var_names.get_indexer(expression.genes)].todense())
     np.testing.assert_array_equal(expression.values_ng > 0, counts > 0)
+
+
+def test_five_seeds_are_compared_where_that_takes_less_than_two_minutes(cells, model, monkeypatch):
+    quick, slow = model.history.assign(seconds=0.1), model.history.assign(seconds=10.0)
+    assert pipeline.choose_n_seeds(replace_history(model, quick), cells, "auto") == 5
+    assert pipeline.choose_n_seeds(replace_history(model, slow), cells, "auto") == 1
+    assert pipeline.choose_n_seeds(replace_history(model, slow), cells, 3) == 3
+    few = cells[: model.settings.batch_size - 1]
+    assert pipeline.choose_n_seeds(replace_history(model, quick), few, "auto") == 1
+    assert pipeline.seconds_for_seeds(replace_history(model, slow)) == pytest.approx(40 * len(slow))
+    monkeypatch.setattr(pipeline, "AUTO_SEEDS", 2)
+    config = ProgramsConfig()
+    assert pipeline.collect(replace_history(model, quick), cells, config).matches.shape[1] == 1
+
+
+def test_tables_have_six_digits_and_latents_are_counted_from_1(cells, model, tmp_path):
+    pipeline.run(cells, model, tmp_path / "out", ProgramsConfig(seeds=1), silent=True)
+    programs = pd.read_csv(tmp_path / "out" / "programs.csv", dtype=str)
+    assert (programs["program"] == "beta_vsc_" + programs["latent"]).all()
+    digits = programs["fraction_explained"].str.replace(r"e.*|[-.]|^-?0[.]0*", "", regex=True)
+    assert digits.str.len().max() <= 6
+
+
+def replace_history(model, history):
+    other = copy.copy(model)
+    other.history = history
+    return other

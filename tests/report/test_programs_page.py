@@ -85,8 +85,14 @@ def test_bars_show_the_effects_and_the_genes_of_the_naming_set_are_darker():
 
 def test_unstable_programs_are_marked_in_figures():
     titles = panel_titles(full_results())
-    assert titles == ["4 B cell", "1 NK", "7 (unstable)", "2 (unstable)", "3 (unstable)"]
-    assert panel_titles(bare_results()) == ["1+", "1−"]
+    assert titles == [
+        "4 B cell",
+        "1 NK",
+        "7 (GENE1) (unstable)",
+        "2 (GENE1) (unstable)",
+        "3 (GENE1) (unstable)",
+    ]
+    assert panel_titles(bare_results()) == ["1+ (GENE1)", "1− (GENE1)"]
 
 
 def test_straight_traversals_repeat_the_bars_and_are_left_out():
@@ -133,12 +139,12 @@ def test_the_sentences_hold_the_numbers_of_the_results():
     )
     text = paragraphs_of(results)
     assert "5 of 8 latents are active in these 600 cells." in text["Programs"]
-    assert "Four latents explain 1% or more of what all latents together explain." in text["Programs"]
-    assert "The first three programs together explain 90%." in text["Programs"]
+    assert "Four programs explain 1% or more of what all latents together explain." in text["Programs"]
+    assert "The first 3 latents, set to 0 together, explain 65%." in text["Programs"]
     assert "for Gaussian expression only, not for counts" in text["Prediction"]
     assert text["Names"].startswith("Two programs of 5 have a name.")
-    assert "the program's 20 top genes (FDR at most 5%)" in text["Names"]
-    assert "The test used the 32 built-in sets for human blood and pancreas." in text["Names"]
+    assert "the program's 20 most specific genes" in text["Names"]
+    assert "The test used the 96 built-in gene sets for human and mouse." in text["Names"]
     assert "Two programs that explain 1% or more have no name" in text["Names"]
     assert text["Cell types"] == (
         "B and NK each have a program with AUC ≥ 0.95. Cell types without such a program: CD8 T."
@@ -167,12 +173,12 @@ def test_one_program_is_described_in_sentences():
     assert first == [
         "The program is on in 60.0% of the cells.",
         "The program explains 40% of what all latents together explain.",
-        "The label B stands out most (AUC 1.000); the program is on in 100% of its cells.",
-        "Best gene set: B cell (FDR 1·10⁻¹²).",
-        "Second gene set: MHC class II (FDR 3·10⁻⁴).",
+        "The label B stands out most (AUC 1.000); the program is on in 100% of its cells, which have 90% of the program's activity.",
+        f"Best gene set: B cell ({', '.join(results.programs['set_genes'].iloc[0])}; p = 1·10⁻¹²).",
+        "Second gene set: MHC class II (p = 3·10⁻⁴).",
         "2 of 2 other seeds reproduce the program (median match 0.93); it is stable.",
     ]
-    assert "No gene set is over-represented among its top genes." in last
+    assert "No gene set fits both its genes and the cells in which it is on." in last
     assert last[-1] == "0 of 2 other seeds reproduce the program (median match 0.00); it is not stable."
 
 

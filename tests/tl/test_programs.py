@@ -108,6 +108,11 @@ def test_effects_and_delta_nll_equal_a_loop_over_cells_and_genes(adata, name, sp
             found.log2_fold_pg[place], np.average(folds, axis=0, weights=weights), rtol=1e-4, atol=2e-5
         )
         np.testing.assert_allclose(found.delta_nll_p[place], delta_nll, rtol=1e-3, atol=1e-3)
+    joint_nk = mean_nk
+    for place, (latent, _) in enumerate(sides):
+        joint_nk = with_latent_at_0(joint_nk, latent)
+        joint = (decoded(model, adata, joint_nk)[1] - nll_n).mean()
+        np.testing.assert_allclose(found.joint_delta_nll_p[place], joint, rtol=1e-3, atol=1e-3)
     none_n = decoded(model, adata, np.zeros_like(mean_nk))[1]
     np.testing.assert_allclose(found.delta_nll_all, (none_n - nll_n).mean(), rtol=1e-4)
 
@@ -222,6 +227,7 @@ def effects(adata):
         mean_on_pg=2.0 + effect_pg,
         mean_off_pg=np.full_like(effect_pg, 2.0),
         delta_nll_p=np.array([6.0, 1.0]),
+        joint_delta_nll_p=np.array([6.0, 7.6]),
         delta_nll_all=8.0,
     )
 
@@ -232,17 +238,20 @@ def test_the_tables_show_the_effects(effects):
     summary = tables.summary
     assert summary["program"].tolist() == ["m_2", "m_1"]
     assert summary["direction"].tolist() == ["+", "-"]
-    assert summary["latent"].tolist() == [1, 0]
+    assert summary["latent"].tolist() == [2, 1], "counted from 1, as in the name"
     np.testing.assert_allclose(summary["fraction_cells_on"], [0.5, 1 / 30])
     np.testing.assert_allclose(summary["activity"], [2.0, 4.0])
     np.testing.assert_allclose(summary["fraction_explained"], [0.75, 0.125])
+    np.testing.assert_allclose(summary["cumulative_explained"], [0.75, 0.95])
     assert summary["genes"].tolist() == ["C, A", "B, D"]
     assert summary["label"].tolist() == ["type 1", "type 0"]
     np.testing.assert_allclose(summary["label_fraction_on"], [1.0, 0.1])
     np.testing.assert_allclose(
         summary["label_auc"], [0.75, 0.55]
     )  # half of the others tie; one of ten is above
+    np.testing.assert_allclose(summary["label_share"], [2 / 3, 1.0])
     np.testing.assert_allclose(tables.label_fractions.loc["m_2+"], [0.5, 1.0])
+    np.testing.assert_allclose(tables.label_shares.loc["m_2+"], [1 / 3, 2 / 3])
     listed = tables.genes
     assert listed["gene"].tolist() == ["C", "A", "B", "D"]
     assert listed["rank"].tolist() == [1, 2, 1, 2]
@@ -254,6 +263,25 @@ def test_the_tables_show_the_effects(effects):
     assert list(tables.ranked_genes.items()) == [("m_2+", ["C", "A"]), ("m_1-", ["B", "D"])]
     assert len(program_tables(found, "m", ["A", "B", "C", "D"], 9, None).genes) == 4, "raised genes only"
     assert program_tables(found, "m", ["A", "B", "C", "D"], 9, None).label_fractions is None
+
+
+def test_the_label_of_a_program_is_one_in_which_the_program_is_on(effects):
+    """Type 0 has the higher latents, but the program is on in none of its cells."""
+    types, found = effects
+    off_in_0 = replace(
+        found,
+        on_np=np.repeat((types == "type 1")[:, None], 2, axis=1),
+        activity_np=np.where(types == "type 0", 3.0, 1.0)[:, None] * np.ones(2),
+    )
+    summary = program_tables(off_in_0, "m", list("ABCD"), 2, types).summary
+    assert summary["label"].tolist() == ["type 1", "type 1"]
+    assert summary["label_auc"].tolist() == [0.0, 0.0]
+
+
+def test_a_model_of_expression_has_no_column_that_only_counts_fill(effects):
+    types, found = effects
+    tables = program_tables(replace(found, counts=False), "m", list("ABCD"), 2, types)
+    assert "log2_fold" not in tables.genes
 
 
 def test_a_program_that_is_on_in_all_cells_has_the_label_with_the_largest_latent(effects):

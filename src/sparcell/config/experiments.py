@@ -292,27 +292,29 @@ class ProgramsConfig(EmbedConfig):
     ] = None
     gmt: Annotated[
         tuple[Path, ...],
-        "GMT files of gene sets (MSigDB, GO, Reactome). The most enriched set names a program. Default: sets for human blood and pancreas.",
+        "GMT files of gene sets (MSigDB, GO, Reactome) that can name programs. Default: built-in sets of cell types and processes.",
     ] = ()
     n_genes_listed: Annotated[int, "Number of genes listed for each program."] = 50
     n_genes_enrichment: Annotated[
-        int, "Number of top genes per program that are tested for enrichment of gene sets."
+        int,
+        "Number of first genes per program, by specific effect, that are tested for shared genes with gene sets.",
     ] = 25
     seeds: Annotated[
-        int,
-        "Number of random seeds over which programs are compared. 5: sparcell trains four more models on INPUT with the same settings.",
-    ] = 1
+        int | Literal["auto"],
+        "Number of random seeds over which programs are compared. 5: sparcell trains four more models on INPUT with the same settings. "
+        "auto: 5 if that takes under two minutes (by the model's training time), else 1.",
+    ] = "auto"
     seed: Annotated[int, "Random seed of the map, and of the choice of cells for effects and plots."] = 0
 
     def __post_init__(self) -> None:
         require_whole("n_genes_listed", self.n_genes_listed, 1)
-        require_whole("n_genes_enrichment", self.n_genes_enrichment, 2)
+        require_whole("n_genes_enrichment", self.n_genes_enrichment, 3)
         require(
             self.n_genes_enrichment <= self.n_genes_listed,
             "n_genes_enrichment",
             self.n_genes_enrichment,
             f"at most n_genes_listed, {self.n_genes_listed}",
         )
-        require_whole("seeds", self.seeds, 1)
+        require_whole("seeds", self.seeds, 1, or_word="auto")
         require_whole("seed", self.seed, 0)
         super().__post_init__()

@@ -200,6 +200,14 @@ class Schema:
             units = log_normalized(block) if self.log_normalize else block
             yield choose_columns(units, position_g, len(self.genes))
 
+    def expression(self, adata: AnnData) -> sparse.csr_matrix:
+        """Return the cells as log-normalized expression, (n, g); z-scores for a model with `scale`.
+
+        Counts are normalized by their total over the model's genes.
+        """
+        x_ng = self.matrix(adata)
+        return log_normalized(x_ng) if self.counts else x_ng
+
     def zscore(self, x_ng: NDArray[np.floating]) -> NDArray[np.float32]:
         """Bring values to the model's units: z-scores cut at ±10 for a model with `scale`; unchanged otherwise."""
         if self.mean is None or self.sd is None:

@@ -6,7 +6,7 @@ Suffixes: n cells, g genes, k latents.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from sparcell.models.decoding import average_minibatch
 from sparcell.protocols import EpochRecord
 from sparcell.results.latents import MIN_INCLUSION, LatentRepresentation
 from sparcell.tl.program_effects import ProgramDecoder, find_programs
-from sparcell.tl.programs import Programs, program_tables
+from sparcell.tl.programs import CellSample, Programs, program_tables, sample_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -241,6 +241,10 @@ class FittedEncoder:
         decoder = ProgramDecoder(self.network, self.schema, self._loader(adata, unseen), latents)
         effects = find_programs(decoder, seed)
         programs = program_tables(effects, key, self.schema.genes, n_genes, labels)
+        cells_n = sample_cells(effects.on_np, seed)
+        programs = replace(
+            programs, cells=CellSample(self.schema.expression(adata[cells_n]), effects.on_np[cells_n])
+        )
         effect_gk = np.zeros((adata.n_vars, latents.mean_nk.shape[1]), dtype=np.float32)
         effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = effects.by_latent(
             effect_gk.shape[1]

@@ -303,7 +303,7 @@ def _titled_panels(
 def naming_genes(results: ProgramResults, position: int) -> set[str]:
     """Return the genes that a program shares with the set that names it."""
     program, enrichment = results.programs.iloc[position], results.enrichment
-    rows = enrichment[(enrichment["key"] == program["key"]) & (enrichment["set"] == program["name"])]
+    rows = enrichment[(enrichment["key"] == program["key"]) & (enrichment["set"] == program["set"])]
     return {gene for genes in rows["genes"] for gene in genes}
 
 

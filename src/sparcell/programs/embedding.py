@@ -60,7 +60,7 @@ def embed_cells(
     source = next((name for name, xy_m2 in maps.items() if np.isfinite(xy_m2).all()), tsne_source)
     xy_m2 = maps[source] if source in maps else np.array(tsne(latents.mean_nk[cells_m], seed=seed))
     sign_p = np.where(programs.summary["direction"] == "+", 1, -1)
-    latent_p = programs.summary["latent"].to_numpy(dtype=np.int64)
+    latent_p = programs.summary["latent"].to_numpy(dtype=np.int64) - 1
     activity_mp = np.maximum(latents.mean_nk[np.ix_(cells_m, latent_p)] * sign_p, 0)
     if latents.inclusion_nk is not None:  # posterior means are hardly ever exactly 0, but off in most cells
         activity_mp *= latents.on_nk[np.ix_(cells_m, latent_p)]

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from sparcell.errors import InputError
 from sparcell.tl import enrichment
 from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets, read_gmt
+from sparcell.tl.program_enrichment import SET_COLUMNS, enrich_programs
+from sparcell.tl.program_names import NAME_COLUMNS, name_programs
 
 if TYPE_CHECKING:
     from sparcell.tl.programs import Programs
@@ -28,7 +29,7 @@ def read_gene_sets(paths: Iterable[Path]) -> tuple[GeneSets, str]:
     files = list(paths)
     if not files:
         sets = builtin_gene_sets()
-        return sets, f"the {len(sets)} built-in sets for human blood and pancreas"
+        return sets, f"the {len(sets)} built-in gene sets for human and mouse"
     genes: dict[str, tuple[str, ...]] = {}
     descriptions: dict[str, str] = {}
     for path in files:
@@ -43,7 +44,7 @@ def read_gene_sets(paths: Iterable[Path]) -> tuple[GeneSets, str]:
 def has_model_genes(sets: GeneSets, genes: tuple[str, ...], *, required: bool) -> bool:
     """Return whether any gene of the sets is among the model's genes; raise InputError if not and `required`."""
     try:
-        enrichment.name_programs({}, sets, genes)
+        enrichment.restrict_sets(sets, genes, 1)
     except InputError:
         if required:
             raise
@@ -51,27 +52,20 @@ def has_model_genes(sets: GeneSets, genes: tuple[str, ...], *, required: bool) -
     return True
 
 
-def name_and_enrich(
-    programs: Programs, sets: GeneSets | None, genes: tuple[str, ...], n_genes: int
+def name_and_test(
+    programs: Programs, sets: GeneSets | None, n_genes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the summary with names, and the best gene sets of each program; without `sets` no program has a name.
+    """Return the summary with names, and the best gene sets of each program; without `sets` only labels name programs.
 
-    `genes` are the model's genes, `n_genes` is the number of top genes that are tested.
+    `n_genes` is the number of first genes that are tested.
     """
-    keys = programs.effects.columns
-    summary = programs.summary.assign(key=keys.to_numpy(dtype=object))
-    columns = ["key", *enrichment.COLUMNS]
-    no_sets = pd.DataFrame({column: [] for column in columns})
     if sets is None:
-        return summary.assign(name="", fdr=np.nan, second_name="", second_fdr=np.nan), no_sets
-    ranked = programs.ranked_genes
-    names = enrichment.name_programs(ranked, sets, genes, n_genes=n_genes).loc[list(keys)]
-    tables = [
-        enrichment.enrich(listed[:n_genes], sets, genes).head(N_SETS).assign(key=key)
-        for key, listed in ranked.items()
-        if listed
-    ]
-    tables = [table for table in tables if len(table)]
-    enriched = pd.concat(tables, ignore_index=True)[columns] if tables else no_sets
-    name_columns = ("name", "fdr", "second_name", "second_fdr")
-    return summary.assign(**{column: names[column].to_numpy() for column in name_columns}), enriched
+        tests = pd.DataFrame({column: [] for column in SET_COLUMNS})
+        names = name_programs(programs, builtin_gene_sets(), tests=tests)
+    else:
+        tests = enrich_programs(programs, sets, n_genes=n_genes)
+        names = name_programs(programs, sets, n_genes=n_genes, tests=tests)
+    keys = programs.effects.columns.to_numpy(dtype=object)
+    named = {column: names[column].to_numpy() for column in NAME_COLUMNS}
+    summary = programs.summary.assign(key=keys, **named)
+    return summary, tests.groupby("key", sort=False).head(N_SETS).reset_index(drop=True)

@@ -22,7 +22,7 @@ from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
-from sparcell.programs.naming import has_model_genes, name_and_enrich, read_gene_sets
+from sparcell.programs.naming import has_model_genes, name_and_test, read_gene_sets
 from sparcell.programs.prediction import predict_active
 from sparcell.programs.traversals import traverse_programs
 from sparcell.programs.write import write_tables
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 log = logging.getLogger("sparcell")
+
+AUTO_SEEDS, MAX_AUTO_SECONDS = 5, 120.0
+"""With seeds="auto" programs are compared over this many seeds, if the training of the other seeds takes at most this long."""
 
 
 def run(
@@ -138,7 +141,7 @@ def collect(
     Parameters
     ----------
     model, adata, config, silent
-        As for `run`; a fitted model and AnnData only.
+        As for `run`; a fitted model and AnnData only. Without `config` no further seed is trained.
     sets
         Gene sets to name programs after. Default: those of `config.gmt`.
     sets_source
@@ -159,7 +162,7 @@ def collect(
         sp.pl.program_genes(results)
     """
     start = time.perf_counter()
-    config = config or ProgramsConfig()
+    config = config or ProgramsConfig(seeds=1)
     if sets is None:
         sets, sets_source = read_gene_sets(config.gmt)
     fitted = copy.copy(model)
@@ -171,9 +174,7 @@ def collect(
     programs, stability = _compute_programs(fitted, adata, config, silent)
     settings: Any = fitted.settings
     n_active_predicted, prediction_exact = predict_active(fitted, adata)
-    summary, enrichment = name_and_enrich(
-        programs, sets if sets_fit else None, genes, config.n_genes_enrichment
-    )
+    summary, enrichment = name_and_test(programs, sets if sets_fit else None, config.n_genes_enrichment)
     if stability is not None:
         columns = ["n_reproduced", "n_others", "median_match", "stable"]
         summary = summary.join(stability.table[columns])
@@ -200,6 +201,7 @@ def collect(
         n_genes_enrichment=config.n_genes_enrichment,
         matches=None if stability is None else stability.matches,
         min_match=0.0 if stability is None else stability.min_match,
+        seconds_for_seeds=seconds_for_seeds(fitted),
         settings=asdict(settings),
         provenance=_provenance(sets_source, seeds, start),
     )
@@ -216,13 +218,27 @@ def _provenance(sets_source: str, seeds: Iterable[int], start: float) -> dict[st
     }
 
 
+def seconds_for_seeds(model: Model) -> float:
+    """Return the seconds that the training of `AUTO_SEEDS` - 1 further seeds takes, from the training time of the model."""
+    return float(model.history["seconds"].sum() * (AUTO_SEEDS - 1))
+
+
+def choose_n_seeds(model: Model, adata: AnnData, seeds: int | str) -> int:
+    """Return the number of seeds to compare; "auto": `AUTO_SEEDS` if their training takes less than `MAX_AUTO_SECONDS`, else 1."""
+    if isinstance(seeds, int):
+        return seeds
+    settings: Any = model.settings
+    is_quick = len(model.history) > 0 and seconds_for_seeds(model) <= MAX_AUTO_SECONDS
+    return AUTO_SEEDS if is_quick and adata.n_obs >= settings.batch_size else 1
+
+
 def _compute_programs(
     model: Model, adata: AnnData, config: ProgramsConfig, silent: bool
 ) -> tuple[Programs, Stability | None]:
     """Return the programs, and with several seeds their stability."""
-    stability = None
-    if config.seeds > 1:
-        stability = seed_stability(model, adata, config.seeds, seed=config.seed, silent=silent)
+    stability, n_seeds = None, choose_n_seeds(model, adata, config.seeds)
+    if n_seeds > 1:
+        stability = seed_stability(model, adata, n_seeds, seed=config.seed, silent=silent)
     programs = model.programs(
         copy_without_results(adata),
         labels_key=config.labels_key,

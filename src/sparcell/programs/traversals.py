@@ -32,7 +32,7 @@ def traverse_programs(
     """
     traversals = {}
     columns = {gene: g for g, gene in enumerate(model.schema.genes)}
-    latent_numbers = programs.summary["latent"].to_numpy(dtype=np.int64)
+    latent_numbers = programs.summary["latent"].to_numpy(dtype=np.int64) - 1
     signs = np.where(programs.summary["direction"] == "+", 1, -1)
     for (key, ranked), latent, sign in zip(programs.ranked_genes.items(), latent_numbers, signs, strict=True):
         on_n = latents.on_nk[:, latent] & (sign * latents.mean_nk[:, latent] > 0)

@@ -151,7 +151,7 @@ def _row(results: ProgramResults, position: int) -> dict[str, Any]:
     program = results.programs.iloc[position]
     key, explained = program["key"], program["fraction_explained"]
     title = results.titles[position]
-    fdr = program["fdr"]
+    p = program["p_adjusted"]
     row: dict[str, Any] = {
         "name": key,
         "title": title,
@@ -159,9 +159,10 @@ def _row(results: ProgramResults, position: int) -> dict[str, Any]:
         "number": title.split(" ")[0],
         "gene_set": program["name"],
         "second_gene_set": program["second_name"],
-        "fdr": programs_text.format_rate(fdr),
-        "fdr_csv": f"{fdr:.3g}" if np.isfinite(fdr) else "",
-        "fdr_value": _sort_value(-np.log10(max(fdr, 1e-300)) if np.isfinite(fdr) else np.nan),
+        "p": programs_text.format_rate(p),
+        "p_csv": f"{p:.3g}" if np.isfinite(p) else "",
+        "p_value": _sort_value(-np.log10(max(p, 1e-300)) if np.isfinite(p) else np.nan),
+        "set_genes": ", ".join(program["set_genes"]),
         "fraction_on": programs_text.format_fraction(program["fraction_cells_on"]),
         "fraction_on_value": _sort_value(program["fraction_cells_on"]),
         "explained": programs_text.format_fraction(explained),
@@ -202,7 +203,7 @@ def _gene_sets(enriched: pd.DataFrame) -> list[dict[str, str]]:
             "set": str(line["set"]),
             "overlap": f"{line['overlap']} of {line['set_size']}",
             "fold": f"{line['fold']:.1f}",
-            "fdr": programs_text.format_rate(line["fdr"]),
+            "p": programs_text.format_rate(line["p_adjusted"]),
             "genes": ", ".join(line["genes"]),
         }
         for _, line in enriched.iterrows()

@@ -30,13 +30,13 @@ def conclusions(results: ProgramResults) -> list[Paragraph]:
 
 
 def active_sentences(results: ProgramResults) -> list[str]:
-    """Return sentences about the number of active latents and of latents that matter."""
-    n_major = results.programs.loc[results.major, "latent"].nunique()
+    """Return sentences about the number of active latents and of programs that matter."""
+    n_major = int(results.major.sum())
     n_programs, n_latents = len(results.programs), results.programs["latent"].nunique()
     sentences = [
         f"{results.n_active} of {results.n_latent} latents {_be(results.n_active)} active in these "
         f"{results.n_cells:,} cells.",
-        f"{capitalize(pluralize(n_major, 'latent'))} {'explains' if n_major == 1 else 'explain'} 1% or more of what all latents "
+        f"{capitalize(pluralize(n_major, 'program'))} {'explains' if n_major == 1 else 'explain'} 1% or more of what all latents "
         "together explain.",
     ]
     if n_programs > n_latents:
@@ -48,12 +48,18 @@ def active_sentences(results: ProgramResults) -> list[str]:
             "There are no programs to show. Train with a smaller beta or for longer to get active latents."
         )
     elif np.isfinite(results.programs["fraction_explained"]).any():
-        total = results.programs["fraction_explained"].head(3).sum()
-        first = pluralize(min(n_programs, 3), "program").removeprefix("one ")
-        sentences.append(
-            f"The first {first} {'explains' if n_programs == 1 else 'together explain'} {total:.0%}."
-        )
+        sentences.append(joint_sentence(results))
     return sentences
+
+
+def joint_sentence(results: ProgramResults) -> str:
+    """Return a sentence on what the first latents explain together; shares of single programs do not add up."""
+    latents = results.programs["latent"].drop_duplicates().head(3)
+    last = results.programs[results.programs["latent"].isin(latents)].iloc[-1]
+    share = format_fraction(last["cumulative_explained"])
+    if len(latents) == 1:
+        return f"The first latent explains {share}."
+    return f"The first {len(latents)} latents, set to 0 together, explain {share}."
 
 
 def prediction_sentences(results: ProgramResults) -> list[str]:
@@ -77,18 +83,23 @@ def prediction_sentences(results: ProgramResults) -> list[str]:
 
 def name_sentences(results: ProgramResults) -> list[str]:
     """Return sentences about the number of programs with a name."""
-    if not results.sets_source:
-        return ["No gene of the built-in sets is among the model's genes, so programs have no names."]
-    n_named, n_programs = int((results.programs["name"] != "").sum()), len(results.programs)
+    n_named, n_programs = int(results.named.sum()), len(results.programs)
     if not n_programs:
         return []
-    sentences = [
-        f"{capitalize(pluralize(n_named, 'program'))} of {n_programs} {_have(n_named)} a name.",
-        f"A name is the gene set that shares most genes, beyond chance, with the program's {results.n_genes_enrichment} top genes "
-        "(FDR at most 5%).",
-        f"The test used {results.sets_source}.",
-    ]
-    n_unnamed = int((results.major & (results.programs["name"] == "").to_numpy()).sum())
+    if not results.sets_source and not n_named:
+        return ["No gene of the built-in sets is among the model's genes, so programs have no names."]
+    from_labels = int((results.programs["source"] == "cell type").sum())
+    sentences = [f"{capitalize(pluralize(n_named, 'program'))} of {n_programs} {_have(n_named)} a name."]
+    if from_labels:
+        programs = pluralize(from_labels, "program is", "programs are")
+        sentences.append(f"{capitalize(programs)} named after the cell types in which they are on.")
+    if results.sets_source:
+        sentences += [
+            f"A gene set names a program if it shares three genes or more with the program's {results.n_genes_enrichment} most specific "
+            "genes, more than chance explains (adjusted p at most 0.01), and if these genes are expressed where the program is on.",
+            f"The test used {results.sets_source}.",
+        ]
+    n_unnamed = int((results.major & ~results.named).sum())
     if n_unnamed:
         programs = pluralize(n_unnamed, "program that explains", "programs that explain")
         sentences.append(
@@ -117,8 +128,11 @@ def seed_sentences(results: ProgramResults) -> list[str]:
     """Return sentences about the number of programs that other seeds reproduce."""
     stable = results.stable
     if stable is None or results.matches is None:
+        seconds = results.seconds_for_seeds
+        time = f" (about {max(round(seconds / 60), 1)} min of training)" if seconds else ""
         return [
-            "The programs come from one seed. Run sparcell programs --seeds 5 to see which programs other seeds reproduce."
+            "The programs come from one seed.",
+            f"Run sparcell programs --seeds 5{time} to see which programs other seeds reproduce.",
         ]
     if not len(stable):
         return []
@@ -151,8 +165,7 @@ def on_sentences(results: ProgramResults) -> list[str]:
 def lead(results: ProgramResults) -> str:
     """Return the page in one sentence."""
     n_major = int(results.major.sum())
-    has_name = (results.programs["name"] != "").to_numpy()
-    names = join_words(list(dict.fromkeys(results.programs.loc[results.major & has_name, "name"])), 8)
+    names = join_words(list(dict.fromkeys(results.programs.loc[results.major & results.named, "name"])), 8)
     verb = "explains" if n_major == 1 else "explain"
     clauses = (
         f"{results.n_active} of {results.n_latent} latents {_be(results.n_active)} active, and "
@@ -170,15 +183,17 @@ def program_sentences(results: ProgramResults, program: pd.Series) -> list[str]:
     if "label" in program:
         sentences.append(
             f"The label {program['label']} stands out most (AUC {program['label_auc']:.3f}); the program is on in "
-            f"{program['label_fraction_on']:.0%} of its cells."
+            f"{program['label_fraction_on']:.0%} of its cells, which have {program['label_share']:.0%} of the program's activity."
         )
-    if program["name"]:
-        sentences.append(f"Best gene set: {program['name']} (FDR {format_rate(program['fdr'])}).")
+    if program["set"]:
+        sentences.append(
+            f"Best gene set: {program['set']} ({', '.join(program['set_genes'])}; p = {format_rate(program['p_adjusted'])})."
+        )
         if program["second_name"]:
-            rate = format_rate(program["second_fdr"])
-            sentences.append(f"Second gene set: {program['second_name']} (FDR {rate}).")
+            rate = format_rate(program["second_p"])
+            sentences.append(f"Second gene set: {program['second_name']} (p = {rate}).")
     elif results.sets_source:
-        sentences.append("No gene set is over-represented among its top genes.")
+        sentences.append("No gene set fits both its genes and the cells in which it is on.")
     if results.stable is not None:
         verdict = "stable" if program["stable"] else "not stable"
         sentences.append(
@@ -196,7 +211,7 @@ def format_fraction(value: float) -> str:
 
 
 def format_rate(value: float) -> str:
-    """Return a false discovery rate as text: 0.040 or 3·10⁻¹²."""
+    """Return a p-value as text: 0.040 or 3·10⁻¹²."""
     if not np.isfinite(value):
         return "–"
     if value >= 0.001:

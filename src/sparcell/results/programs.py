@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
+UNNAMED = "unnamed "
+"""Beginning of the names of programs without a name."""
 MIN_FRACTION_EXPLAINED = 0.01
 """A program that explains at least this fraction is called a major program."""
 
@@ -61,14 +63,14 @@ class ProgramResults:
     model: str
     """Name of the model, as shown."""
     programs: pd.DataFrame
-    """`Programs.summary` with these columns: key, the program with its direction ("beta_vsc_3+"); name, fdr, second_name and second_fdr
-    (see `tl.name_programs`). With several seeds also n_reproduced, n_others, median_match and stable (see `tl.Stability`)."""
+    """`Programs.summary` with these columns: key, the program with its direction ("beta_vsc_3+"), and those of
+    `tl.name_programs`. With several seeds also n_reproduced, n_others, median_match and stable (see `tl.Stability`)."""
     genes: pd.DataFrame
     """`Programs.genes`."""
     effects: pd.DataFrame
     """`Programs.effects`."""
     enrichment: pd.DataFrame
-    """Best gene sets of each program: key, then the columns of `tl.enrich`."""
+    """Best gene sets of each program: the columns of `tl.enrich_programs`."""
     label_fractions: pd.DataFrame | None
     """`Programs.label_fractions`."""
     embedding: Embedding2D
@@ -87,13 +89,15 @@ class ProgramResults:
     spikes: bool
     """Whether the latents have spikes, that is, can be off."""
     sets_source: str
-    """Origin of the gene sets, as shown: "the 32 built-in sets"; "" if no gene of any set is among the model's genes."""
+    """Origin of the gene sets, as shown: "the 96 built-in gene sets"; "" if no gene of any set is among the model's genes."""
     n_genes_enrichment: int
-    """Number of top genes per program used for enrichment."""
+    """Number of first genes per program that are tested."""
     matches: pd.DataFrame | None = None
     """`Stability.matches`; None for a single seed."""
     min_match: float = 0.0
     """`Stability.min_match`."""
+    seconds_for_seeds: float = 0.0
+    """Seconds that the training of four more seeds takes."""
     settings: Mapping[str, object] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
 
@@ -103,17 +107,22 @@ class ProgramResults:
         return np.asarray(self.programs["fraction_explained"] >= MIN_FRACTION_EXPLAINED, dtype=np.bool_)
 
     @property
+    def named(self) -> NDArray[np.bool_]:
+        """Which programs have a name, (p,); the others are called "unnamed" with their first genes."""
+        return np.asarray(self.programs["source"] != "", dtype=np.bool_)
+
+    @property
     def stable(self) -> NDArray[np.bool_] | None:
         """Which programs the other seeds reproduce, (p,); None for a single seed."""
         return None if self.matches is None else np.asarray(self.programs["stable"], dtype=np.bool_)
 
     @property
     def titles(self) -> list[str]:
-        """Titles of the programs in figures: number and name, with the direction if some latent has two."""
+        """Titles of the programs in figures: number and name or first genes, with the direction if some latent has two."""
         signed = (self.programs["direction"] != "+").any()
         parts = zip(self.programs["latent"], self.programs["direction"], self.programs["name"], strict=True)
         return [
-            f"{latent + 1}{direction.replace('-', '−') if signed else ''}{f' {name}' if name else ''}"
+            f"{latent}{direction.replace('-', '−') if signed else ''}{f' {name.removeprefix(UNNAMED)}' if name else ''}"
             for latent, direction, name in parts
         ]
 

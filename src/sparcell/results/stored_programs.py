@@ -43,7 +43,7 @@ class StoredPrograms:
     @property
     def activity_np(self) -> Floats:
         """Distance of the latent from 0 on the program's side, else 0; with spikes also 0 where the latent is off, (n, p)."""
-        latent_p = self.summary["latent"].to_numpy(dtype=np.int64)
+        latent_p = self.summary["latent"].to_numpy(dtype=np.int64) - 1  # counted from 1
         sign_p = np.where(self.summary["direction"] == "-", -1.0, 1.0)
         activity_np = np.clip(self.latent_nk[:, latent_p] * sign_p, 0, None)
         if self.inclusion_nk is None:

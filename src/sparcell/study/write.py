@@ -93,7 +93,7 @@ def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: P
         for category in (MissingLabelsWarning, NoProgramsWarning):
             warnings.simplefilter("ignore", category)
         try:
-            config = ProgramsConfig(labels_key="label")
+            config = ProgramsConfig(labels_key="label", seeds=1)
             programs = pipeline.collect(model, cells, config, map_n2=row.tsne2d_n2)
         except InputError:  # a single label, or a different label for each cell
             programs = pipeline.collect(model, cells, map_n2=row.tsne2d_n2)

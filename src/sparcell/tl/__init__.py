@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
-from sparcell.tl.enrichment import benjamini_hochberg, enrich, name_programs
+from sparcell.tl.enrichment import benjamini_hochberg, enrich
 from sparcell.tl.fit_into import autoencoder, beta_vae, beta_vsc, program_activity
 from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets, gmt_text, read_gmt
+from sparcell.tl.program_enrichment import enrich_programs
+from sparcell.tl.program_names import name_programs
 from sparcell.tl.programs import Programs
 from sparcell.tl.stability import Stability, compare_programs, seed_stability
 
@@ -20,6 +22,7 @@ __all__ = [
     "builtin_gene_sets",
     "compare_programs",
     "enrich",
+    "enrich_programs",
     "gmt_text",
     "kmeans",
     "name_programs",

@@ -11,14 +11,18 @@ import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from sparcell.errors import InputError
 
 BUILTIN_FILE = Path(__file__).parent / "gene_sets.gmt"
 
-ANY_TISSUE = "any tissue"
-"""First words of the description of a built-in set that belongs to no single tissue."""
+ANY_TISSUE, MANY_TISSUES = "any tissue", "many tissues"
+"""First words of the descriptions of built-in sets: a process of any cell, and a cell type of many tissues."""
+Tissue = Literal["blood", "brain", "gut", "kidney", "liver", "lung", "muscle", "pancreas", "skin"]
+TISSUES: tuple[str, ...] = get_args(Tissue)
+SUBTYPE_OF = ", subtype of "
+"""Words between the tissue and the parent set in the description of a built-in set."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ class GeneSets:
 
     def __len__(self) -> int:
         return len(self.genes)
+
+    def is_cell_type(self, name: str) -> bool:
+        """Return whether the description of a set begins with a tissue, as those of the built-in cell types do."""
+        return _tissue(self.descriptions[name]) in {MANY_TISSUES, *TISSUES}
+
+    def parent(self, name: str) -> str:
+        """Return the set of the wider cell type (Naive T cell: T cell); "" if there is none."""
+        parent = self.descriptions[name].partition(":")[0].partition(SUBTYPE_OF)[2]
+        return parent if parent in self.genes else ""
 
 
 def read_gmt(path: str | Path) -> GeneSets:
@@ -160,13 +173,16 @@ def gmt_text(sets: GeneSets) -> str:
     return "".join(lines)
 
 
-def builtin_gene_sets(tissue: Literal["blood", "pancreas"] | None = None) -> GeneSets:
-    """Return the gene sets that ship with the package: 8 to 20 textbook markers per cell type of human blood and pancreas.
+def builtin_gene_sets(tissue: Tissue | None = None) -> GeneSets:
+    """Return the gene sets that ship with the package: textbook markers of cell types, and genes of processes, for human and mouse.
+
+    Symbols are those of human genes. Where the symbol of the mouse gene has other letters, the set holds both.
 
     Parameters
     ----------
     tissue
-        Leave out the sets of the other tissue. Sets of any tissue (proliferation, interferon, …) always stay. Default: all sets.
+        Leave out the cell types of other tissues. Sets of processes (cell cycle, interferon response, …) and cell types of many tissues
+        (fibroblast, endothelial cell, …) always stay. Default: all sets.
 
     Raises
     ------
@@ -180,16 +196,18 @@ def builtin_gene_sets(tissue: Literal["blood", "pancreas"] | None = None) -> Gen
     True
     """
     sets = read_gmt(BUILTIN_FILE)
-    tissues = {text.partition(":")[0] for text in sets.descriptions.values()} - {ANY_TISSUE}
-    if tissue is not None and tissue not in tissues:
-        raise InputError(
-            f"There are no built-in sets for {tissue!r}; there are: {', '.join(sorted(tissues))}."
-        )
-    selected = {ANY_TISSUE, tissue} if tissue else {ANY_TISSUE, *tissues}
-    names = [name for name, text in sets.descriptions.items() if text.partition(":")[0] in selected]
+    if tissue is not None and tissue not in TISSUES:
+        raise InputError(f"There are no built-in sets for {tissue!r}; there are: {', '.join(TISSUES)}.")
+    selected = {ANY_TISSUE, MANY_TISSUES, *([tissue] if tissue else TISSUES)}
+    names = [name for name, text in sets.descriptions.items() if _tissue(text) in selected]
     return GeneSets(
         {name: sets.genes[name] for name in names}, {name: sets.descriptions[name] for name in names}
     )
+
+
+def _tissue(description: str) -> str:
+    """Return the tissue at the beginning of a description: "blood, subtype of T cell: naive cells" gives "blood"."""
+    return description.partition(":")[0].partition(SUBTYPE_OF)[0]
 
 
 def require_gene_names(genes: Collection[str], what: str) -> list[str]:

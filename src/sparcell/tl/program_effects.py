@@ -61,8 +61,12 @@ class ProgramEffects:
     """Expected expression with the latent at 0."""
     delta_nll_p: Floats
     """Increase of -log p(x|z) when the latent is set to 0, in nats per cell."""
+    joint_delta_nll_p: Floats
+    """The same when the latents of this program and of all programs before are set to 0 together."""
     delta_nll_all: float
     """Increase of -log p(x|z) when all latents are set to 0, in nats per cell."""
+    counts: bool = True
+    """Whether the model describes counts; then `log2_fold_pg` has values."""
 
     def by_latent(self, n_latent: int) -> Floats:
         """Return the effects of an increase of each latent, (g, k); 0 for a latent without a program.
@@ -137,6 +141,16 @@ class ProgramDecoder:
         without = {latent: np.concatenate(blocks) for latent, blocks in blocks_of.items()}
         return without, np.concatenate(blocks_of_all)
 
+    def joint_delta_nll(self, latents: Sequence[int], cells_n: NDArray[np.int64]) -> dict[int, float]:
+        """Return the mean increase of the nll without each latent and all latents before it, in nats per cell."""
+        totals = dict.fromkeys(latents, 0.0)
+        for batch, z_nk in self.blocks(cells_n):
+            nll_n, ablated_nk = self.nll(z_nk, batch), z_nk
+            for latent in totals:
+                ablated_nk = zero_latent(ablated_nk, latent)
+                totals[latent] += float((self.nll(ablated_nk, batch) - nll_n).sum())
+        return {latent: total / len(cells_n) for latent, total in totals.items()}
+
 
 def zero_latent(z_nk: Tensor, latent: int) -> Tensor:
     """Return a copy of latents with one of them set to 0, (n, k)."""
@@ -158,6 +172,8 @@ def find_programs(decoder: ProgramDecoder, seed: int) -> ProgramEffects:
     delta_nll = {(k, sign): (delta_nk[k] * (sign * mean_nk[sample_n, k] > 0)).mean() for k, sign in sides}
     sides.sort(key=lambda side: (-delta_nk[side[0]].mean(), side[0], -delta_nll[side]))
 
+    joint = decoder.joint_delta_nll([k for k, _ in sides], sample_n)
+
     latent_p, sign_p = np.array(sides, dtype=np.int64).reshape(-1, 2).T
     activity_np = np.maximum(mean_nk[:, latent_p] * sign_p, 0)
     on_np = on_nk[:, latent_p] & (activity_np > 0)
@@ -177,7 +193,9 @@ def find_programs(decoder: ProgramDecoder, seed: int) -> ProgramEffects:
         mean_on_pg=mean_on_pg,
         mean_off_pg=mean_off_pg,
         delta_nll_p=np.array([delta_nll[side] for side in sides], dtype=np.float64),
+        joint_delta_nll_p=np.array([joint[k] for k, _ in sides], dtype=np.float64),
         delta_nll_all=float(delta_all_n.mean()),
+        counts=decoder.network.likelihood.counts,
     )
 
 

@@ -6,24 +6,42 @@ Suffixes: n cells, g genes, p programs and their directions, c labels, r rows of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from sparcell.data.sampler import subsample
 from sparcell.metrics.clustering import label_aucs
 from sparcell.tl.program_effects import DIRECTIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy import sparse
 
     from sparcell.tl.program_effects import ProgramEffects
 
     Floats = NDArray[np.floating]
 
+MIN_LABEL_ON = 0.5
+"""A program is on in a cell type if it is on in this fraction of the type's cells."""
 N_SUMMARY_GENES = 5
 """Genes named in a row of the summary."""
+
+
+N_CELLS_SAMPLED, N_CELLS_PER_PROGRAM = 5_000, 100
+"""`Programs.cells` holds this many random cells, and further cells of programs that are on in fewer of these cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellSample:
+    """Some cells, with their expression and the programs that are on: names of programs are checked against them."""
+
+    expression_ng: sparse.csr_matrix
+    """Log-normalized expression (or z-scores, for a model with `scale`), genes as in `Programs.effects`."""
+    on_np: NDArray[np.bool_]
+    """Programs that are on, in the order of `Programs.summary`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,18 +75,20 @@ class Programs:
     summary: pd.DataFrame
     """One row per program and direction. Columns:
 
-    - program, direction; latent: column of ``obsm["X_<key>"]``, counted from 0
+    - program, direction; latent: number of the latent, counted from 1 as in the program's name (column latent - 1 of ``obsm["X_<key>"]``)
     - fraction_cells_on: fraction of all cells in which the program is on
     - activity: mean distance of the latent from 0 where the program is on
     - delta_nll: increase of -log p(x|z) when the latent is set to 0, in nats per cell; a mean over all cells to which cells on this side
       contribute
     - fraction_explained: delta_nll as a fraction of the increase when all latents are set to 0. Fractions need not add up to 1. Missing if
       setting all latents to 0 does not increase -log p(x|z).
+    - cumulative_explained: the same with this latent and those of all rows above set to 0 together
     - genes: the top genes
 
-    With labels also label (the label whose cells stand out most), label_auc (probability that the latent of a cell of this label is
-    further on this side than that of a cell of another label) and label_fraction_on (fraction of the label's cells in which the program
-    is on)."""
+    With labels also label (the label whose cells stand out most, among the labels with the program on in half of their cells; if there is
+    none, among those with the largest fraction), label_auc (probability that the latent of a cell of this label is further on this side
+    than that of a cell of another label), label_fraction_on (fraction of the label's cells in which the program is on) and label_share
+    (share of the program's activity in the label's cells)."""
     genes: pd.DataFrame
     """One row per program, direction and gene that the program raises, largest effect first. Columns: program, direction, rank (from 1),
     gene, effect, log2_fold (without the pseudo-count; missing for log-normalized expression), mean_on and mean_off (expected expression
@@ -77,6 +97,10 @@ class Programs:
     """All effects, negative ones too: genes × programs and directions ("beta_vsc_3+"), in the order of `summary`."""
     label_fractions: pd.DataFrame | None
     """Fraction of each label's cells in which a program is on: programs and directions × labels. None without labels."""
+    label_shares: pd.DataFrame | None = None
+    """Share of each program's activity in the cells of each label, over the cells in which the program is on; as `label_fractions`."""
+    cells: CellSample | None = field(default=None, repr=False)
+    """Some of the cells, against which `name_programs` checks names."""
 
     def __repr__(self) -> str:
         table = self._short_table()
@@ -115,37 +139,42 @@ def program_tables(
         axis=0
     )
     explained_p = effects.delta_nll_p / effects.delta_nll_all if effects.delta_nll_all > 0 else np.nan
+    cumulative_p = effects.joint_delta_nll_p / effects.delta_nll_all if effects.delta_nll_all > 0 else np.nan
     summary = pd.DataFrame(
         {
             "program": program_p,
-            "latent": effects.latent_p,
+            "latent": effects.latent_p + 1,
             "direction": direction_p,
             "fraction_cells_on": effects.on_np.mean(axis=0),
             "activity": activity_p,
             "delta_nll": effects.delta_nll_p,
             "fraction_explained": explained_p,
+            "cumulative_explained": cumulative_p,
             "genes": _texts(", ".join(gene_names[top[:N_SUMMARY_GENES]]) for top in raised),
         }
     )
     program_r = np.repeat(np.arange(len(raised)), [len(top) for top in raised])
     gene_r = np.concatenate([*raised, np.zeros(0, dtype=np.int64)])
-    listed = pd.DataFrame(
-        {
-            "program": program_p[program_r],
-            "direction": direction_p[program_r],
-            "rank": np.concatenate([*(np.arange(len(top)) + 1 for top in raised), gene_r[:0]]),
-            "gene": gene_names[gene_r],
-            "effect": effects.effect_pg[program_r, gene_r],
-            "log2_fold": effects.log2_fold_pg[program_r, gene_r],
-            "mean_on": effects.mean_on_pg[program_r, gene_r],
-            "mean_off": effects.mean_off_pg[program_r, gene_r],
-        }
-    )
+    columns: dict[str, Any] = {
+        "program": program_p[program_r],
+        "direction": direction_p[program_r],
+        "rank": np.concatenate([*(np.arange(len(top)) + 1 for top in raised), gene_r[:0]]),
+        "gene": gene_names[gene_r],
+        "effect": effects.effect_pg[program_r, gene_r],
+        "log2_fold": effects.log2_fold_pg[program_r, gene_r],
+        "mean_on": effects.mean_on_pg[program_r, gene_r],
+        "mean_off": effects.mean_off_pg[program_r, gene_r],
+    }
+    if not effects.counts:
+        del columns["log2_fold"]
+    listed = pd.DataFrame(columns)
     effect_table = pd.DataFrame(effects.effect_pg.T, index=pd.Index(gene_names), columns=keys)
     if labels is None:
         return Programs(summary, listed, effect_table, None)
     fractions = _label_fractions(effects.on_np, labels, keys)
-    return Programs(_add_label(summary, fractions, effects, labels), listed, effect_table, fractions)
+    shares = _label_shares(effects, labels, keys)
+    summary = _add_label(summary, fractions, shares, effects, labels)
+    return Programs(summary, listed, effect_table, fractions, shares)
 
 
 def _percent(fraction: float) -> str:
@@ -170,17 +199,47 @@ def _label_fractions(on_np: NDArray[np.bool_], labels: pd.Categorical, keys: pd.
     )
 
 
+def _label_shares(effects: ProgramEffects, labels: pd.Categorical, keys: pd.Index) -> pd.DataFrame:
+    """Return the share of each program's activity, where it is on, in the cells of each label: programs × labels."""
+    activity_np = effects.activity_np * effects.on_np
+    sum_cp = [
+        activity_np[labels.codes == number].sum(axis=0, dtype=np.float64)
+        for number in range(len(labels.categories))
+    ]
+    share_pc = np.array(sum_cp).T / np.maximum(activity_np.sum(axis=0, dtype=np.float64), 1e-300)[:, None]
+    return pd.DataFrame(share_pc, index=keys, columns=pd.Index(labels.categories, dtype=object))
+
+
 def _add_label(
-    summary: pd.DataFrame, fractions: pd.DataFrame, effects: ProgramEffects, labels: pd.Categorical
+    summary: pd.DataFrame,
+    fractions: pd.DataFrame,
+    shares: pd.DataFrame,
+    effects: ProgramEffects,
+    labels: pd.Categorical,
 ) -> pd.DataFrame:
-    """Return the summary with the label whose cells stand out most in each program; the first label wins a tie."""
+    """Return the summary with the label whose cells stand out most in each program; the first label wins a tie.
+
+    Only labels in which the program is on count: half of their cells, or as many as in the label with the largest fraction.
+    """
     labeled_n, programs = labels.codes >= 0, range(len(fractions))
     auc_pc = np.zeros(fractions.shape)
     for program in programs:
         auc_pc[program] = label_aucs(effects.activity_np[labeled_n, program], labels.codes[labeled_n])
-    label_p = auc_pc.argmax(axis=1)
+    fraction_pc = fractions.to_numpy()
+    least_p = np.minimum(MIN_LABEL_ON, fraction_pc.max(axis=1, initial=0.0))
+    label_p = np.where(fraction_pc >= least_p[:, None], auc_pc, -1.0).argmax(axis=1)
     return summary.assign(
         label=_texts(fractions.columns[label_p]),
         label_auc=auc_pc[programs, label_p],
-        label_fraction_on=fractions.to_numpy()[programs, label_p],
+        label_fraction_on=fraction_pc[programs, label_p],
+        label_share=shares.to_numpy()[programs, label_p],
     )
+
+
+def sample_cells(on_np: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """Return the numbers of the cells that `Programs.cells` holds, ascending."""
+    chosen = set(subsample(len(on_np), N_CELLS_SAMPLED, seed).tolist())
+    for on_n in on_np.T:
+        on_cells = np.flatnonzero(on_n)
+        chosen |= set(on_cells[subsample(len(on_cells), N_CELLS_PER_PROGRAM, seed)].tolist())
+    return np.array(sorted(chosen), dtype=np.int64)

@@ -152,7 +152,7 @@ def test_key_added_renames_what_embed_writes_with_or_without_x(model, adata, key
 def test_programs_returns_tables_and_writes_the_documented_keys(kind, model, adata):
     described, name, latents = adata.copy(), model.settings.name, model.latent_representation(adata)
     programs = model.programs(described, labels_key="type", n_genes=5)
-    assert programs.summary["latent"].isin(np.flatnonzero(latents.active_k)).all()
+    assert programs.summary["latent"].isin(np.flatnonzero(latents.active_k) + 1).all()
     assert len(programs.summary) >= 1
     assert programs.summary["label"].isin(adata.obs["type"].cat.categories).all()
     numbers = programs.summary[
