@@ -46,8 +46,10 @@ def test_sets_name_programs_that_hold_and_express_their_genes():
 
 
 def test_a_second_name_has_three_genes_of_its_own():
-    raised = {"vsc_1+": [*B[:7], *PROCESS[:6], *GENES[50:55]], "vsc_2+": GENES[60:70]}
-    names = named(raised, {"vsc_1+": slice(0, 60), "vsc_2+": slice(30, 150)})
+    raised = {"vsc_1+": [*B[:7], *PROCESS[:8], *GENES[50:55]]}
+    raised |= {f"vsc_{i}+": GENES[20 * i : 20 * i + 18] for i in range(8, 14)}
+    on = {"vsc_1+": slice(0, 60)} | {f"vsc_{i}+": slice(10 * i, 300, 3) for i in range(8, 14)}
+    names = named(raised, on, expressed=on | REST_ON)
     assert names.iloc[0][["name", "second_name"]].tolist() == ["B cell", "MHC class II"]
     assert names["second_p"].iloc[0] <= 0.01
 

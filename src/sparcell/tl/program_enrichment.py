@@ -60,12 +60,12 @@ def enrich_programs(
 ) -> pd.DataFrame:
     """Return the gene sets that share genes with each program, and how surprising that is.
 
-    The genes of a program are ranked by `specific_effects`. The null hypothesis draws the program's genes at random, in proportion to
-    half of the specific effects of the *other* programs on the gene, and half of their mean over genes of similar expression. A set
-    of genes that programs hold often, such as well expressed markers, thus needs more shared genes. The number of shared genes is then
-    nearly a Poisson-binomial variable with mean λ. Its upper tail is at most that of the Poisson distribution with the same mean
-    (Hoeffding, Ann. Math. Stat. 27, 713, 1956), which gives p. The test looks at the first 5, 10 and `n_genes` genes and takes the
-    smallest of the three p-values, times 3.
+    The genes of a program are ranked by `specific_effects`. There are two null hypotheses, both of a program with random genes. One draws a
+    gene in proportion to the specific effects of the *other* programs on the gene. The other draws a gene in proportion to the mean of
+    these effects over genes of similar expression. A set of genes that programs hold often, such as well expressed markers, thus needs more
+    shared genes. The number of shared genes is nearly a Poisson-binomial variable with mean λ, the larger of the two means. The upper tail
+    is at most that of the Poisson distribution with the same mean (Hoeffding, Ann. Math. Stat. 27, 713, 1956), which gives p. The test
+    looks at the first 5, 10 and `n_genes` genes and takes the smallest of the three p-values, times 3.
 
     Parameters
     ----------
@@ -101,12 +101,12 @@ def enrich_programs(
     require_whole("n_genes", n_genes, MIN_OVERLAP)
     tested = restrict_sets(sets, list(programs.effects.index), MIN_OVERLAP)
     specific_gp = specific_effects(programs.effects).to_numpy(dtype=np.float64)
-    weight_gp = _null_weights(specific_gp, _mean_expression(programs))
+    weights_wgp = _null_weights(specific_gp, _mean_expression(programs))
     rows = [
         row
         for p, key in enumerate(programs.effects.columns)
         if keys is None or key in keys
-        for row in _rows_of_program(key, _Ranked(specific_gp[:, p], weight_gp[:, p]), tested, n_genes)
+        for row in _rows_of_program(key, _Ranked(specific_gp[:, p], weights_wgp[:, :, p]), tested, n_genes)
     ]
     table = pd.DataFrame(rows, columns=list(SET_COLUMNS))
     table.attrs = {"n_tested": len(tested.names), "matched": tested.matched}
@@ -118,8 +118,8 @@ class _Ranked:
     """The genes of one program."""
 
     specific_g: Floats
-    weight_g: Floats
-    """Probability of each gene in a single draw of the null hypothesis."""
+    weights_wg: Floats
+    """Probability of each gene in a single draw, for each of the two null hypotheses, (2, g)."""
 
     def first(self, n: int) -> NDArray[np.intp]:
         """Return at most n genes with an effect, the most specific first."""
@@ -140,7 +140,10 @@ def _rows_of_program(
         chosen_g = np.zeros(len(ranked.specific_g))
         chosen_g[first[:n]] = 1
         overlap_s = np.asarray(tested.member_sb @ chosen_g).ravel()
-        expected_s = np.asarray(tested.member_sb @ inclusion_probabilities(ranked.weight_g, n)).ravel()
+        expected_s = np.max(
+            [tested.member_sb @ inclusion_probabilities(weight_g, n) for weight_g in ranked.weights_wg],
+            axis=0,
+        )
         p_s = np.minimum(p_s, poisson.sf(overlap_s - 1, expected_s))
     p_s = np.minimum(p_s * len(sizes), 1.0)
     genes, total = list(tested.column), ranked.specific_g[first].sum()
@@ -186,7 +189,10 @@ def _mean_expression(programs: Programs) -> Floats | None:
 
 
 def _null_weights(specific_gp: Floats, expression_g: Floats | None) -> Floats:
-    """Return how often other programs hold each gene, for each program, (g, p); columns have the sum 1."""
+    """Return how often other programs hold each gene, and genes of similar expression, for each program, (2, g, p).
+
+    The weights of all genes have the sum 1.
+    """
     total_p = specific_gp.sum(axis=0)
     share_gp = specific_gp / np.where(total_p > 0, total_p, 1.0)
     others_gp = share_gp.sum(axis=1, keepdims=True) - share_gp
@@ -202,5 +208,5 @@ def _null_weights(specific_gp: Floats, expression_g: Floats | None) -> Floats:
         smooth_gp[:, p] = (np.bincount(bin_g, weights=other_g) / size_b)[bin_g]
     if specific_gp.shape[1] < 2:
         others_gp = smooth_gp
-    weight_gp = 0.5 * others_gp + 0.5 * smooth_gp
-    return np.asarray(weight_gp / np.maximum(weight_gp.sum(axis=0), 1e-300))
+    weights_wgp = np.stack([others_gp, smooth_gp])
+    return np.asarray(weights_wgp / np.maximum(weights_wgp.sum(axis=1, keepdims=True), 1e-300))
