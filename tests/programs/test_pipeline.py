@@ -165,6 +165,10 @@ def test_names_and_sets_equal_those_of_the_enrichment(cells, model, sets):
     table = enrich_programs(programs, sets, n_genes=12)
     pd.testing.assert_frame_equal(found.enrichment, table, check_dtype=False)
     assert found.sets_source == "custom"
+    capitals = GeneSets({name: tuple(gene.upper() for gene in genes) for name, genes in sets.genes.items()})
+    other = pipeline.collect(model, cells, config, sets=capitals, sets_source="custom")
+    assert other.sets_source == "custom, matched without regard to upper and lower case"
+    assert other.programs["set"].tolist() == found.programs["set"].tolist()
 
 
 def test_a_traversal_equals_the_sum_of_the_decoder(cells, model):

@@ -67,5 +67,6 @@ def name_and_test(
         names = name_programs(programs, sets, n_genes=n_genes, tests=tests)
     keys = programs.effects.columns.to_numpy(dtype=object)
     named = {column: names[column].to_numpy() for column in NAME_COLUMNS}
-    summary = programs.summary.assign(key=keys, **named)
-    return summary, tests.groupby("key", sort=False).head(N_SETS).reset_index(drop=True)
+    best = tests.groupby("key", sort=False).head(N_SETS).reset_index(drop=True)
+    best.attrs = tests.attrs
+    return programs.summary.assign(key=keys, **named), best

@@ -27,6 +27,7 @@ from sparcell.programs.prediction import predict_active
 from sparcell.programs.traversals import traverse_programs
 from sparcell.programs.write import write_tables
 from sparcell.results.programs import ProgramResults
+from sparcell.tl.enrichment import IGNORING_CASE
 from sparcell.tl.stability import Stability, copy_without_results, seed_stability
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def collect(
     settings: Any = fitted.settings
     n_active_predicted, prediction_exact = predict_active(fitted, adata)
     summary, enrichment = name_and_test(programs, sets if sets_fit else None, config.n_genes_enrichment)
+    if enrichment.attrs.get("matched") == IGNORING_CASE:
+        sets_source += ", matched without regard to upper and lower case"
     if stability is not None:
         columns = ["n_reproduced", "n_others", "median_match", "stable"]
         summary = summary.join(stability.table[columns])

@@ -38,6 +38,7 @@ NAME_PATTERNS = (
 )
 """Kinds of gene names and their patterns; the first pattern that fits the whole name counts."""
 
+IGNORING_CASE = "ignoring case"
 COLUMNS = ("set", "overlap", "set_size", "expected", "fold", "p", "fdr", "genes")
 
 
@@ -159,7 +160,7 @@ def restrict_sets(sets: GeneSets, background: Collection[str], min_size: int) ->
         (np.ones(len(indices), dtype=np.int64), indices, np.concatenate([[0], np.cumsum(sizes_s)])),
         shape=(len(names), len(column)),
     )
-    matched = "exact" if exact else "ignoring case"
+    matched = "exact" if exact else IGNORING_CASE
     return TestedSets(column, np.array(names, dtype=np.str_), member_sb, sizes_s, matched)
 
 
