@@ -23,7 +23,6 @@ from sparcell.config.experiments import ProgramsConfig
 from sparcell.metrics.active_latents import predict_active_latents
 from sparcell.models import MODELS, load
 from sparcell.programs import embedding, pipeline, write
-from sparcell.programs.naming import read_gene_sets
 from sparcell.programs.prediction import leading_eigenvalues
 from sparcell.tl.gene_sets import GeneSets, gmt_text
 from sparcell.tl.program_enrichment import enrich_programs
@@ -265,15 +264,6 @@ def test_raw_counts_in_x_stand_in_for_a_layer(gaussian, cells, tmp_path):
     from_layer = pipeline.collect(model, cells)
     np.testing.assert_allclose(found.effects, from_layer.effects, rtol=1e-3, atol=1e-3)
     assert model.schema.layer == "lognorm", "the user's model does not change"
-
-
-def test_two_files_may_name_a_set_alike(tmp_path):
-    (tmp_path / "one.gmt").write_text("same\tx\tA\tB\nfirst\t\tC\n")
-    (tmp_path / "two.gmt").write_text("same\ty\tD\tE\n")
-    sets, source = read_gene_sets([tmp_path / "one.gmt", tmp_path / "two.gmt"])
-    assert dict(sets.genes) == {"same": ("A", "B"), "first": ("C",), "same (two)": ("D", "E")}
-    assert sets.descriptions["same (two)"] == "y"
-    assert source == "3 sets of one.gmt, two.gmt"
 
 
 def test_genes_in_no_built_in_set_leave_the_page_without_names(cells, model, caplog, tmp_path):

@@ -80,7 +80,7 @@ def with_programs():
     genes = [", ".join(adata.var_names[place : place + 5]) for place in range(3)]
     summary = pd.DataFrame(
         {
-            "program": ["beta_vsc_3", "beta_vsc_1", "beta_vsc_1"], "latent": [2, 0, 0], "direction": ["+", "+", "-"],
+            "program": ["beta_vsc_3", "beta_vsc_1", "beta_vsc_1"], "latent": [3, 1, 1], "direction": ["+", "+", "-"],
             "fraction_cells_on": [0.3, 0.2, 0.1], "fraction_explained": [0.2, 0.1, np.nan], "genes": genes,
         }
     )  # fmt: skip

@@ -68,11 +68,24 @@ class GeneSets:
         return len(self.genes)
 
     def is_cell_type(self, name: str) -> bool:
-        """Return whether the description of a set begins with a tissue, as those of the built-in cell types do."""
+        """Return whether the description of a set begins with a tissue, as those of the built-in cell types do.
+
+        Examples
+        --------
+        >>> sets = sp.tl.builtin_gene_sets()
+        >>> sets.is_cell_type("B cell"), sets.is_cell_type("Hypoxia")
+        (True, False)
+        """
         return _tissue(self.descriptions[name]) in {MANY_TISSUES, *TISSUES}
 
     def parent(self, name: str) -> str:
-        """Return the set of the wider cell type (Naive T cell: T cell); "" if there is none."""
+        """Return the set of the wider cell type; "" if there is none.
+
+        Examples
+        --------
+        >>> sp.tl.builtin_gene_sets().parent("Naive T cell")
+        'T cell'
+        """
         parent = self.descriptions[name].partition(":")[0].partition(SUBTYPE_OF)[2]
         return parent if parent in self.genes else ""
 
