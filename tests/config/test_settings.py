@@ -93,7 +93,7 @@ OUT_OF_RANGE = {
         "seeds": [0],
         "seed": [-1],
     },
-    EmbedConfig: {"unseen": ["mean", None]},
+    EmbedConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
     RunConfig: {"threads": [0, 1.5, "many"]},
     MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
     MODEL_SETTINGS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},

@@ -179,7 +179,7 @@ def test_an_unseen_category_is_refused_with_the_names_of_the_seen_ones():
     category = CategoricalCovariate.fit(DONORS, "donor")
     expected = (
         r"^obs\['donor'\] holds 'z' in 2 cell\(s\), which the model has not seen; expected one of a, b, c, or unseen='average' "
-        r"to encode such cells as an average batch\.$"
+        r"\(in a shell: --unseen average\) to encode such cells as an average batch\.$"
     )
     with pytest.raises(InputError, match=expected):
         category.numbers(table(donor=["a", "z", "y"]), "error")
@@ -269,3 +269,24 @@ def test_a_column_that_names_cells_is_refused():
 def test_what_to_do_with_the_unseen_is_one_of_two_words(unseen):
     with pytest.raises(InputError, match=rf"^unseen is {unseen!r}; expected one of error, average\.$"):
         Covariates.fit(DONORS, "donor", []).read(DONORS, unseen)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "new"),
+    [
+        ([1, 2, 1, 2], [1.0, 2.0, 2.0, 1.0]),
+        ([1.0, 2.0, 1.0, 2.0], [1, 2, 2, 1]),
+        ([1, 2, 1, 2], ["1.0", "2.0", "2.0", "1.0"]),
+        (["1.0", "2.0", "1.0", "2.0"], [1, 2, 2, 1]),
+        ([1, 2, 1, 2], pd.Categorical([1.0, 2.0, 2.0, 1.0])),
+        ([1, 2, 1, 2], np.array([1.0, 2, 2.0, 1], dtype=object)),
+    ],
+)
+def test_whole_numbers_that_pandas_made_floats_are_the_same_categories(fitted, new):
+    category = CategoricalCovariate.fit(pd.DataFrame({"lane": fitted}), "lane")
+    np.testing.assert_array_equal(category.numbers(pd.DataFrame({"lane": new}), "error"), [0, 1, 1, 0])
+
+
+def test_numbers_with_decimals_stay_different_categories():
+    category = CategoricalCovariate.fit(pd.DataFrame({"dose": [0.5, 1.0, 1.5] * 4}), "dose")
+    assert category.names == ("0.5", "1", "1.5")

@@ -81,6 +81,7 @@ def check_read_or_input_error(content, suffix):
         adata = None
         with warnings.catch_warnings(), suppress(InputError):
             warnings.filterwarnings("ignore", message=".*repeated (cell|gene) name")
+            warnings.filterwarnings("ignore", message=".*looks like data")
             adata = io.read(path)
         if adata is not None:
             assert adata.shape == adata.X.shape

@@ -66,7 +66,7 @@ def study(
     Parameters
     ----------
     input
-        Raw counts: .h5ad, .zarr, 10x .h5 or folder, CSV or TSV (also .gz). Default: PBMC3k, which ships with sparcell.
+        Raw counts: .h5ad, .zarr, 10x .h5 or folder, or a table: .csv, .tsv, .csv.gz. Default: PBMC3k, which ships with sparcell.
     out
         Folder for the results, new or empty.
     resume
@@ -253,7 +253,7 @@ def embed(
     model = load(model_dir)
     adata = io.read(input, gene_symbols=config.gene_symbols)
     io.check_writable(adata, out.name)
-    model.schema = model.schema.resolve_layer(adata, config.layer)
+    model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     fitting.drop_older_results(adata, model.settings.name)
     model.embed(adata, unseen=config.unseen)
     write_cells(adata, out)

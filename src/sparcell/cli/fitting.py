@@ -22,20 +22,19 @@ def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any
 
     A column highly_variable of the data stays as it is; the new column is then sparcell_highly_variable.
     """
-    import numpy as np
     from anndata import AnnData
 
     from sparcell import pp
-    from sparcell.data.expression import model_cells, read_layer
+    from sparcell.data.expression import counts_finder, model_cells, read_layer, write_gene_column
+    from sparcell.data.validation import require_kind
 
     if "genes_key" in data_settings:
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
     layer = data_settings.get("layer")
     cells = model_cells(adata, layer)
-    # raw can hold further genes, which var cannot mark
-    known_g = np.flatnonzero(cells.var_names.isin(adata.var_names))
-    work = AnnData(obs=adata.obs.copy(), var=cells.var[[]].iloc[known_g].copy())
-    work.layers["counts"] = read_layer(cells, layer)[0][:, known_g]
+    counts, where = read_layer(cells, layer)
+    require_kind(counts, "counts", where, find_counts=counts_finder(adata))
+    work = AnnData(counts, obs=adata.obs.copy(), var=cells.var[[]].copy())
     pp.variable_genes(
         work,
         n_top_genes=int(config.n_top_genes or 0),
@@ -48,9 +47,9 @@ def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any
         log.info(
             "var['highly_variable'] of the data stays as it is: the genes chosen now are in var['sparcell_highly_variable']"
         )
-    for column in work.var:
-        fill = False if column == "highly_variable" else None
-        adata.var[f"{prefix}{column}"] = work.var[column].reindex(adata.var_names, fill_value=fill)
+    for column in work.var.columns.drop("highly_variable"):
+        adata.var[f"{prefix}{column}"] = work.var[column].reindex(adata.var_names)
+    write_gene_column(adata, layer, f"{prefix}highly_variable", work.var["highly_variable"])
     return f"{prefix}highly_variable"
 
 

@@ -158,7 +158,7 @@ else:
     DataOptions = options(
         "DataOptions", {"data": DataConfig}, basic=("layer", "batch_key", "covariates"), negatives=True
     )
-    EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", *INPUT))
+    EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", "missing_genes", *INPUT))
     StudyOptions = options(
         "StudyOptions",
         {"study": StudyConfig},
@@ -175,7 +175,7 @@ else:
     ProgramsOptions = options(
         "ProgramsOptions",
         {"programs": ProgramsConfig},
-        basic=("labels_key", "seeds", "gmt", *INPUT, "unseen", "title"),
+        basic=("labels_key", "seeds", "gmt", *INPUT, "unseen", "missing_genes", "title"),
     )
     PresetModelOptions = options(
         "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True

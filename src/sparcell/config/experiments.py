@@ -269,8 +269,14 @@ class EmbedConfig(InputConfig):
         "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
     ] = "error"
 
+    missing_genes: Annotated[
+        Literal["error", "zero"],
+        "Genes of the model that the input lacks. error: stop. zero: they count as not expressed, if at most 20 % are missing.",
+    ] = "error"
+
     def __post_init__(self) -> None:
         require_choice(EmbedConfig, "unseen", self.unseen)
+        require_choice(EmbedConfig, "missing_genes", self.missing_genes)
 
 
 @dataclass(frozen=True, kw_only=True)

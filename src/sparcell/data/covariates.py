@@ -5,6 +5,7 @@ The columns are learned at fit and saved with the model. Suffixes: n cells, b ba
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from sparcell.errors import InputError, did_you_mean
+from sparcell.errors import InputError, did_you_mean, format_settings
 from sparcell.protocols import AVERAGE_BATCH
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class CategoricalCovariate:
     @classmethod
     def fit(cls, obs: pd.DataFrame, key: str) -> CategoricalCovariate:
         """Learn the categories of a column; raise InputError if it has nearly one for each cell."""
-        proportions = _column(obs, key).astype(str).value_counts(normalize=True).sort_index()
+        proportions = category_names(_column(obs, key)).value_counts(normalize=True).sort_index()
         if len(proportions) > max(2, MAX_CATEGORY_FRACTION * len(obs)):
             raise InputError(
                 f"obs[{key!r}] has {len(proportions)} different values in {len(obs)} cells; expected groups of cells, such as donors."
@@ -63,14 +64,19 @@ class CategoricalCovariate:
         """Return the category number of each cell, (n,); AVERAGE_BATCH for unseen categories if `unseen` allows them."""
         if self.key not in obs and unseen == "average":
             return np.full(len(obs), AVERAGE_BATCH, dtype=np.int64)
-        number_n = pd.Index(self.names).get_indexer(pd.Index(_column(obs, self.key).astype(str)))
+        values = category_names(_column(obs, self.key))
+        number_n = pd.Index(self.names).get_indexer(pd.Index(values))
+        if (number_n < 0).any():  # text, or a model that was fitted to text: 1.0 is still 1
+            names = pd.Index([_without_zero_decimals(name) for name in self.names])
+            if names.is_unique:
+                number_n = names.get_indexer(pd.Index(values.map(_without_zero_decimals)))
         unknown_n = number_n < 0
         if unknown_n.any() and unseen == "error":
-            first = str(obs[self.key].iloc[int(unknown_n.argmax())])
+            first = str(values.iloc[int(unknown_n.argmax())])
             raise InputError(
                 f"obs[{self.key!r}] holds {first!r} in {int(unknown_n.sum())} cell(s), which the model has not seen; expected one of "
-                f"{', '.join(self.names[:8])}{' …' if len(self.names) > 8 else ''}, or unseen='average' to encode such cells as an "
-                "average batch."
+                f"{', '.join(self.names[:8])}{' …' if len(self.names) > 8 else ''}, or {format_settings(unseen='average')} to encode such "
+                "cells as an average batch."
             )
         return np.where(unknown_n, AVERAGE_BATCH, number_n).astype(np.int64)
 
@@ -126,12 +132,20 @@ class Covariates:
         """Rebuild from what `dataclasses.asdict` returned."""
 
         def category(value: dict[str, Any]) -> CategoricalCovariate:
-            return CategoricalCovariate(str(value["key"]), tuple(value["names"]), tuple(value["proportions"]))
+            names, proportions = tuple(value["names"]), tuple(map(float, value["proportions"]))
+            if len(names) != len(proportions) or not all(isinstance(name, str) for name in names):
+                raise ValueError(
+                    f"names and proportions of the covariate {value['key']!r} do not fit together"
+                )
+            return CategoricalCovariate(str(value["key"]), names, proportions)
+
+        def number(value: dict[str, Any]) -> ContinuousCovariate:
+            return ContinuousCovariate(**{**value, "mean": float(value["mean"]), "sd": float(value["sd"])})
 
         return cls(
             None if stored["batch"] is None else category(stored["batch"]),
             tuple(category(value) for value in stored["categorical"]),
-            tuple(ContinuousCovariate(**value) for value in stored["continuous"]),
+            tuple(number(value) for value in stored["continuous"]),
         )
 
     @property
@@ -178,6 +192,20 @@ def _column(obs: pd.DataFrame, key: str) -> pd.Series:
             "each: fill them in, or leave those cells out."
         )
     return obs[key]
+
+
+def category_names(column: pd.Series) -> pd.Series:
+    """Return values as names of categories; 1.0 is "1", since pandas makes floats of whole numbers at the first missing value."""
+    return column.astype(str).map(_without_zero_decimals) if _holds_floats(column) else column.astype(str)
+
+
+def _holds_floats(column: pd.Series) -> bool:
+    values = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return bool(pd.api.types.is_float_dtype(values) or any(isinstance(value, float) for value in values))
+
+
+def _without_zero_decimals(text: str) -> str:
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _numbers(obs: pd.DataFrame, key: str) -> NDArray[np.float64]:

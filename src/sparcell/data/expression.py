@@ -131,3 +131,13 @@ def layers_with_counts(adata: AnnData) -> list[str]:
 def counts_finder(adata: AnnData) -> Callable[[], list[str]]:
     """Return a function that finds the layers with counts, for `require_kind`, which calls it only to explain an error."""
     return lambda: layers_with_counts(adata)
+
+
+def write_gene_column(adata: AnnData, layer: str | None, name: str, values: pd.Series) -> None:
+    """Write true or false for each gene of a layer into var, and into raw.var if the layer is raw, which may have more genes.
+
+    `values` is indexed by gene name. Genes without a value get False.
+    """
+    adata.var[name] = values.reindex(adata.var_names, fill_value=False)
+    if is_raw(adata, layer):
+        adata.raw.var[name] = values.reindex(adata.raw.var_names, fill_value=False)

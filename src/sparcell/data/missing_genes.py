@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import pandas as pd
@@ -65,7 +65,7 @@ def check_missing_genes(missing: list[str], n_genes: int, var: pd.DataFrame, rul
             "pass data with more of the genes, or train a model on the genes that both have."
         )
     as_zero = (
-        f" To take them as not expressed: {format_settings(missing_genes='zero')}."
+        " To take them as not expressed: model.for_data(adata, missing_genes='zero') (in a shell: --missing-genes zero)."
         if share <= MAX_MISSING_FRACTION
         else ""
     )
@@ -84,24 +84,19 @@ def _other_names(missing: list[str], var: pd.DataFrame) -> str:
                 f"But they are in the column {column!r} of var: name the genes by it, adata.var_names = adata.var[{column!r}] "
                 f"(in a shell: --gene-symbols {column})."
             )
-    changes: list[tuple[str, Callable[[str], str], str]] = [
-        (
-            "without the version behind the point, as in ENSG00000141510.18,",
-            lambda name: VERSION.sub("", name),
-            r"adata.var_names = adata.var_names.str.replace(r'\.\d+$', '', regex=True)",
-        ),
-        (
-            "in upper and lower case alike",
-            str.lower,
-            "names = dict(zip((gene.lower() for gene in model.schema.genes), model.schema.genes)); "
-            "adata.var_names = [names.get(gene.lower(), gene) for gene in adata.var_names]",
-        ),
-    ]
-    for what, change, code in changes:
-        if _fits(map(change, missing), map(change, names)):
-            if VERSION.search(missing[0]) and change is not str.lower:
-                return f"But the names agree {what} and the model's have the version: give data with the same versions."
-            return f"But the names agree {what}. In Python: {code}."
+    if _fits(missing, (VERSION.sub("", name) for name in names)):
+        return (
+            "But the names agree without the version behind the point (ENSG00000141510.18). "
+            r"In Python: adata.var_names = adata.var_names.str.replace(r'\.\d+$', '', regex=True)."
+        )
+    if _fits((VERSION.sub("", gene) for gene in missing), (VERSION.sub("", name) for name in names)):
+        return "But the names agree without the version behind the point (ENSG00000141510.18): give data with the versions of the model."
+    for case in ("upper", "capitalize", "lower"):
+        if _fits(missing, (getattr(name, case)() for name in names)):
+            return (
+                "But the names agree in upper and lower case alike (human genes are written CD3E, mouse genes Cd3e; a model of one species "
+                f"seldom fits the other). In Python: adata.var_names = adata.var_names.str.{case}()."
+            )
     if ENSEMBL.match(names[0]) and not ENSEMBL.match(missing[0]):
         return (
             "The data is named by Ensembl IDs and the model by symbols: put the symbols into a column of var, and name the genes by it "

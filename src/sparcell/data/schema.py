@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from scipy import sparse
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sparcell.protocols import CellSource
 
 log = logging.getLogger("sparcell")
+
+FOR_DATA = "model.for_data(adata, {})"
+"""How a fitted model is told to read data in another way, for messages."""
 
 MAX_ZSCORE = 10.0
 """z-scores are cut here, as in Seurat's ScaleData."""
@@ -79,6 +82,15 @@ def _require_two_expressed_genes(x_ng: Matrix, mask_g: NDArray[np.bool_], where:
     )
 
 
+def _finite(values: list[Any], length: int) -> tuple[float, ...]:
+    """Return values of JSON as numbers; raise ValueError unless there are `length` finite ones."""
+    if len(values) != length or not all(
+        type(value) in (int, float) and np.isfinite(value) for value in values
+    ):
+        raise ValueError(f"expected {length} finite numbers in the schema")
+    return tuple(map(float, values))
+
+
 @dataclass(frozen=True)
 class Schema:
     """The genes of a model, the way from a layer to its units, and the covariates it uses."""
@@ -95,6 +107,8 @@ class Schema:
     covariates: Covariates = field(default_factory=Covariates)
     median_library_size: float = 1.0
     """For a model of counts: median over the cells of the fit of the total over the model's genes."""
+    missing_genes: MissingGenes = "error"
+    """What to do with genes that new data lack: raise an error, or take them as not expressed, up to a limit."""
 
     @classmethod
     def fit(
@@ -134,6 +148,31 @@ class Schema:
             return replace(schema, median_library_size=max(1.0, float(np.median(sizes))))
         return schema._with_moments(adata) if data.scale else schema
 
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Schema:
+        """Rebuild from what `dataclasses.asdict` returned, read back from JSON. Raises ValueError or TypeError for anything else."""
+        genes = tuple(stored["genes"])
+        kinds = [
+            len(genes) > 0 and all(isinstance(gene, str) and gene for gene in genes),
+            len(set(genes)) == len(genes),
+            stored["layer"] is None or isinstance(stored["layer"], str),
+            stored.get("missing_genes", "error") in get_args(MissingGenes),
+            isinstance(stored["counts"], bool) and isinstance(stored["log_normalize"], bool),
+        ]
+        if not all(kinds):
+            raise ValueError(
+                "genes, layer, counts or log_normalize of the schema is not what Model.save wrote"
+            )
+        moments = {
+            name: None if stored[name] is None else _finite(stored[name], len(genes))
+            for name in ("mean", "sd")
+        }
+        size = _finite([stored["median_library_size"]], 1)[0]
+        covariates = Covariates.from_json(stored["covariates"])
+        return cls(
+            **{**stored, **moments, "genes": genes, "median_library_size": size, "covariates": covariates}
+        )
+
     def _with_moments(self, adata: AnnData) -> Schema:
         x_ng = self.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
         mean = np.asarray(x_ng.mean(axis=0)).ravel()
@@ -159,19 +198,16 @@ class Schema:
             self, layer=layer, log_normalize=not self.counts and infer_matrix_kind(matrix) == "counts"
         )
 
-    def cells(self, adata: AnnData, missing_genes: MissingGenes = "error") -> CellSource:
-        """Check data against the schema and return its cells in the model's units.
-
-        With `missing_genes` zero, a gene that the data lacks has no counts. Raises InputError if too many are missing.
-        """
+    def cells(self, adata: AnnData) -> CellSource:
+        """Check data against the schema and return its cells in the model's units."""
         find_counts, adata = counts_finder(adata), model_cells(adata, self.layer)
-        positions = self._positions(adata, missing_genes)
+        positions = self._positions(adata)
         matrix, where = read_layer(adata, self.layer)
         check_matrix(
             matrix, where, gene_names=adata.var_names, cell_names=adata.obs_names, allow_empty_cells=False
         )
         expected: MatrixKind = "counts" if self.counts or self.log_normalize else "log-normalized"
-        require_kind(matrix, expected, where, find_counts=find_counts)
+        require_kind(matrix, expected, where, find_counts=find_counts, call=FOR_DATA)
         return InMemoryCells(self._in_units(adata, positions))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
@@ -221,14 +257,14 @@ class Schema:
             return x_ng
         return np.asarray(x_ng * np.asarray(self.sd) + np.asarray(self.mean), dtype=x_ng.dtype)
 
-    def _positions(self, adata: AnnData, missing_genes: MissingGenes = "error") -> NDArray[np.int64]:
+    def _positions(self, adata: AnnData) -> NDArray[np.int64]:
         """Return the number of each gene of the data among the model's genes, -1 for others; raise InputError for missing genes."""
         require_unique_genes(adata)
         column = adata.var_names.get_indexer(list(self.genes))
         is_missing = column < 0
         if is_missing.any():
             missing = [gene for gene, lacks in zip(self.genes, is_missing, strict=True) if lacks]
-            check_missing_genes(missing, len(self.genes), adata.var, missing_genes)
+            check_missing_genes(missing, len(self.genes), adata.var, self.missing_genes)
         position_g = np.full(adata.n_vars, -1, dtype=np.int64)
         position_g[column[~is_missing]] = np.flatnonzero(~is_missing)
         return position_g

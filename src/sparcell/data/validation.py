@@ -91,6 +91,7 @@ def require_kind(
     *,
     setting: str | None = "layer",
     find_counts: Callable[[], list[str]] | None = None,
+    call: str = "{}",
 ) -> None:
     """Raise unless the matrix holds the expected kind of values.
 
@@ -107,7 +108,9 @@ def require_kind(
     setting
         Name of the setting that chooses another layer, for the message. None for a step that reads X only.
     find_counts
-        Returns the names of the layers that hold counts ("X", "raw"). Called only for the message.
+        Returns the names of the layers that hold counts, such as "raw". Called only for the message.
+    call
+        Call that the setting belongs to, as in "model.for_data(adata, {})", for the message.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def require_kind(
     description, cause = _describe(x_ng, kind)
     raise InputError(
         f"{where} holds {description} (from {extreme(x_ng, low=True):g} to {extreme(x_ng, low=False):g}); "
-        f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, _give_counts(setting, find_counts))}."
+        f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, _give_counts(setting, find_counts, call))}."
     )
 
 
@@ -176,7 +179,7 @@ def _remedy(expected: MatrixKind, cause: str, give: str) -> str:
     return "give another layer, or compute this one with scanpy.pp"
 
 
-def _give_counts(setting: str | None, find_counts: Callable[[], list[str]] | None) -> str:
+def _give_counts(setting: str | None, find_counts: Callable[[], list[str]] | None, call: str = "{}") -> str:
     """Return how to give the raw counts: from where they are, or from where they usually are."""
     found = [] if find_counts is None else find_counts()
     if setting is None:
@@ -184,11 +187,9 @@ def _give_counts(setting: str | None, find_counts: Callable[[], list[str]] | Non
             return "take the raw counts, which raw holds: adata = adata.raw.to_adata()"
         name = found[0] if found else "counts"
         return f"put the raw counts into X, as in adata.X = adata.layers[{name!r}]"
-    if "X" in found:
-        return f"give the raw counts, which are in X: leave {setting} out"
     if found:
-        holders = " and ".join(found)
-        return f"give the raw counts, which {holders} holds: {format_settings(**{setting: found[0]})}"
+        python = call.format(f"{setting}={found[0]!r}")
+        return f"give the raw counts, which {' and '.join(found)} holds: {python} (in a shell: --{setting.replace('_', '-')} {found[0]})"
     if find_counts is not None:
         return "give the raw counts, which neither X nor a layer nor raw holds: read the file that has them, or put them into X"
     return f"give the raw counts: put them into X or name their layer, as in {format_settings(**{setting: 'counts'})}"

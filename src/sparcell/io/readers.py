@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from sparcell.errors import InputError
+from sparcell.io import matrix_market
 from sparcell.io.files import existing_path
 from sparcell.io.places import ZARR_FILES
 from sparcell.io.rules import apply_rules, check_sound
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sparcell")
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
-FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, .csv, .tsv or .txt (also .gz)"
+FORMATS = ".h5ad, a .zarr folder, 10x .h5, a 10x folder with matrix.mtx, or a table: .csv, .tsv, .txt, each also .gz"
 H5_BLOCK = 1 << 24
 """Indices of a 10x file that are checked at a time."""
 
@@ -38,9 +37,9 @@ def read(path: str | Path, orientation: Orientation = "auto", *, gene_symbols: s
     Parameters
     ----------
     path
-        An .h5ad file, a zarr folder, a 10x .h5 file (only gene expression is read), a 10x folder (matrix.mtx,
-        genes.tsv or features.tsv, barcodes.tsv, each also .gz) or its .mtx file, or a table (.csv, .tsv, .txt, also
-        .gz) with a header and a first column of names.
+        An .h5ad file, a zarr folder, a 10x .h5 file, a folder with matrix.mtx, genes.tsv or features.tsv, and barcodes.tsv (each also
+        .gz; names of GEO, STARsolo and kb are known) or its .mtx file, or a table (.csv, .tsv, .txt, each also .gz) with a header and a
+        first column of names. Features that are not gene expression (var["feature_types"], as of antibodies) are left out.
     orientation
         "cells-by-genes", "genes-by-cells" (as Seurat exports tables), or "auto". With "auto", barcodes and gene names
         decide for a table, and the decision is logged; other files are read as they are. "genes-by-cells" transposes
@@ -107,7 +106,7 @@ def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
             raise InputError(
                 f"{path} is a folder without zarr's files ({', '.join(ZARR_FILES[:2])}); expected {FORMATS}."
             )
-        return _read_10x_folder, False
+        return matrix_market.read_folder, False
     if not path.is_file():
         raise InputError(f"{path} is neither a file nor a folder; expected {FORMATS}.")
     if path.stat().st_size == 0:
@@ -115,12 +114,14 @@ def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
     if name.endswith(TEXT_SUFFIXES):
         return None, True
     if name.endswith(".mtx"):
-        return _read_10x_folder, False
+        return matrix_market.read_folder, False
     if path.name.lower().endswith(".h5ad"):
         return _read_h5ad, True
     if path.name.lower().endswith((".h5", ".hdf5")):
         return _read_h5, False
     remedy = f"expected {FORMATS}."
+    if name.endswith((".h5ad", ".h5", ".zarr")):
+        remedy = f"expected an unpacked file: gunzip {path.name}."
     if name.endswith((".rds", ".rda", ".rdata")):
         remedy = "expected a matrix; in R type: write.csv(as.matrix(counts), 'counts.csv'), then read that."
     raise InputError(f"The format of {path.name} is unknown; {remedy}")
@@ -196,63 +197,6 @@ def _check_10x_matrix(group: h5py.Group, path: Path) -> None:
         raise InputError(
             f"{path} is damaged: indices of its matrix point outside of {n_genes} genes × {n_cells} cells. Copy or export the file again."
         )
-
-
-def _read_10x_folder(path: Path) -> AnnData:
-    """Return matrix, features and barcodes. The files may have a common prefix, as in GEO, and each may be .gz."""
-    from anndata import AnnData
-    from scipy.io import mmread
-
-    matrix_file, feature_file, barcode_file = _10x_files(path)
-    matrix = sparse.csr_matrix(mmread(matrix_file))
-    features = pd.read_csv(feature_file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
-    barcodes = pd.read_csv(barcode_file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
-    if matrix.shape == (len(features), len(barcodes)):
-        matrix = sparse.csr_matrix(matrix.T)
-    elif matrix.shape != (len(barcodes), len(features)):
-        raise InputError(
-            f"{matrix_file} is {matrix.shape[0]} × {matrix.shape[1]}, but {feature_file.name} names "
-            f"{len(features)} genes and {barcode_file.name} {len(barcodes)} cells; expected the same numbers."
-        )
-    adata = AnnData(sparse.csr_matrix(matrix, dtype=np.float64))
-    adata.obs_names = barcodes[0].to_numpy()
-    adata.var_names = features[1 if features.shape[1] > 1 else 0].to_numpy()
-    if features.shape[1] > 1:
-        adata.var["gene_ids"] = features[0].to_numpy()
-    if features.shape[1] > 2:
-        adata.var["feature_types"] = features[2].to_numpy()
-    return adata
-
-
-def _10x_files(path: Path) -> tuple[Path, Path, Path]:
-    folder = path if path.is_dir() else path.parent
-    names = sorted(entry.name for entry in folder.iterdir())
-    matrices = [name for name in names if re.search(r"matrix\.mtx(\.gz)?$", name)]
-    if path.is_file():
-        matrices = [path.name]
-    if len(matrices) != 1:
-        content = ", ".join(names[:5]) or "nothing"
-        inner = [
-            name for name in names if (folder / name).is_dir() and any((folder / name).glob("*matrix.mtx*"))
-        ]
-        hint = f" Did you mean {str(folder / inner[0])!r}?" if inner else ""
-        raise InputError(
-            f"{folder} holds {len(matrices)} files called matrix.mtx or matrix.mtx.gz (the folder holds {content}); "
-            f"expected one, as in a 10x folder, or a zarr folder.{hint}"
-        )
-    prefix = re.sub(r"(matrix)?\.mtx(\.gz)?$", "", matrices[0])
-
-    def companion(*stems: str) -> Path:
-        for stem in stems:
-            for ending in (".tsv", ".tsv.gz"):
-                if (folder / f"{prefix}{stem}{ending}").is_file():
-                    return folder / f"{prefix}{stem}{ending}"
-        missing = " or ".join(f"{prefix}{stem}.tsv" for stem in stems)
-        raise InputError(
-            f"{folder} has {matrices[0]} but no {missing} (or .gz); expected both in one folder."
-        )
-
-    return folder / matrices[0], companion("features", "genes"), companion("barcodes")
 
 
 def _read_text(path: Path, orientation: Orientation) -> AnnData:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +58,10 @@ CELL_HEADERS = {"cell", "cells", "barcode", "barcodes", "cell_id", "cellid", "ce
 """Headers, in lower case, of the first column if it holds gene names or cell names."""
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+MIN_NUMBERED_NAMES = 20
+"""More different numbers than this are names: a row of so many counts repeats some."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ def read_numbers(path: Path) -> NumberTable:
         raise _unreadable(path, error) from error
     if not blocks:
         raise InputError(f"{path} has a header and no rows; expected a matrix of cells and genes.")
+    _check_row_names(rows, path)
     return NumberTable(sparse.vstack(blocks, format="csr"), rows, columns, corner)
 
 
@@ -182,12 +189,43 @@ def _header(handle: TextIO, path: Path) -> tuple[list[str], str]:
 
 
 def _require_names(header: list[str], path: Path) -> None:
+    """Raise InputError if the header is a row of counts; warn if it may be one."""
     names = header[1:] or header
-    if len(set(names)) < len(names) and all(_is_number(name) for name in header):
+    if not all(_is_number(name) for name in names):
+        return
+    shown = ", ".join(header[:4])
+    if len(set(names)) < len(names):
         raise InputError(
-            f"{path} begins with a row of numbers ({', '.join(header[:4])}, …); expected a header of names, "
+            f"{path} begins with a row of numbers ({shown}, …); expected a header of names, "
             "and a name at the beginning of each row."
         )
+    if not _may_be_names(names):
+        warnings.warn(
+            f"{path}: the header looks like data ({shown}, …) and is read as names. If the table has no header, add one.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _check_row_names(rows: list[str], path: Path) -> None:
+    """Warn if the first column looks like data: numbers that repeat or have decimals."""
+    if not all(_is_number(name) for name in rows) or _may_be_names(rows):
+        return
+    warnings.warn(
+        f"{path}: the first column looks like data ({', '.join(rows[:4])}, …) and is read as names. If the rows have no names, add a "
+        "first column with them.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _may_be_names(numbers: Sequence[str]) -> bool:
+    """Return whether numbers can be names: different whole numbers, consecutive (as pandas writes) or many (as Entrez gene IDs)."""
+    values = [float(number) for number in numbers]
+    if len(set(values)) < len(values) or not all(value.is_integer() for value in values):
+        return False
+    consecutive = all(b - a == 1 for a, b in itertools.pairwise(values))
+    return consecutive or (len(values) > MIN_NUMBERED_NAMES and min(values) >= 1)
 
 
 def _is_number(text: str) -> bool:

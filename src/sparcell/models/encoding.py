@@ -246,9 +246,8 @@ class FittedEncoder:
             programs, cells=CellSample(self.schema.expression(adata[cells_n]), effects.on_np[cells_n])
         )
         effect_gk = np.zeros((adata.n_vars, latents.mean_nk.shape[1]), dtype=np.float32)
-        effect_gk[adata.var_names.get_indexer(list(self.schema.genes))] = effects.by_latent(
-            effect_gk.shape[1]
-        )
+        row_g = adata.var_names.get_indexer(list(self.schema.genes))  # -1: a gene that only raw has
+        effect_gk[row_g[row_g >= 0]] = effects.by_latent(effect_gk.shape[1])[row_g >= 0]
         adata.varm[f"{key}_effects"] = effect_gk
         adata.uns[f"{key}_programs"] = {"summary": programs.summary.copy(), "genes": programs.genes.copy()}
         return programs

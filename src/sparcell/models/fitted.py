@@ -5,6 +5,8 @@ Suffixes: n cells, g genes, k latents, s steps.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.data.covariates import Unseen
+    from sparcell.data.missing_genes import MissingGenes
     from sparcell.protocols import Distribution, Minibatch
 
     Floats = NDArray[np.float32]
@@ -239,6 +242,36 @@ class Model(FittedEncoder):
         path = self._decoded(torch.lerp(ends_2k[:1], ends_2k[1:], position_s[:, None]), "step")
         path.obs["position"] = position_s.cpu().numpy()
         return path
+
+    def for_data(
+        self, adata: AnnData, *, layer: str | None = None, missing_genes: MissingGenes = "error"
+    ) -> Model:
+        """Return the same model, which reads another layer, or data that lack some of its genes. The weights are shared.
+
+        Parameters
+        ----------
+        adata
+            The cells that the returned model will be given.
+        layer
+            Layer to read; "raw" for adata.raw. Raw counts are log-normalized for a model of expression. Default: the layer of the
+            training if the data has it, otherwise X.
+        missing_genes
+            "error", or "zero": genes that the data lacks count as not expressed. At most 20 % of the model's genes may be missing.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer. Missing genes are checked when the returned model reads the data.
+
+        Examples
+        --------
+        ::
+
+            model.for_data(adata, layer="raw").embed(adata)
+        """
+        model = copy.copy(self)
+        model.schema = replace(self.schema.resolve_layer(adata, layer), missing_genes=missing_genes)
+        return model
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder (safetensors and JSON). A model that is already there is replaced as a whole.

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from sparcell._utils import torch_runtime
-from sparcell.data.covariates import Covariates
 from sparcell.data.schema import Schema
 from sparcell.errors import InputError
 from sparcell.io import model_folder
@@ -23,8 +22,7 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSetting
     description, tensors = model_folder.load(folder)
     try:
         settings = estimators[description["model"]](**_with_tuples(description["settings"]))
-        stored = _with_tuples(description["schema"])
-        schema = Schema(**{**stored, "covariates": Covariates.from_json(stored["covariates"])})
+        schema = Schema.from_json(description["schema"])
         network = settings.network(
             len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns
         )
@@ -34,7 +32,7 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSetting
             EpochRecord(**{str(name): value for name, value in record.items()})
             for record in records.to_dict(orient="records")
         ]
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{folder} does not describe a whole model ({reason}); train and save it again."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from sparcell.data.expression import counts_finder
 from sparcell.data.normalize import TARGET_SUM
 from sparcell.data.validation import require_kind
 from sparcell.pp.slots import checked_matrix
@@ -27,7 +28,7 @@ def lognormalize(
     adata
         n cells × g genes with raw counts.
     layer
-        Layer with the raw counts. Default: X.
+        Layer with the raw counts, or "raw" for adata.raw. Default: X. Features that are not gene expression count as 0.
     key_added
         Layer to write.
     target_sum
@@ -53,7 +54,7 @@ def lognormalize(
     from sparcell._utils.torch_runtime import calling_scanpy
 
     where, counts_ng = checked_matrix(adata, layer)
-    require_kind(counts_ng, "counts", where)
+    require_kind(counts_ng, "counts", where, find_counts=counts_finder(adata))
     work = AnnData(sparse.csr_matrix(counts_ng, dtype=np.float32, copy=True))
     with calling_scanpy():
         sc.pp.normalize_total(work, target_sum=target_sum)

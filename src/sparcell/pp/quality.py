@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.errors import InputError, format_settings
 from sparcell.pp.highly_variable import batches_of
-from sparcell.pp.slots import require_counts
+from sparcell.pp.slots import require_counts, take_into_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,6 +31,15 @@ MAX_REMOVED_FRACTION = 0.25
 
 ADVISED_FRACTION = 0.95
 """Fraction of the cells that each advised limit keeps."""
+
+EMPTY_GENES, EMPTY_SHARE, EMPTY_RATIO = 50, 0.5, 0.05
+"""Barcodes are unfiltered droplets if at least this share has fewer detected genes than the first number, and the median barcode
+less than EMPTY_RATIO of the counts of the best ones."""
+
+UNFILTERED = (
+    "This looks like the unfiltered matrix of all droplets: {n_empty} of {n} barcodes hold next to nothing (fewer than {limit} genes). "
+    "Give the filtered one, such as filtered_feature_bc_matrix.h5, or call cells with emptyDrops or CellBender first."
+)
 
 N_MADS_GENES = 5.0
 """Limits of the number of genes lie this many MADs from the median, on a log scale. On five data sets no cell type lost 10 % of its cells;
@@ -85,7 +95,8 @@ def quality_control(
     Parameters
     ----------
     adata
-        Raw counts in X. Filtered in place: X, layers, obs, var and all else together.
+        Raw counts in X. Filtered in place: X, layers, obs, var and all else together. Features that are not gene expression, such as
+        antibodies, are removed. Data that a file backs are read into memory; the file does not change.
     min_cells
         Genes with a count in fewer cells are removed.
     min_genes, max_genes
@@ -106,7 +117,7 @@ def quality_control(
     Raises
     ------
     InputError
-        If X does not hold counts, or if no cell or gene would remain. `adata` is then unchanged.
+        If X does not hold counts, if no cell or gene would remain, or if most barcodes are empty droplets and min_genes is not set. `adata` is then unchanged.
 
     Examples
     --------
@@ -114,10 +125,13 @@ def quality_control(
     >>> qc["kept"].mean()
     """
     require_counts(adata)
-    gene_g = _genes_in_cells(adata, min_cells)
+    take_into_memory(adata)
+    gene_g = _genes_in_cells(adata, min_cells) & gene_mask(adata.var)
     qc = quality_table(
         adata.X[:, np.flatnonzero(gene_g)], adata.var_names[gene_g], adata.obs_names, mito_prefix
     )
+    if min_genes is None and is_unfiltered(qc):  # limits from the data would be those of empty droplets
+        raise InputError(describe_unfiltered(qc))
     batches = {} if batch_key is None else batches_of(adata.obs, batch_key)
     settings = {"min_genes": min_genes, "max_genes": max_genes, "max_pct_mito": max_pct_mito}
     limits = limits_of(qc, settings, list(batches.values()))
@@ -127,6 +141,8 @@ def quality_control(
     }
     if qc["kept"].mean() < 1 - MAX_REMOVED_FRACTION:
         warnings.warn(describe_removal(qc, limits), ManyCellsRemovedWarning, stacklevel=2)
+    if not gene_mask(adata.var).all():
+        log.info("%s", describe_other_features(adata.var))
     genes = f"{gene_g.sum():,} of {adata.n_vars:,} genes, which are in {min_cells} cells or more"
     log.info("%s; and %s", describe_limits(qc, limits, settings), genes)
     adata._inplace_subset_var(gene_g)
@@ -236,6 +252,8 @@ def kept_cells(qc: pd.DataFrame, limits: Limits) -> NDArray[np.bool_]:
     kept_n: NDArray[np.bool_] = np.logical_and.reduce(list(_passed(qc, limits).values()))
     if kept_n.any():
         return kept_n
+    if is_unfiltered(qc):
+        raise InputError(describe_unfiltered(qc))
     removed, advice = _removed_and_advice(qc, limits)
     raise InputError(
         f"Quality control removed all {len(qc)} cells: {removed}. Expected at least one to pass. Limits that keep "
@@ -245,9 +263,25 @@ def kept_cells(qc: pd.DataFrame, limits: Limits) -> NDArray[np.bool_]:
 
 def describe_removal(qc: pd.DataFrame, limits: Limits) -> str:
     """Return a message with the number of cells that each limit removes, and limits that would keep most cells."""
+    if is_unfiltered(qc):
+        return describe_unfiltered(qc)
     removed, advice = _removed_and_advice(qc, limits)
     n_removed = int((~qc["kept"]).sum())
     return f"Quality control removed {n_removed} of {len(qc)} cells: {removed}. Limits that keep most cells: {advice}."
+
+
+def is_unfiltered(qc: pd.DataFrame) -> bool:
+    """Return whether the barcodes look like all droplets of a run, most of them without a cell."""
+    total_n = np.sort(qc["total_counts"].to_numpy())[::-1]
+    best = total_n[min(len(total_n) - 1, max(10, len(total_n) // 200))]
+    mostly_empty = (qc["n_genes"] < EMPTY_GENES).mean() >= EMPTY_SHARE
+    return bool(mostly_empty and np.median(total_n) < EMPTY_RATIO * best)
+
+
+def describe_unfiltered(qc: pd.DataFrame) -> str:
+    """Return the message to one who gave the unfiltered matrix."""
+    n_empty = int((qc["n_genes"] < EMPTY_GENES).sum())
+    return UNFILTERED.format(n_empty=n_empty, n=len(qc), limit=EMPTY_GENES)
 
 
 def _passed(qc: pd.DataFrame, limits: Limits) -> dict[str, NDArray[np.bool_]]:

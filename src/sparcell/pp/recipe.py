@@ -14,7 +14,15 @@ from sparcell.pp.highly_variable import variable_genes
 from sparcell.pp.markers import fits_table, pbmc_markers, read_markers
 from sparcell.pp.normalization import lognormalize
 from sparcell.pp.quality import quality_control
-from sparcell.pp.slots import UNS_KEY, free_column, record_in_uns, require_counts, require_same_counts
+from sparcell.pp.slots import (
+    UNS_KEY,
+    drop_other_features,
+    free_column,
+    record_in_uns,
+    require_counts,
+    require_same_counts,
+    take_into_memory,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +104,7 @@ def cell_types(
     Parameters
     ----------
     adata
-        Raw counts in X.
+        Raw counts in X. Features that are not gene expression are removed.
     markers, n_top_genes, resolution, seed
         As for `seurat`.
     flavor
@@ -125,6 +133,8 @@ def cell_types(
     require_counts(adata)
     require_same_counts(adata)
     table = None if markers is None else read_markers(markers)
+    take_into_memory(adata)
+    drop_other_features(adata)
     normalize_and_cluster(
         adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, resolution=resolution, seed=seed
     )

@@ -5,7 +5,6 @@ Suffixes: n cells.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Iterable
@@ -166,8 +165,7 @@ def collect(
     config = config or ProgramsConfig(seeds=1)
     if sets is None:
         sets, sets_source = read_gene_sets(config.gmt)
-    fitted = copy.copy(model)
-    fitted.schema = model.schema.resolve_layer(adata, config.layer)
+    fitted = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     genes = fitted.schema.genes
     labels = None if config.labels_key is None else labels_from_obs(adata, config.labels_key)
     sets_fit = has_model_genes(sets, genes, required=bool(config.gmt))

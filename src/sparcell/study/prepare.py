@@ -23,7 +23,7 @@ from sparcell.io import labels, obs_columns
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import ManyCellsRemovedWarning
 from sparcell.pp.recipe import normalize_and_cluster
-from sparcell.pp.slots import UNS_KEY, require_same_counts
+from sparcell.pp.slots import UNS_KEY, drop_other_features, require_same_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -129,6 +129,7 @@ def use_counts_layer(adata: AnnData, layer: str | None) -> AnnData:
         adata.var_names_make_unique()
     elif layer is not None:
         adata.X = read_layer(adata, layer)[0]
+    drop_other_features(adata)
     if adata.X is None or infer_matrix_kind(adata.X) != "counts":
         matrices = {**adata.layers, **({} if adata.raw is None else {"raw": adata.raw.X})}
         with_counts = [name for name, values in matrices.items() if infer_matrix_kind(values) == "counts"]
