@@ -268,3 +268,20 @@ def test_any_array_has_a_kind_or_is_one_input_error(x):
     if kind == "counts":
         np.testing.assert_allclose(x, np.rint(x), rtol=1e-4, atol=0)
     np.testing.assert_array_equal(x, before)
+
+
+def test_a_matrix_of_mostly_empty_barcodes_is_called_unfiltered():
+    x_ng = sparse.csr_matrix(np.r_[COUNTS, np.zeros((3 * len(COUNTS), COUNTS.shape[1]))])
+    with pytest.raises(InputError, match="looks like the unfiltered matrix of all droplets"):
+        check_matrix(x_ng, "X", allow_empty_cells=False)
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_values_of_each_cell_are_counted_by_blocks(kind, monkeypatch):
+    monkeypatch.setattr(values, "BLOCK_VALUES", 7)
+    x_ng = np.random.default_rng(0).poisson(0.5, (30, 11)).astype("f4")
+    stored = kind(x_ng)
+    if sparse.issparse(stored):
+        stored.data[::5] = 0  # stored zeros are no counts
+        x_ng = stored.toarray()
+    np.testing.assert_array_equal(values.nonzero_per_cell(stored), np.count_nonzero(x_ng, axis=1))

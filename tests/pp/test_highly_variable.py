@@ -269,8 +269,8 @@ def test_log_values_in_x_without_a_layer_of_counts_are_refused():
     pp.lognormalize(adata)
     adata.X = adata.layers["lognorm"].copy()
     message = (
-        r"^X holds log-normalized values \(from 0 to .*\); expected counts \(whole numbers ≥ 0\): give the raw counts: put them "
-        r"into X or name their layer, as in layer='counts' \(in a shell: --layer counts\)\.$"
+        r"^X holds log-normalized values \(from 0 to .*\); expected counts \(whole numbers ≥ 0\): give the raw counts, which "
+        r"neither X nor a layer nor raw holds: read the file that has them, or put them into X\.$"
     )
     with pytest.raises(InputError, match=message):
         pp.variable_genes(adata, n_top_genes=30)

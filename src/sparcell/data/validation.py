@@ -282,6 +282,11 @@ def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: 
 def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None) -> None:
     empty_n = nonzero_per_cell(x_ng) == 0
     n_empty = int(empty_n.sum())
+    if 2 * n_empty >= len(empty_n):
+        raise InputError(
+            f"{where} has {n_empty} of {len(empty_n)} barcodes without a count. This looks like the unfiltered matrix of all droplets; "
+            "give the filtered one, such as filtered_feature_bc_matrix.h5."
+        )
     if n_empty:
         first = quoted(cells, int(empty_n.argmax()))
         raise InputError(

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from sparcell.config.genes import DEFAULT_FLAVOR, Flavor
+from sparcell.data.expression import counts_finder
 from sparcell.data.validation import require_kind
 from sparcell.errors import InputError, did_you_mean, format_settings
 from sparcell.pp.gene_ranks import pearson_rank, vst_rank
@@ -97,7 +98,7 @@ def variable_genes(
         - "seurat_v3": Seurat's vst. The genes with the best median rank over the batches that vote for the gene.
         - "pearson_residuals": the variance of Pearson residuals (Lause et al. 2021); votes as in "seurat_v3_paper".
     layer
-        Layer with the raw counts. Default: layers["counts"] if it exists, otherwise X.
+        Layer with the raw counts; "raw" for adata.raw. Default: layers["counts"] if it exists, otherwise X.
     batch_key
         Column of obs with the batch of each cell. Default: all cells are one batch.
 
@@ -124,7 +125,7 @@ def variable_genes(
     if layer is None and "counts" in adata.layers:
         layer = "counts"
     where, counts_ng = checked_matrix(adata, layer)
-    require_kind(counts_ng, "counts", where)
+    require_kind(counts_ng, "counts", where, find_counts=counts_finder(adata))
     if n_top_genes < 1:
         raise InputError(f"n_top_genes is {n_top_genes}; expected 1 or more.")
     batches = {} if batch_key is None else batches_of(adata.obs, batch_key)

@@ -117,7 +117,8 @@ def quality_control(
     Raises
     ------
     InputError
-        If X does not hold counts, if no cell or gene would remain, or if most barcodes are empty droplets and min_genes is not set. `adata` is then unchanged.
+        If X does not hold counts, if no cell or gene would remain, or if most barcodes are empty droplets and min_genes is
+        not set. `adata` is then unchanged.
 
     Examples
     --------
