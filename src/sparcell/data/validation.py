@@ -32,6 +32,9 @@ MAX_WHOLE_FRACTION = 0.25
 MAX_COUNT = 1e7
 """No cell has more molecules of one gene: a human cell holds below a million messenger RNAs in all."""
 
+MIN_DROPLETS = 100
+"""Number of barcodes from which on a matrix that is mostly empty is taken for that of all droplets."""
+
 MIN_VALUES = 1000
 """Number of values above 0 from which on the most frequent value is not a matter of chance."""
 
@@ -282,7 +285,7 @@ def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: 
 def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None) -> None:
     empty_n = nonzero_per_cell(x_ng) == 0
     n_empty = int(empty_n.sum())
-    if 2 * n_empty >= len(empty_n):
+    if len(empty_n) >= MIN_DROPLETS and 2 * n_empty >= len(empty_n):
         raise InputError(
             f"{where} has {n_empty} of {len(empty_n)} barcodes without a count. This looks like the unfiltered matrix of all droplets; "
             "give the filtered one, such as filtered_feature_bc_matrix.h5."
