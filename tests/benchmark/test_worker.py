@@ -50,8 +50,7 @@ def test_a_process_that_is_killed_is_reported(data, monkeypatch, no_libraries):
             monkeypatch.setattr(worker, "run_and_measure", raises(KeyboardInterrupt))
             assert worker.main(runner.folder) == 130
         assert not (runner.folder / worker.RESULT).exists()
-        killed = worker.subprocess.CompletedProcess([], -9)
-        monkeypatch.setattr(worker.subprocess, "run", lambda *_, **__: killed)
+        monkeypatch.setattr(worker, "run_worker", lambda _: -9)
         with pytest.raises(TrainingError, match=r"the process was killed \(status -9\)"):
             runner.run_in_subprocess(REQUEST)
 

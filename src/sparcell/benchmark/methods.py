@@ -47,6 +47,8 @@ class MethodInput:
     """Number of draws for the likelihood of a held-out cell."""
     title: str = ""
     """Title of the progress bar."""
+    checkpoint_dir: str | None = None
+    """Folder for checkpoints, of methods that have them."""
     silent: bool = False
 
     @property
@@ -78,6 +80,8 @@ class MethodOutput:
     """What was decided during training, for the page."""
     losses: tuple[float, ...] = ()
     """Training loss of each epoch, as the method's library reports it."""
+    seconds_before: float = 0.0
+    """Seconds of training before an interruption, in an earlier process."""
     inclusion: Callable[[], Floats | None] | None = None
     """Return posterior inclusion probabilities, (n, k), for models with spikes."""
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,22 +94,23 @@ def run(
     >>> results = sp.benchmark.run("pbmc.h5ad", "benchmark", config)  # doctest: +SKIP
     """
     started, config = time.perf_counter(), config or BenchmarkConfig()
-    folder = runs.check_runs_folder(Path(out), resume, foreign="study.h5ad")
-    rows, skipped = available(list(entries(config, changes or {})), batches=config.batch_key is not None)
-    split_data = split.prepare(data, config)
-    check_fits(rows, split_data, config)
-    n_cells = split_data.cells.n_obs
-    rows = with_epochs(rows, n_cells, n_cells - split_data.n_test)
-    digest = split_data.digest
-    runs.check_same_data(folder, digest, experiment="benchmark", parts="counts, genes or batches")
-    has_scib = warn_skipped(skipped)
-    scorer = Scorer.from_data(split_data, config.perplexity, scib=has_scib, silent=silent)
-    with SubprocessRunner(split_data.cells, silent=silent) as runner:
-        scored, failed = run_all(rows, BenchmarkContext(folder, digest, config, scorer, runner))
-    record = write.provenance(command, split_data, config, time.perf_counter() - started)
-    skipped += failed
-    results = write.collect(split_data, scored, skipped, record, disentanglement=config.disentanglement)
-    write.write(results, split_data.cells, folder)
+    with runs.open_folder(Path(out), resume, foreign="study.h5ad") as folder:
+        rows, skipped = available(list(entries(config, changes or {})), batches=config.batch_key is not None)
+        split_data = split.prepare(data, config)
+        check_fits(rows, split_data, config)
+        n_cells = split_data.cells.n_obs
+        rows = with_epochs(rows, n_cells, n_cells - split_data.n_test)
+        digest = split_data.digest
+        runs.check_same_data(folder, digest, experiment="benchmark", parts="counts, genes or batches")
+        has_scib = warn_skipped(skipped)
+        scorer = Scorer.from_data(split_data, config.perplexity, scib=has_scib, silent=silent)
+        with SubprocessRunner(split_data.cells, silent=silent) as runner:
+            scored, failed = run_all(rows, BenchmarkContext(folder, digest, config, scorer, runner))
+        record = write.provenance(command, split_data, config, time.perf_counter() - started)
+        skipped += failed
+        results = write.collect(split_data, scored, skipped, record, disentanglement=config.disentanglement)
+        write.write(results, split_data.cells, folder)
+        runs.remove_checkpoints(folder)
     return results
 
 
@@ -156,8 +158,8 @@ def run_all(
             except TrainingError as error:
                 failed.append(Skipped(row.title, f"failed with seed {seed}: {error}"))
                 log.warning("%s %s", row.title, failed[-1].reason)
-    except KeyboardInterrupt:
-        raise runs.interruption(len(scored), len(planned), context.folder) from None
+    except KeyboardInterrupt as stop:
+        raise runs.interruption(stop, len(scored), len(planned), context.folder) from None
     if not scored:
         raise TrainingError(f"every run failed; the first: {failed[0].title}, {failed[0].reason}")
     return scored, failed
@@ -165,18 +167,23 @@ def run_all(
 
 def run_method(row: BenchmarkEntry, seed: int, context: BenchmarkContext) -> Run:
     """Return one run, computed in a subprocess or loaded; it is on disk when the function returns."""
+    path = context.folder / "runs" / f"{row.name}-seed{seed}.npz"
+    fingerprint = row.fingerprint(context.digest, seed, context.config.n_samples)
+    checkpoint = runs.checkpoint_dir(path, fingerprint)
     request = {
         "function": row.method.function,
         "settings": row.method.settings,
         "title": f"{row.title}, seed {seed}",
         "seed": seed,
         "n_samples": context.config.n_samples,
+        "checkpoint_dir": str(checkpoint.absolute()),
     }
-    return run_or_load(
-        context.folder / "runs" / f"{row.name}-seed{seed}.npz",
-        row.fingerprint(context.digest, seed, context.config.n_samples),
-        lambda: Run(context.runner.run_in_subprocess(request)),
-    )
+    compute = partial(_run_in_subprocess, context, request)
+    return run_or_load(path, fingerprint, compute, checkpoint=checkpoint)
+
+
+def _run_in_subprocess(context: BenchmarkContext, request: dict[str, Any]) -> Run:
+    return Run(context.runner.run_in_subprocess(request))
 
 
 def score_run(row: BenchmarkEntry, seed: int, context: BenchmarkContext, run: Run) -> Run:

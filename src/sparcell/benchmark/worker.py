@@ -1,6 +1,6 @@
 """One run of a benchmark in a separate process: clean time and memory, and no settings of one method reach another.
 
-`SubprocessRunner` starts the process. `main` runs in the process, and writes the result to a file.
+`SubprocessRunner` starts the process. `run_process` runs in it: `main` writes the result to a file.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -21,31 +23,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparcell import io
+from sparcell._utils import signals
 from sparcell.benchmark import methods
 from sparcell.benchmark.methods import MethodInput, MethodOutput, TrainFn
-from sparcell.errors import SparcellError, TrainingError
+from sparcell.errors import OutputError, SparcellError, TrainingError
+from sparcell.experiments.embedding import seconds_before
+from sparcell.io import places
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from sparcell.protocols import EpochRecord
+
+STOP_SECONDS = 15.0
+"""Time that a worker has to write its checkpoint when it is stopped."""
 CELLS, REQUEST, RESULT, ERROR = "cells.h5ad", "request.json", "result.npz", "error.txt"
 
 
 class SubprocessRunner:
-    """A temporary folder for a benchmark: the cells are written once and read by every run."""
+    """A temporary folder for a benchmark: the cells are written once and read by every run.
+
+    The folder of a benchmark that was killed is removed by its worker, or when the next benchmark starts.
+    """
 
     def __init__(self, cells: AnnData, *, silent: bool = False) -> None:
         self.silent = silent
-        self._folder = tempfile.TemporaryDirectory(prefix="sparcell-")
-        self.folder = Path(self._folder.name)
-        cells.write_h5ad(self.folder / CELLS)
+        base = Path(tempfile.gettempdir())
+        places.sweep(base)
+        self.folder = base / places.temporary_name()
+        try:
+            self.folder.mkdir(mode=0o700)
+            io.write_h5ad(cells, self.folder / CELLS)
+        except BaseException as error:
+            places.remove(self.folder)
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise places.failure(self.folder, error) from error
+            raise
 
     def __enter__(self) -> SubprocessRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        places.remove(self.folder)
 
     def run_in_subprocess(self, request: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """Run a method in a new process, and return the arrays of its run.
@@ -64,8 +85,7 @@ class SubprocessRunner:
             (self.folder / name).unlink(missing_ok=True)
         text = json.dumps({**request, "silent": self.silent})
         (self.folder / REQUEST).write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "sparcell.benchmark.worker", str(self.folder)]
-        status = subprocess.run(command, cwd=self.folder, check=False, env=_environment()).returncode
+        status = run_worker(self.folder)
         if (self.folder / RESULT).exists() and status == 0:
             with np.load(self.folder / RESULT, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
@@ -75,11 +95,61 @@ class SubprocessRunner:
         raise TrainingError(f"the process was killed (status {status}), possibly for lack of memory")
 
 
+def run_worker(folder: Path) -> int:
+    """Start the process of a run, wait for it, and return its exit status.
+
+    The pipe to its standard input closes when this process ends, however it ends, and the worker then ends too. At Ctrl-C the worker has
+    STOP_SECONDS to write its checkpoint.
+    """
+    command = [sys.executable, "-m", "sparcell.benchmark.worker", str(folder)]
+    process = subprocess.Popen(command, cwd=folder, env=_environment(), stdin=subprocess.PIPE)
+    try:
+        return process.wait()
+    except BaseException:
+        if process.stdin is not None:
+            process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def end_with_parent(folder: Path) -> None:
+    """Wait until standard input closes, which is when the parent process has ended or stops; then stop this process.
+
+    The main thread gets SIGTERM, at which it writes its checkpoint. Code that does not end within STOP_SECONDS is cut off.
+    """
+    with suppress(OSError, ValueError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    _remove_if_orphan(folder)
+    os._exit(143)
+
+
+def _remove_if_orphan(folder: Path) -> None:
+    """Remove the temporary folder if the process that made it has ended."""
+    found = places.TEMPORARY.match(folder.name)
+    if found and not places.is_running(int(found[2])):
+        places.remove(folder)
+
+
 def _environment() -> dict[str, str]:
     """Return the environment, with the folder of this package first in PYTHONPATH, so that it need not be installed."""
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+RESUMED = (
+    "Training was interrupted and resumed: seconds are those of both parts, CPU time and memory of the last."
+)
 
 
 def model(inputs: MethodInput) -> TrainFn:
@@ -95,7 +165,15 @@ def model(inputs: MethodInput) -> TrainFn:
     training, held_out = inputs.cells[inputs.train_n].copy(), inputs.cells[inputs.test_t].copy()
 
     def train() -> MethodOutput:
-        fitted = estimator.fit(training, batch_key=inputs.batch_key, silent=inputs.silent)
+        trained: list[EpochRecord] = []
+        fitted = estimator.fit(
+            training,
+            batch_key=inputs.batch_key,
+            checkpoint_dir=inputs.checkpoint_dir,
+            on_epoch=trained.append,
+            silent=inputs.silent,
+        )
+        is_resumed = len(trained) < len(fitted.history)
 
         def log_likelihood() -> NDArray[np.float64]:
             return fitted.marginal_log_likelihood(
@@ -110,6 +188,8 @@ def model(inputs: MethodInput) -> TrainFn:
             log_likelihood=log_likelihood if has_likelihood else None,
             n_epochs=len(losses),
             losses=losses,
+            seconds_before=seconds_before(fitted, len(trained)),
+            note=RESUMED if is_resumed else "",
         )
 
     return train
@@ -131,7 +211,7 @@ def run_and_measure(inputs: MethodInput, function: str) -> dict[str, NDArray[Any
     output = train()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
     arrays: dict[str, Any] = {
-        "train_seconds": seconds,
+        "train_seconds": seconds + output.seconds_before,
         "cpu_seconds": cpu_seconds,
         "peak_bytes": max(0.0, peak_memory() - before),
         "process_bytes": peak_memory(),
@@ -190,8 +270,9 @@ def main(folder: Path) -> int:
     function = request.pop("function")
     try:
         arrays = run_and_measure(MethodInput(cells=anndata.read_h5ad(folder / CELLS), **request), function)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        _remove_if_orphan(folder)
+        return 143 if isinstance(stop, signals.Terminated) else 130
     except SystemExit:  # lightning exits with status 0 when it is asked to stop
         return 143
     except SparcellError as error:
@@ -205,5 +286,12 @@ def main(folder: Path) -> int:
     return 0
 
 
+def run_process(folder: Path) -> int:
+    """Run the request in a process of its own, which ends when its parent ends; return the exit status."""
+    signals.stop_once()
+    threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
+    return main(folder)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(run_process(Path(sys.argv[1])))

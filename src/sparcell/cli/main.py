@@ -9,6 +9,7 @@ from typing import Any
 
 from cyclopts import App
 
+from sparcell._utils import signals
 from sparcell._utils.version import VERSION
 from sparcell.cli import commands, groups
 from sparcell.errors import SparcellError
@@ -29,18 +30,19 @@ for command in (commands.study, commands.benchmark, commands.fit, commands.embed
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 1 an error explained in one message, 2 wrong options, 130 stopped by Ctrl-C."""
+    """Run the command line and exit: 0 success, 1 an error explained in one message, 2 wrong options, 130 Ctrl-C, 143 SIGTERM."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("sparcell").setLevel(logging.INFO)
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
-        app(groups.words_for_help(sys.argv[1:]))
+        with signals.sigterm_interrupts():
+            app(groups.words_for_help(sys.argv[1:]))
     except SparcellError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"\nStopped. {str(stop) or 'No file is left half written.'}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, signals.Terminated) else 130)
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:

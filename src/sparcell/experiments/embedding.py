@@ -17,11 +17,14 @@ from sparcell.results.study import MethodResult
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from sparcell.experiments.presets import StudyEntry
     from sparcell.models.fitted import Model
+    from sparcell.protocols import EpochRecord
 
     Arrays = dict[str, NDArray[Any]]
     Floats = NDArray[np.floating]
@@ -52,7 +55,9 @@ def pca_run(context: EmbeddingContext, n_components: int, seed: int) -> Run:
     return Run(embed_and_cluster(context, context.adata.obsm["X_pca"][:, :n_components], seed)[0])
 
 
-def train_run(context: EmbeddingContext, entry: StudyEntry, *, complete: bool) -> tuple[Model, Run]:
+def train_run(
+    context: EmbeddingContext, entry: StudyEntry, *, complete: bool, checkpoint_dir: Path | None = None
+) -> tuple[Model, Run]:
     """Train a model, then embed and cluster its latent representation.
 
     Parameters
@@ -63,12 +68,15 @@ def train_run(context: EmbeddingContext, entry: StudyEntry, *, complete: bool) -
         Estimator and what it reads of the data.
     complete
         Whether to add the 3-D map, generated cells and the interpolation, which are shown for the first seed only.
+    checkpoint_dir
+        Folder for checkpoints of the training: see `Estimator.fit`.
 
     Returns
     -------
     The fitted model, and the run.
     """
     adata, data = context.adata, entry.data
+    trained: list[EpochRecord] = []
     started = time.perf_counter()
     model = entry.estimator.fit(
         adata,
@@ -78,9 +86,11 @@ def train_run(context: EmbeddingContext, entry: StudyEntry, *, complete: bool) -
         covariates=data.covariates,
         log_normalize=data.log_normalize,
         scale=data.scale,
+        checkpoint_dir=checkpoint_dir,
+        on_epoch=trained.append,
         silent=context.silent,
     )
-    train_seconds = time.perf_counter() - started
+    train_seconds = time.perf_counter() - started + seconds_before(model, len(trained))
     latents = model.latent_representation(adata)
     arrays: Arrays = {name: model.history[name].to_numpy() for name in HISTORY}
     arrays |= {"train_seconds": np.array(train_seconds), "active_k": latents.active_k}
@@ -95,6 +105,11 @@ def train_run(context: EmbeddingContext, entry: StudyEntry, *, complete: bool) -
         deep = tsne(latents.mean_nk, n_components=3, perplexity=context.perplexity, seed=seed)
         embedded["tsne3d_n3"] = np.asarray(deep)
     return model, Run(arrays | embedded)
+
+
+def seconds_before(model: Model, n_trained: int) -> float:
+    """Return the seconds of the epochs before an interruption; `n_trained` is the number of epochs trained in this process."""
+    return float(model.history["seconds"].iloc[: len(model.history) - n_trained].sum())
 
 
 def embed_and_cluster(context: EmbeddingContext, latent_nk: Floats, seed: int) -> tuple[Arrays, Any]:

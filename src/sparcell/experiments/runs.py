@@ -9,7 +9,8 @@ from __future__ import annotations
 import io as bytes_io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -19,7 +20,7 @@ import pandas as pd
 
 from sparcell.errors import InputError
 from sparcell.experiments.provenance import digest_of
-from sparcell.io import files
+from sparcell.io import files, locks, model_folder, places
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.results.study import CLUSTERING_METRICS
 
@@ -32,6 +33,11 @@ log = logging.getLogger("sparcell")
 
 Fingerprint = dict[str, str]
 """Name of an input of a run → digest of its value."""
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints of runs that are being trained."""
+PARTS = {"runs", "models", "scores", CHECKPOINTS, places.LOCK}
+"""What an experiment writes before its first run is stored."""
 
 HISTORY = ("epoch", "loss", "reconstruction_loss", "kl", "seconds")
 
@@ -99,7 +105,12 @@ def _read(path: Path) -> tuple[Run | None, Fingerprint]:
 
 
 def run_or_load(
-    path: Path, fingerprint: Fingerprint, compute: Callable[[], Run], *, incomplete: str = ""
+    path: Path,
+    fingerprint: Fingerprint,
+    compute: Callable[[], Run],
+    *,
+    incomplete: str = "",
+    checkpoint: Path | None = None,
 ) -> Run:
     """Return the run stored at `path` if its inputs are the same; otherwise compute and store it.
 
@@ -114,6 +125,8 @@ def run_or_load(
     incomplete
         What else belongs to the run and is missing, in words, for example "its saved model"; empty if nothing is. A stored run
         that is incomplete is computed again.
+    checkpoint
+        Folder of the checkpoints of the run, which is removed once the run is stored.
 
     Returns
     -------
@@ -129,6 +142,8 @@ def run_or_load(
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_write(path) as aside:
         aside.write_bytes(run.to_bytes(fingerprint))
+    if checkpoint is not None:
+        places.remove(checkpoint)
     return run
 
 
@@ -141,18 +156,61 @@ def _reason(run: Run | None, stored: Fingerprint, fingerprint: Fingerprint, inco
     return f"{incomplete} is missing"
 
 
-def check_runs_folder(folder: Path, resume: bool, *, foreign: str) -> Path:
-    """Return the output folder; raise InputError if it holds other files.
+@contextmanager
+def open_folder(folder: Path, resume: bool, *, foreign: str) -> Iterator[Path]:
+    """Lock the output folder of a study or benchmark for as long as the block runs.
 
-    A folder may hold earlier runs if `resume` is set and the file `foreign`, which marks another kind of experiment, is not there. A new
-    folder is not created here, so that an input error leaves no empty folder.
+    Parameters
+    ----------
+    folder
+        The folder. A new one in which nothing was written is removed at the end, so that an input error leaves no empty folder.
+    resume
+        Whether the folder may hold an earlier study or benchmark.
+    foreign
+        File that marks another kind of experiment, whose folder is refused.
+
+    Raises
+    ------
+    InputError
+        If the folder holds other files, cannot be written, or is in use by another run.
     """
-    new = not folder.exists()
-    earlier = resume and any((folder / "runs").glob("*-seed*.npz")) and not (folder / foreign).exists()
+    places.check_folder(folder)
+    with places.before_work(folder):
+        is_new = not folder.exists()
+        earlier = resume and not is_new and _is_experiment(folder) and not (folder / foreign).exists()
     files.check_output_folder(folder, allow_existing=earlier)
-    if new:
-        folder.rmdir()
+    try:
+        with locks.lock(folder / places.LOCK, folder):
+            yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _is_experiment(folder: Path) -> bool:
+    """Return whether a folder holds runs, or was left by an experiment that was stopped in its first run."""
+    names = {entry.name for entry in folder.iterdir()}
+    return any((folder / "runs").glob("*-seed*.npz")) or names <= PARTS
+
+
+def checkpoint_dir(run_file: Path, fingerprint: Fingerprint) -> Path:
+    """Return the folder for checkpoints of a run, which has another name if any input differs. One that cannot be read is removed."""
+    name = f"{run_file.stem}-{digest_of(fingerprint)[:12]}"
+    folder = run_file.parent.with_name(CHECKPOINTS) / name
+    if model_folder.is_whole(folder):
+        try:
+            model_folder.load(folder)
+            log.info("continuing a training that was interrupted, from %s", folder)
+        except InputError as error:
+            log.warning("training from the start: %s", error)
+            places.remove(folder)
     return folder
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what interrupted trainings left in the output folder, once everything is written."""
+    places.remove(folder / CHECKPOINTS)
 
 
 def check_same_data(folder: Path, digest: str, *, experiment: str, parts: str) -> None:
@@ -179,8 +237,10 @@ def check_same_data(folder: Path, digest: str, *, experiment: str, parts: str) -
         )
 
 
-def interruption(n_saved: int, n_runs: int, folder: Path) -> KeyboardInterrupt:
-    """Return the KeyboardInterrupt that tells the user how to continue after Ctrl-C."""
-    return KeyboardInterrupt(
-        f"{n_saved} of {n_runs} runs are saved in {folder}; run again with --resume to continue."
+def interruption(stop: KeyboardInterrupt, n_saved: int, n_runs: int, folder: Path) -> KeyboardInterrupt:
+    """Return the exception, of the type of `stop`, that tells the user how to continue after Ctrl-C or SIGTERM."""
+    unfinished = any((folder / CHECKPOINTS).glob(f"*/{model_folder.DESCRIPTION}"))
+    also = ", and the last epoch of the unfinished one" if unfinished else ""
+    return type(stop)(
+        f"{n_saved} of {n_runs} runs are saved in {folder}{also}; run again with --resume to continue."
     )

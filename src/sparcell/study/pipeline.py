@@ -120,24 +120,27 @@ def run(
     started = time.perf_counter()
     config = config or StudyConfig()
     specs = list(plan_runs(config, changes or {}))
-    folder = runs.check_runs_folder(Path(out), resume, foreign="benchmark.h5ad")
-    study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
-    check_fits(study_data, folder)
-    if config.seeds is None:
-        entries = [spec.entry for spec in specs if spec.entry]
-        n_genes = (study_data.adata.n_vars, min(config.n_top_genes, study_data.adata.n_vars))
-        config = replace(config, seeds=seeds_within_limit(entries, study_data.adata.n_obs, n_genes))
-        specs = list(plan_runs(config, changes or {}))
-    context = embedding_context(study_data, config, silent)
-    fingerprint = partial(StudyRunSpec.fingerprint, data=study_data, config=config)
-    try:
-        finished = {(spec.name, spec.seed): run for spec, run in run_all(specs, context, folder, fingerprint)}
-        record = write.provenance(command, study_data, config, time.perf_counter() - started)
-        results = collect(study_data, specs, finished, record)
-        write.write(results, study_data.adata, folder)
-    except KeyboardInterrupt:
-        saved = [Run.from_file(spec.path(folder), fingerprint(spec)) for spec in specs]
-        raise runs.interruption(len(saved) - saved.count(None), len(specs), folder) from None
+    with runs.open_folder(Path(out), resume, foreign="benchmark.h5ad") as folder:
+        study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
+        check_fits(study_data, folder)
+        if config.seeds is None:
+            entries = [spec.entry for spec in specs if spec.entry]
+            n_genes = (study_data.adata.n_vars, min(config.n_top_genes, study_data.adata.n_vars))
+            config = replace(config, seeds=seeds_within_limit(entries, study_data.adata.n_obs, n_genes))
+            specs = list(plan_runs(config, changes or {}))
+        context = embedding_context(study_data, config, silent)
+        fingerprint = partial(StudyRunSpec.fingerprint, data=study_data, config=config)
+        try:
+            pairs = run_all(specs, context, folder, fingerprint)
+            finished = {(spec.name, spec.seed): run for spec, run in pairs}
+            record = write.provenance(command, study_data, config, time.perf_counter() - started)
+            results = collect(study_data, specs, finished, record)
+            write.write(results, study_data.adata, folder)
+        except KeyboardInterrupt as stop:
+            saved = [Run.from_file(spec.path(folder), fingerprint(spec)) for spec in specs]
+            n_saved = len(saved) - saved.count(None)
+            raise runs.interruption(stop, n_saved, len(specs), folder) from None
+        runs.remove_checkpoints(folder)
     return results
 
 
@@ -188,23 +191,21 @@ def run_all(
         log.info("%d of %d: %s, seed %d", number, len(specs), spec.title, spec.seed)
         needs_model = spec.entry is not None and spec.seed == 0
         has_model = not needs_model or model_folder.is_whole(folder / "models" / spec.name)
-        yield (
-            spec,
-            run_or_load(
-                spec.path(folder),
-                fingerprint(spec),
-                partial(run_method, spec, context, folder),
-                incomplete="" if has_model else "the saved model",
-            ),
-        )
+        path, digests = spec.path(folder), fingerprint(spec)
+        checkpoint = runs.checkpoint_dir(path, digests)
+        compute = partial(run_method, spec, context, folder, checkpoint)
+        incomplete = "" if has_model else "the saved model"
+        yield spec, run_or_load(path, digests, compute, incomplete=incomplete, checkpoint=checkpoint)
 
 
-def run_method(spec: StudyRunSpec, context: EmbeddingContext, folder: Path) -> Run:
+def run_method(
+    spec: StudyRunSpec, context: EmbeddingContext, folder: Path, checkpoint_dir: Path | None = None
+) -> Run:
     """Compute one run; the model of the first seed is saved in the folder models."""
     if spec.entry is None:
         return embedding.pca_run(context, spec.n_components, spec.seed)
     first = spec.seed == 0
-    model, run = embedding.train_run(context, spec.entry, complete=first)
+    model, run = embedding.train_run(context, spec.entry, complete=first, checkpoint_dir=checkpoint_dir)
     if first:
         spec.path(folder).unlink(missing_ok=True)  # a stored run belongs to the model that is replaced here
         model.save(folder / "models" / spec.name)
