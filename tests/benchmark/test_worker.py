@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from helpers.benchmarks import CONFIG
 from sparcell.benchmark import split, worker
 from sparcell.benchmark.methods import MethodInput
 from sparcell.errors import TrainingError
+from sparcell.io import model_folder
 
 REQUEST = {
     "function": "pca",
@@ -69,3 +75,38 @@ def test_time_and_memory_are_those_of_training_alone(monkeypatch):
     arrays = worker.run_and_measure(MethodInput(cells=None, settings={}, seed=0, n_samples=1), "hungry")
     assert arrays["peak_bytes"] == pytest.approx(200e6, rel=0.2)
     assert 0 < arrays["train_seconds"] < 60
+
+
+PARENT = """
+import sys
+from sparcell.benchmark import split, worker
+sys.path.insert(0, sys.argv[1])
+from helpers.benchmarks import CONFIG
+settings = {"likelihood": "nb", "epochs": 800, "encoder_widths": [16], "batch_size": 32}
+request = {"function": "model", "settings": {"model": "beta-vae", "settings": settings}, "title": "", "seed": 0, "n_samples": 3,
+           "checkpoint_dir": sys.argv[3]}
+with worker.SubprocessRunner(split.prepare(sys.argv[2], CONFIG).cells) as runner:
+    runner.run_in_subprocess(request)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_worker_ends_with_its_killed_parent_and_leaves_a_checkpoint(data, tmp_path):
+    """The parent's standard error, which the worker shares, closes when both have ended."""
+    words = [Path(__file__).parents[1], data, tmp_path / "checkpoint"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *map(str, words)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "/800" in line:  # the worker trains
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    process.stderr.read()
+    process.stderr.close()
+    assert model_folder.is_whole(tmp_path / "checkpoint")
+    left = {entry.name for entry in tmp_path.iterdir()} - {"checkpoint"}
+    assert left == set()

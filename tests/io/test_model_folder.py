@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -17,7 +18,7 @@ import torch
 import sparcell as sp
 from helpers.simulated import COUNTS, QUICK, simulated_cells, two_batches
 from sparcell.errors import InputError
-from sparcell.io import model_folder
+from sparcell.io import model_folder, places
 from sparcell.models import MODELS
 
 
@@ -259,6 +260,36 @@ def test_an_interrupted_save_leaves_the_old_model_and_nothing_else(model, saved,
     assert content(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
     assert sp.load(saved).settings == model.settings
+
+
+def test_a_model_that_a_killed_process_had_put_aside_is_found_again(model, saved, monkeypatch):
+    """The process ends between the two renames: no clean-up runs."""
+    before, replace = content(saved), Path.replace
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(self, target):
+        if target == saved:
+            monkeypatch.setattr(Path, "replace", killed)
+            raise KilledError
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(places, "remove", lambda _: None)
+    with pytest.raises(KilledError):
+        model.save(saved)
+    monkeypatch.undo()
+    assert not saved.exists()
+    (left,) = (path for path in saved.parent.iterdir() if path.name.startswith(".sparcell-"))
+    left.rename(
+        left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
+    )  # of a process that has ended
+    assert model_folder.is_whole(saved)
+    assert sp.load(saved).settings == model.settings
+    model.save(saved)
+    assert content(saved).keys() == before.keys()
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
 def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):

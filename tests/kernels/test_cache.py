@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
+from numba.core import config
 
 import sparcell
+from sparcell.kernels import jit
 
 CODE = """
 import numpy as np
@@ -51,6 +55,43 @@ def test_stored_code_is_outdated_when_an_inlined_helper_has_changed(package):
     assert "chosen = _log1p32 if x == types.float32 else math.log1p" in text
     helper.write_text(text.replace("else math.log1p", "else math.sqrt"), encoding="utf-8")
     assert result(start(package)) == 1.0
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_stored_code_is_compiled_again(tmp_path, monkeypatch, suffix):
+    """One loop in this process: an empty file, a cut one, and other bytes."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+    def double(x):
+        return 2 * x
+
+    def used():
+        loop = jit.cached_jit()(FunctionType(double.__code__, globals(), "double"))
+        return loop(21), sum(loop.stats.cache_hits.values())
+
+    assert used() == (42, 0)
+    assert used() == (42, 1)
+    (stored,) = tmp_path.rglob(f"*.{suffix}")
+    whole = stored.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"\xff" * len(whole)):
+        stored.write_bytes(content)
+        assert used() == (42, 0)
+        assert used() == (42, 1)
+
+
+def test_code_that_cannot_be_stored_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_index", refuse)
+
+    @jit.cached_jit()
+    def double(x):
+        return 2 * x
+
+    assert double(21) == 42
 
 
 def test_two_first_uses_at_once(package):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+
 import numpy as np
 import pytest
 
 from helpers.studies import CHANGES, ONE
 from sparcell.config.experiments import StudyConfig
 from sparcell.errors import InputError
+from sparcell.experiments import runs
 from sparcell.experiments.runs import Run, fingerprint_of, run_or_load
+from sparcell.models import estimator
 from sparcell.study import pipeline
+from sparcell.training.checkpoints import CheckpointWriter
 
 pytestmark = pytest.mark.usefixtures("no_output")
 
@@ -32,6 +38,83 @@ def test_a_stopped_study_says_what_is_saved_and_resumes(data, tmp_path, monkeypa
     assert not trained
     assert [row.name for row in results.rows] == ["beta-vsc-hvg", "pca-6", "pca-10"]
     assert f"resuming from {tmp_path / 's' / 'runs' / 'beta-vsc-hvg-seed0.npz'}" in caplog.messages
+
+
+def interrupt_training(monkeypatch, after):
+    """Press Ctrl-C in the epoch after some epochs of the next training."""
+    train = estimator.train
+
+    def interrupted(*given):
+        for record in train(*given):
+            yield record
+            if record.number == after:
+                monkeypatch.setattr(estimator, "train", train)
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimator, "train", interrupted)
+
+
+def test_a_study_stopped_amid_a_training_ends_with_the_same_bits(data, tmp_path, monkeypatch):
+    run = partial(pipeline.run, data, config=ONE, changes=CHANGES, silent=True)
+    run(out=tmp_path / "whole")
+    interrupt_training(monkeypatch, after=2)
+    with pytest.raises(
+        KeyboardInterrupt, match=r"0 of 3 runs are saved .* the last epoch of the unfinished one"
+    ):
+        run(out=tmp_path / "s")
+    assert [entry.name for entry in (tmp_path / "s").iterdir()] == ["checkpoints"]
+    n_resumed, resume = [], CheckpointWriter.resume
+
+    def counted(*given):
+        history = resume(*given)
+        n_resumed.append(len(history))
+        return history
+
+    monkeypatch.setattr(CheckpointWriter, "resume", counted)
+    run(out=tmp_path / "s", resume=True)
+    assert n_resumed == [2]
+    assert not (tmp_path / "s" / "checkpoints").exists()
+    whole, continued = (
+        dict(np.load(tmp_path / name / "runs" / "beta-vsc-hvg-seed0.npz")) for name in ("whole", "s")
+    )
+    for name in set(whole) - {"seconds", "train_seconds"}:
+        np.testing.assert_array_equal(whole[name], continued[name], err_msg=name)
+    assert continued["train_seconds"] >= continued["seconds"].sum()  # of both parts
+
+
+def test_a_study_stopped_while_its_first_model_is_saved_resumes(data, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparcell.models.fitted.Model.save", stop)
+    (tmp_path / "s" / "models").mkdir(parents=True)  # as saving leaves it
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        pipeline.run(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline.write, "write", lambda *_: None)
+    pipeline.run(data, tmp_path / "s", ONE, changes=CHANGES, resume=True, silent=True)
+
+
+def test_a_damaged_checkpoint_is_no_obstacle(tmp_path, caplog):
+    fingerprint = fingerprint_of(seed=0)
+    folder = runs.checkpoint_dir(tmp_path / "runs" / "vsc-seed0.npz", fingerprint)
+    assert folder.parent == tmp_path / "checkpoints"
+    assert folder != runs.checkpoint_dir(tmp_path / "runs" / "vsc-seed0.npz", fingerprint_of(seed=1))
+    folder.mkdir(parents=True)
+    for name in ("model.json", "model.safetensors"):
+        (folder / name).write_text("{")
+    assert runs.checkpoint_dir(tmp_path / "runs" / "vsc-seed0.npz", fingerprint) == folder
+    assert not folder.exists()
+    assert "training from the start" in caplog.text
+
+
+def test_a_second_study_in_the_folder_is_refused(data, tmp_path):
+    with (
+        runs.open_folder(tmp_path / "s", False, foreign="benchmark.h5ad"),
+        pytest.raises(InputError, match=rf"in use by another run \(process {os.getpid()} on"),
+    ):
+        pipeline.run(data, tmp_path / "s", ONE, changes=CHANGES, silent=True)
+    assert not (tmp_path / "s").exists()  # new, and nothing was written
 
 
 def test_runs_with_other_settings_are_recomputed_and_the_log_says_why(data, tmp_path, caplog):

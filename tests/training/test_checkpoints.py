@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +137,42 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(adata, tmp_path):
 def test_a_checkpoint_is_not_a_model(run):
     with pytest.raises(InputError, match="does not describe a whole model"):
         load(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_of_the_last_epoch(adata, tmp_path, number):
+    """No checkpoint is due yet when the process is asked to end."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(record):
+        if record.number == 2:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt, match=r"Epoch 2 of 4 is saved in .*run; run again with --resume"):
+        fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run", on_epoch=ask)
+    assert signal.getsignal(signal.SIGTERM) == before
+    records = []
+    fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run", on_epoch=records.append)
+    assert [record.number for record in records] == [3, 4]
+
+
+def test_a_full_disk_of_checkpoints_does_not_end_training(adata, tmp_path, monkeypatch, caplog):
+    def refuse(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sparcell.training.checkpoints.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    model = fit(KIND, adata, settings={"epochs": 3}, checkpoint_dir=tmp_path / "run")
+    assert len(model.history) == 3
+    assert [line for line in caplog.messages if "training goes on" in line] == [caplog.messages[-1]]
+    assert "no checkpoint of epoch 1" in caplog.messages[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_with_one_checkpoint_folder_are_refused(adata, tmp_path):
+    def second(record):
+        with pytest.raises(InputError, match="run is in use by another run"):
+            fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "run")
+
+    fit(KIND, adata, settings={"epochs": 2}, checkpoint_dir=tmp_path / "run", on_epoch=second)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]

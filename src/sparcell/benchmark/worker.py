@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 15.0
 """Time that a worker has to write its checkpoint when it is stopped."""
+START = "import sys; from sparcell.benchmark import worker; sys.exit(worker.run_process(worker.Path(sys.argv[1])))"
 CELLS, REQUEST, RESULT, ERROR = "cells.h5ad", "request.json", "result.npz", "error.txt"
 
 
@@ -101,7 +102,7 @@ def run_worker(folder: Path) -> int:
     The pipe to its standard input closes when this process ends, however it ends, and the worker then ends too. At Ctrl-C the worker has
     STOP_SECONDS to write its checkpoint.
     """
-    command = [sys.executable, "-m", "sparcell.benchmark.worker", str(folder)]
+    command = [sys.executable, "-c", START, str(folder)]
     process = subprocess.Popen(command, cwd=folder, env=_environment(), stdin=subprocess.PIPE)
     try:
         return process.wait()
@@ -291,7 +292,3 @@ def run_process(folder: Path) -> int:
     signals.stop_once()
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
     return main(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(run_process(Path(sys.argv[1])))

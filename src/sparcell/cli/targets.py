@@ -19,7 +19,7 @@ log = logging.getLogger("sparcell")
 FILES = ".sparcell-files.json"
 """List of the files that sparcell wrote into a folder: path in the folder → size in bytes."""
 
-IGNORED = (FILES, ".DS_Store")
+IGNORED = (FILES, ".DS_Store", ".sparcell-lock")
 
 
 def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
@@ -84,10 +84,10 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     others = {name: size for name, size in others.items() if name not in _listed(folder)}
     try:
         yield folder
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if folder == out:
             raise
-        raise KeyboardInterrupt(f"{out} is as it was. Run the same command again to continue.") from None
+        raise type(stop)(f"{out} is as it was. Run the same command again to continue.") from None
     finally:
         _list_files(folder, others)
     if folder != out:

@@ -36,7 +36,7 @@ Fingerprint = dict[str, str]
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints of runs that are being trained."""
-PARTS = {"runs", "models", "scores", CHECKPOINTS, places.LOCK}
+PARTS = {"runs", "models", "scores", CHECKPOINTS}
 """What an experiment writes before its first run is stored."""
 
 HISTORY = ("epoch", "loss", "reconstruction_loss", "kl", "seconds")
@@ -190,7 +190,7 @@ def open_folder(folder: Path, resume: bool, *, foreign: str) -> Iterator[Path]:
 
 def _is_experiment(folder: Path) -> bool:
     """Return whether a folder holds runs, or was left by an experiment that was stopped in its first run."""
-    names = {entry.name for entry in folder.iterdir()}
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".sparcell-")}
     return any((folder / "runs").glob("*-seed*.npz")) or names <= PARTS
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,40 @@ def cached_jit(**options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         function.__qualname__ += f"-{source_digest()}"
         try:
-            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+            loop = njit(nogil=True, error_model="numpy", cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written
             return njit(nogil=True, error_model="numpy", **options)(function)
+        loop._cache = OptionalCache(loop._cache)
+        return loop
 
     return decorate
+
+
+class OptionalCache:
+    """Numba's cache of a loop, without which a loop also runs: damaged files are discarded, a full disk stores nothing."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        """Return the stored code; None, so that the loop is compiled, where there is none or its file is damaged."""
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception as error:  # a cut or overwritten file raises whatever reading it runs into
+            log.info("the stored code of a loop is damaged (%s) and is compiled again", type(error).__name__)
+            with suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        """Store compiled code, where there is room for it."""
+        try:
+            self._cache.save_overload(*arguments)
+        except Exception as error:  # an OSError, or what reading a damaged index raises
+            log.debug("compiled code is not stored (%s)", error)
 
 
 class CompileNotice(event.Listener):
