@@ -109,7 +109,9 @@ def check_output_folder(path: str | Path, allow_existing: bool = False) -> Path:
     places.check_folder(folder)
     with places.before_work(folder):
         if folder.is_dir() and not allow_existing:
-            names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".sparcell-"))
+            names = sorted(
+                entry.name for entry in folder.iterdir() if not entry.name.startswith(".sparcell-")
+            )
             if names:
                 raise InputError(
                     f"The folder {folder} is not empty ({', '.join(names[:3])}{', …' * (len(names) > 3)}); "
