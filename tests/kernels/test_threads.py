@@ -98,6 +98,29 @@ def test_a_forked_child_can_use_the_loops():
     assert python(FORK) == ["0"]
 
 
+FIT_IN_FORK = """
+import os, signal, warnings
+warnings.simplefilter("ignore")
+import sparcell as sp, torch
+torch.set_num_threads(2)
+adata = sp.datasets.simulate_programs(n_cells=300)
+fit = lambda: sp.BetaVAE(epochs=1, likelihood="nb").fit(adata, silent=True)
+fit()
+child = os.fork()
+if child == 0:
+    signal.alarm(120)
+    fit()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_of_a_process_that_trained_can_train():
+    assert python(FIT_IN_FORK, OMP_NUM_THREADS="2", NUMBA_NUM_THREADS="2") == ["0"]
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],

@@ -28,10 +28,14 @@ def test_the_unfiltered_matrix_is_recognized():
     with pytest.warns(
         ManyCellsRemovedWarning, match="This looks like the unfiltered matrix of all droplets: 20"
     ) as caught:
-        pp.quality_control(adata, min_genes=100, max_genes=None)
+        pp.quality_control(adata, min_genes=100, max_genes=0)
     assert "min_genes" not in str(caught[0].message)
+    with pytest.raises(
+        InputError, match="Give the filtered one"
+    ):  # limits from the data would keep the empty ones
+        pp.quality_control(droplets(2000, 100))
     with pytest.raises(InputError, match="Give the filtered one"):
-        pp.quality_control(droplets(2000, 100), min_genes=599, max_genes=None)
+        pp.quality_control(droplets(2000, 100), min_genes=599, max_genes=0)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,12 @@ class _Process:
         self.serial: dict[Any, Callable[..., None]] = {}
 
     def after_fork(self) -> None:
-        """Note in a forked child that the threads are gone: GNU OpenMP cannot start them again there."""
+        """Note in a forked child that the threads are gone: GNU OpenMP cannot start them again there.
+
+        Torch would wait for them for ever in its first parallel operation, so the child uses one thread.
+        """
         self.is_forked, self.launch_lock = self.is_launched, threading.Lock()
+        torch.set_num_threads(1)
 
     def launch(self) -> None:
         """Start numba's threads from a thread of its own, once.
