@@ -149,9 +149,9 @@ def test_the_readme_shows_every_command():
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(README, "python")
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in blocks(README, "python", run=True):
+        exec(compile(code, "README.md", "exec"), names)
     assert names["latents"].shape == (2638, 32)
     assert names["new_cells"].shape == (100, 2000)
     assert "beta_vsc_inclusion" in names["adata"].obsm

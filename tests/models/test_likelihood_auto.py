@@ -117,9 +117,7 @@ def test_settings_are_unchanged_by_a_fit_and_can_be_fitted_again(name, adata):
 
 @pytest.mark.parametrize("method", ["embed", "transform", "programs", "reconstruct", "save"])
 def test_using_settings_that_are_not_fitted_says_that_fit_returns_the_model(adata, method):
-    message = (
-        rf"BetaVSC holds settings and has no '{method}'; `fit` returns the fitted model: model = BetaVSC"
-    )
+    message = rf"BetaVSC holds settings and has no '{method}'; fit returns the trained model: model = BetaVSC"
     with pytest.raises(AttributeError, match=message):
         getattr(sp.BetaVSC(), method)(adata)
 

@@ -221,7 +221,7 @@ def test_programs_are_readable_on_a_phone(browser, folder):
     page = visit.page
     box = page.locator("#program-table tbody tr").first.bounding_box()
     assert box["width"] <= 390, "all columns are in the window"
-    for word in ("Name", "FDR", "AUC", "Cells on", "Genes"):
+    for word in ("Name", "p", "AUC", "Cells on", "Genes"):
         titles = page.evaluate(
             "[...document.querySelectorAll('#program-table tbody tr:first-child td')].map((d) => d.dataset.title)"
         )

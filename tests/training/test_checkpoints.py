@@ -139,6 +139,15 @@ def test_a_checkpoint_is_not_a_model(run):
         load(run)
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """A shell starts background jobs with SIGINT ignored; here it interrupts all the same."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_checkpoint_of_the_last_epoch(adata, tmp_path, number):
     """No checkpoint is due yet when the process is asked to end."""

@@ -137,7 +137,11 @@ def end_with_parent(folder: Path) -> None:
 def _remove_if_orphan(folder: Path) -> None:
     """Remove the temporary folder if the process that made it has ended."""
     found = places.TEMPORARY.match(folder.name)
-    if found and not places.is_running(int(found[2])):
+    if found is None:
+        return
+    maker = int(found[2])
+    # A killed process that nobody has waited for yet still counts as running, but it has no children.
+    if maker not in (os.getpid(), os.getppid()) or not places.is_running(maker):
         places.remove(folder)
 
 
