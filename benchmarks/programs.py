@@ -66,10 +66,11 @@ def name_table(programs: Programs) -> str:
         "| program | name with labels | name without labels | ten genes | on in (% of cells) | judgement |",
         "|---|---|---|---|---|---|",
     ]
-    ranked = programs.ranked_genes
+    ranked, fractions_pl = programs.ranked_genes, programs.label_fractions
+    assert fractions_pl is not None
     for row in programs.summary.itertuples():
         key = f"{row.program}{row.direction}"
-        fractions = programs.label_fractions.loc[key].sort_values(ascending=False).head(3)
+        fractions = pd.Series(fractions_pl.loc[key]).nlargest(3)
         on = ", ".join(f"{label} {fraction:.0%}" for label, fraction in fractions.items() if fraction >= 0.05)
         genes = " ".join(ranked[key][:10])
         cells = f"{row.fraction_cells_on:.0%} of all: {on}"
@@ -84,14 +85,15 @@ def add_random_program(programs: Programs, weight_g: np.ndarray, rng: np.random.
     order = np.argsort(np.log(rng.exponential(size=len(weight_g))) - np.log(np.maximum(weight_g, 1e-300)))
     effect_g = np.zeros(len(weight_g))
     effect_g[order] = np.sort(effect_gp[:, source])[::-1]
-    on_np = programs.cells.on_np
+    cells = programs.cells
+    assert cells is not None
     return Programs(
         pd.concat([programs.summary, programs.summary.iloc[[source]]], ignore_index=True),
         programs.genes,
         programs.effects.assign(random=effect_g),
         None,
         None,
-        CellSample(programs.cells.expression_ng, np.column_stack([on_np, on_np[:, source]])),
+        CellSample(cells.expression_ng, np.column_stack([cells.on_np, cells.on_np[:, source]])),
     )
 
 
@@ -99,6 +101,7 @@ def null_row(programs: Programs, n_draws: int) -> dict[str, str]:
     """Return how many random programs a set passes the test for, and how many get a name, by the weights of the genes."""
     effect_gp = programs.effects.clip(lower=0)
     specific_gp = specific_effects(programs.effects)
+    assert programs.cells is not None
     x_ng = programs.cells.expression_ng
     mean_g = np.asarray(x_ng.mean(axis=0)).ravel()
     weights = {

@@ -99,7 +99,7 @@ def measured(adata: ad.AnnData) -> ad.AnnData:
     return adata[:, adata.var["highly_variable"]].copy()
 
 
-def fit(adata: ad.AnnData, row: str, seed: int) -> Arrays:
+def fit(adata: ad.AnnData, row: str, seed: int) -> dict[str, Any]:
     """Latents, inclusion probabilities, effects, and which latents are active."""
     settings = ROWS[row]
     if settings is None:
