@@ -176,6 +176,16 @@ class CellSource(Protocol):
         """Return the number of cells."""
         ...
 
+    @property
+    def edges(self) -> NDArray[np.int64] | None:
+        """Rows where stored blocks begin, and the number of cells; None if cells are read in any order at the same cost."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What changes if a file changes: size, time, shape; None for a source whose values have to be compared."""
+        ...
+
     def rows(self, index: NDArray[np.integer]) -> SparseRows:
         """Return the cells numbered `index`, in that order, all genes, float32."""
         ...

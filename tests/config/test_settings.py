@@ -12,8 +12,10 @@ import pytest
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
+    DiskConfig,
     EmbedConfig,
     FitConfig,
+    ModelInputConfig,
     ProgramsConfig,
     RunConfig,
     StudyConfig,
@@ -22,6 +24,7 @@ from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfi
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS, TITLES
 from sparcell.config.training import TrainConfig
+from sparcell.config.validation import require_size
 from sparcell.errors import InputError
 from sparcell.experiments.presets import preset_settings
 from sparcell.models import MODELS
@@ -93,7 +96,8 @@ OUT_OF_RANGE = {
         "seeds": [0],
         "seed": [-1],
     },
-    EmbedConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
+    ModelInputConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
+    DiskConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
     RunConfig: {"threads": [0, 1.5, "many"]},
     MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
     MODEL_SETTINGS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
@@ -110,7 +114,7 @@ UNBOUNDED = {
     *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup", "merge_duplicates"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
-    *("out", "model_dir", "checkpoint_dir", "resume", "preset"),
+    *("with_x", "out", "model_dir", "checkpoint_dir", "resume", "preset"),
     *("baselines", "external_models", "disentanglement"),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
@@ -285,3 +289,10 @@ def test_widths_given_as_a_list_are_the_same_setting():
         assert kind(encoder_widths=[64, 8], decoder_widths=[8]) == kind(
             encoder_widths=(64, 8), decoder_widths=(8,)
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("4GB", 4e9), ("500 mb", 5e8), ("1.5G", 1.5e9), (1000, 1000), ("2e6", 2e6)]
+)
+def test_sizes_are_read(text, expected):
+    assert require_size("memory", text) == expected

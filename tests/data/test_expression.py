@@ -13,7 +13,7 @@ from scipy import sparse
 
 import sparcell as sp
 from sparcell.config.data import DataConfig
-from sparcell.data import blocks, values
+from sparcell.data import blocks
 from sparcell.data.schema import Schema
 from sparcell.errors import InputError
 
@@ -143,7 +143,7 @@ def test_steps_of_pp_leave_other_features_out(kind):
 def test_preparing_cells_needs_no_second_copy_of_the_matrix(fraction, monkeypatch):
     monkeypatch.setattr(blocks, "ROW_BLOCK_VALUES", 1 << 14)
     monkeypatch.setattr(blocks, "BLOCK_VALUES", 1 << 14)
-    monkeypatch.setattr(values, "BLOCK_VALUES", 1 << 14)
+    monkeypatch.setattr(blocks, "BLOCK_VALUES", 1 << 14)
     n, g, per_cell = 2000, 2000, 500
     columns = np.tile(np.arange(per_cell) * 4, n).astype("i4")
     data = np.random.default_rng(0).geometric(0.5, n * per_cell).astype("f4")

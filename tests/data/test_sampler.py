@@ -63,3 +63,25 @@ def test_a_subsample_is_some_of_the_cells_in_the_order_of_the_data(n_max):
     assert list(rows) == sorted(set(rows))
     assert set(rows) <= set(range(30))
     np.testing.assert_array_equal(rows, sampler.subsample(30, n_max, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n_cells=st.integers(1, 300), n_blocks=st.integers(1, 9), epoch=st.integers(1, 500))
+def test_windows_hold_every_training_cell_once_and_only_cells_of_their_blocks(data, n_cells, n_blocks, epoch):
+    inner = data.draw(st.sets(st.integers(1, max(1, n_cells - 1)), max_size=40)) - {n_cells}
+    edges = np.array([0, *sorted(inner), n_cells])
+    train_rows = np.flatnonzero(np.random.default_rng(epoch).random(n_cells) < 0.8)
+    windows = list(sampler.epoch_windows(train_rows, edges, n_blocks, 3, epoch))
+    assert sorted(np.concatenate([*windows, np.empty(0, int)])) == list(train_rows)
+    for rows in windows:
+        assert len(np.unique(np.searchsorted(edges, rows, side="right"))) <= n_blocks
+    again = list(sampler.epoch_windows(train_rows, edges, n_blocks, 3, epoch))
+    assert all(np.array_equal(*pair) for pair in zip(windows, again, strict=True))
+
+
+def test_a_window_mixes_places_from_all_over_the_file():
+    """With 16 of 200 blocks in a window, the blocks of a window spread over the file: their mean place is near the middle."""
+    edges = np.arange(0, 2001, 10)
+    windows = list(sampler.epoch_windows(np.arange(2000), edges, 16, 0, 1))
+    assert all(400 < rows.mean() < 1600 for rows in windows[:-1])
+    assert all(abs(np.diff(rows)).mean() > 100 for rows in windows[:-1])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from sparcell.data import values
+from sparcell.data import blocks
+from sparcell.data.facts import facts_of
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError
 
@@ -82,7 +83,7 @@ def test_one_value_among_many_decides(row, column, value):
 
 
 def test_blocks_see_the_last_row(monkeypatch):
-    monkeypatch.setattr(values, "BLOCK_VALUES", 64)  # two rows at a time
+    monkeypatch.setattr(blocks, "ROW_BLOCK_VALUES", 64)  # two rows at a time
     x_ng = COUNTS.copy()
     assert infer_matrix_kind(x_ng) == "counts"
     x_ng[-1, -1] = -1
@@ -278,10 +279,10 @@ def test_a_matrix_of_mostly_empty_barcodes_is_called_unfiltered():
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
 def test_values_of_each_cell_are_counted_by_blocks(kind, monkeypatch):
-    monkeypatch.setattr(values, "BLOCK_VALUES", 7)
+    monkeypatch.setattr(blocks, "ROW_BLOCK_VALUES", 7)
     x_ng = np.random.default_rng(0).poisson(0.5, (30, 11)).astype("f4")
     stored = kind(x_ng)
     if sparse.issparse(stored):
         stored.data[::5] = 0  # stored zeros are no counts
         x_ng = stored.toarray()
-    np.testing.assert_array_equal(values.nonzero_per_cell(stored), np.count_nonzero(x_ng, axis=1))
+    np.testing.assert_array_equal(facts_of(stored).non_zero_n, np.count_nonzero(x_ng, axis=1))

@@ -43,6 +43,8 @@ from sparcell.errors import InputError, SparcellError, did_you_mean
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from sparcell.io import StoredCells
+
 log = logging.getLogger("sparcell")
 
 Resume = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -157,10 +159,18 @@ def fit(
     from sparcell.models import MODELS
 
     started = time.perf_counter()
-    adata, data_settings = io.read(input, gene_symbols=config.gene_symbols), given(data)
-    if config.out is not None:
+    data_settings = given(data)
+    keys = [data_settings.get("batch_key"), *data_settings.get("covariates", ())]
+    adata = io.open_cells(
+        input,
+        layer=data_settings.get("layer"),
+        obs_keys=[key for key in keys if key is not None],
+        gene_symbols=config.gene_symbols,
+        memory=config.memory,
+    )
+    if config.out is not None and not isinstance(adata, io.StoredCells):
         io.check_writable(adata, config.out.name)
-    log_batch_hint(adata.obs, [data_settings.get("batch_key"), *data_settings.get("covariates", ())])
+    log_batch_hint(adata.obs, keys)
     if config.n_top_genes is not None:
         data_settings["genes_key"] = fitting.choose_genes(adata, config, data_settings)
     estimator = MODELS[model](**model_settings)
@@ -177,7 +187,7 @@ def fit(
     if config.out is not None:
         fitting.drop_older_results(adata, fitted.settings.name)
         fitted.embed(adata)
-        write_cells(adata, config.out)
+        write_cells(adata, config.out, with_x=config.with_x)
         key = f"X_{fitted.settings.name}"
         log.info("latent representation written to %s, obsm[%r]", config.out, key)
     if failure is not None:
@@ -248,15 +258,23 @@ def embed(
     how, config = start(run), EmbedConfig(**given(embed))
     targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell import io
+    from sparcell.io import stored
     from sparcell.models import load
 
     model = load(model_dir)
-    adata = io.read(input, gene_symbols=config.gene_symbols)
-    io.check_writable(adata, out.name)
+    adata = stored.open_for_model(
+        input,
+        config.layer or model.schema.layer,
+        model.schema.covariates.keys,
+        gene_symbols=config.gene_symbols,
+        memory=config.memory,
+    )
+    if not isinstance(adata, io.StoredCells):
+        io.check_writable(adata, out.name)
     model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     fitting.drop_older_results(adata, model.settings.name)
     model.embed(adata, unseen=config.unseen)
-    write_cells(adata, out)
+    write_cells(adata, out, with_x=config.with_x)
     key = f"X_{model.settings.name}"
     log.info("%d cells encoded; latent representation written to %s, obsm[%r]", adata.n_obs, out, key)
 
@@ -293,13 +311,16 @@ def programs(
         print(f"{results.n_active} of {results.n_latent} latents active; page: {out / 'programs.html'}")
 
 
-def write_cells(adata: AnnData, path: Path) -> None:
-    """Write an .h5ad file, marked as one of sparcell, which --overwrite may replace."""
+def write_cells(adata: AnnData | StoredCells, path: Path, *, with_x: bool) -> None:
+    """Write an .h5ad file, marked as one of sparcell, which --overwrite may replace. `with_x`: see `StoredCells.write`."""
     from sparcell import io
     from sparcell.io import files, marks
 
     with files.atomic_write(path) as temporary:
-        io.write_h5ad(adata, temporary)
+        if isinstance(adata, io.StoredCells):
+            adata.write(temporary, with_x=with_x)
+        else:
+            io.write_h5ad(adata, temporary)
         marks.mark(temporary)
 
 

@@ -11,30 +11,35 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config.experiments import FitConfig
+    from sparcell.io import StoredCells
     from sparcell.models.estimator import Estimator
     from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
 
 
-def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any]) -> str:
+def choose_genes(adata: AnnData | StoredCells, config: FitConfig, data_settings: dict[str, Any]) -> str:
     """Mark the highly variable genes of the raw counts in `adata.var`; return the name of that column.
 
     A column highly_variable of the data stays as it is; the new column is then sparcell_highly_variable.
     """
     from anndata import AnnData
 
-    from sparcell import pp
+    from sparcell import io, pp
     from sparcell.data.expression import counts_finder, model_cells, read_layer, write_gene_column
     from sparcell.data.validation import require_kind
 
     if "genes_key" in data_settings:
         raise InputError("--n-top-genes and --genes-key both choose genes; expected one of them.")
     layer = data_settings.get("layer")
-    cells = model_cells(adata, layer)
+    if isinstance(adata, io.StoredCells):
+        cells = adata.sample()
+        log.info("variable genes are chosen on %s of %s cells", f"{cells.n_obs:,}", f"{adata.n_obs:,}")
+    else:
+        cells = model_cells(adata, layer)
     counts, where = read_layer(cells, layer)
     require_kind(counts, "counts", where, find_counts=counts_finder(adata))
-    work = AnnData(counts, obs=adata.obs.copy(), var=cells.var[[]].copy())
+    work = AnnData(counts, obs=cells.obs.copy(), var=cells.var[[]].copy())
     pp.variable_genes(
         work,
         n_top_genes=int(config.n_top_genes or 0),
@@ -53,7 +58,7 @@ def choose_genes(adata: AnnData, config: FitConfig, data_settings: dict[str, Any
     return f"{prefix}highly_variable"
 
 
-def log_data(adata: AnnData, estimator: Estimator, data_settings: dict[str, Any]) -> None:
+def log_data(adata: AnnData | StoredCells, estimator: Estimator, data_settings: dict[str, Any]) -> None:
     """Log one line: cells, genes, layer, kind of values, what the model makes of them, genes chosen and batches."""
     from sparcell.data.expression import model_cells, read_layer
     from sparcell.data.schema import chosen_genes
@@ -79,7 +84,7 @@ def log_data(adata: AnnData, estimator: Estimator, data_settings: dict[str, Any]
     log.info("%s", "; ".join(parts))
 
 
-def log_result(fitted: Model, adata: AnnData, seconds: float) -> None:
+def log_result(fitted: Model, adata: AnnData | StoredCells, seconds: float) -> None:
     """Log one line: epochs, active latents, whether a model with spikes became sparse, and seconds."""
     latents = fitted.latent_representation(adata)
     n_latent = len(latents.active_k)
@@ -98,7 +103,7 @@ def log_result(fitted: Model, adata: AnnData, seconds: float) -> None:
         )
 
 
-def drop_older_results(adata: AnnData, key: str) -> None:
+def drop_older_results(adata: AnnData | StoredCells, key: str) -> None:
     """Remove an older model's results under the same keys from data in memory, and say so in one line."""
     older = [
         f"{field}[{name!r}]"

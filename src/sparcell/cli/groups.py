@@ -7,6 +7,7 @@ from cyclopts import Group
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
+    DiskConfig,
     FitConfig,
     ProgramsConfig,
     QualityConfig,
@@ -42,6 +43,7 @@ SCORES = FurtherOptions("Scores and maps", sort_key=4)
 
 GROUPS: dict[type, Group] = {
     FitConfig: FurtherOptions("Output", sort_key=1),
+    DiskConfig: FurtherOptions("Large files", sort_key=2),
     DataConfig: FurtherOptions("Data", sort_key=2),
     GenesConfig: FurtherOptions("Genes", sort_key=2),
     QualityConfig: FurtherOptions("Quality control", sort_key=3),

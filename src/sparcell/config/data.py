@@ -33,3 +33,8 @@ class DataConfig:
         "Gaussian likelihood only: scale each gene to mean 0 and variance 1 and clip values at ±10, as sc.pp.scale with max_value=10. "
         "The model applies the same mean and variance to new cells.",
     ] = False
+
+    @property
+    def obs_keys(self) -> tuple[str, ...]:
+        """Columns of obs that the model reads."""
+        return (*(() if self.batch_key is None else (self.batch_key,)), *self.covariates)

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from sparcell.config.genes import GenesConfig
-from sparcell.config.validation import require, require_choice, require_number, require_whole
+from sparcell.config.validation import require, require_choice, require_number, require_size, require_whole
+
+MAX_MEMORY = "4GB"
+"""A file whose matrix would take more memory stays on disk, unless the user sets another limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,23 @@ class InputConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiskConfig:
+    """What happens with a file that is too large for the memory."""
+
+    memory: Annotated[
+        str,
+        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
+    ] = MAX_MEMORY
+    with_x: Annotated[
+        bool,
+        "Copy the matrix of a file that stays on disk into --out. Default: --out holds all but the matrix.",
+    ] = False
+
+    def __post_init__(self) -> None:
+        require_size("memory", self.memory)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CountsConfig(InputConfig):
     """How a command reads its input, if the command needs raw counts."""
 
@@ -45,7 +65,7 @@ class CountsConfig(InputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(InputConfig, GenesConfig):
+class FitConfig(InputConfig, GenesConfig, DiskConfig):
     """What `sparcell fit` does around the training of a model.
 
     Examples
@@ -80,6 +100,7 @@ class FitConfig(InputConfig, GenesConfig):
 
     def __post_init__(self) -> None:
         GenesConfig.__post_init__(self)
+        DiskConfig.__post_init__(self)
         if self.n_top_genes is not None:
             require_whole("n_top_genes", self.n_top_genes, 50)
 
@@ -257,7 +278,7 @@ class BenchmarkConfig(CountsConfig, GenesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(InputConfig):
+class ModelInputConfig(InputConfig):
     """What a saved model reads."""
 
     layer: Annotated[
@@ -275,12 +296,21 @@ class EmbedConfig(InputConfig):
     ] = "error"
 
     def __post_init__(self) -> None:
-        require_choice(EmbedConfig, "unseen", self.unseen)
-        require_choice(EmbedConfig, "missing_genes", self.missing_genes)
+        require_choice(ModelInputConfig, "unseen", self.unseen)
+        require_choice(ModelInputConfig, "missing_genes", self.missing_genes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgramsConfig(EmbedConfig):
+class EmbedConfig(ModelInputConfig, DiskConfig):
+    """What `sparcell embed` reads and writes."""
+
+    def __post_init__(self) -> None:
+        ModelInputConfig.__post_init__(self)
+        DiskConfig.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramsConfig(ModelInputConfig):
     """How the programs of a model are read, named and checked.
 
     Examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from numbers import Integral, Real
 
@@ -48,6 +49,17 @@ def require_number(
     limit = f"of at least {above:g}" if or_equal else f"above {above:g}"
     limit += f" and below {below:g}" if below < math.inf else ""
     require(in_range, name, value, f"a number {limit}" + _or(or_word))
+
+
+def require_size(name: str, size: object) -> int:
+    """Return a number of bytes from text such as 4GB, 500 MB or 1e9, or from a number; raise InputError for anything else."""
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)B?\s*", str(size), re.IGNORECASE)
+    try:
+        amount = float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ") if found else 0.0
+    except ValueError:
+        amount = 0.0
+    require(0 < amount < math.inf, name, size, "a size above 0, such as 4GB or 500MB")
+    return int(amount)
 
 
 def require_widths(name: str, widths: object) -> tuple[int, ...]:

@@ -6,34 +6,80 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from scipy import sparse
 
-from sparcell.data.values import BLOCK_VALUES
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.facts import MatrixFacts
 
+Matrix: TypeAlias = Any
+"""A numpy array, any scipy sparse matrix or array (scipy ships no types), or a matrix on disk (`StoredRows`)."""
 
+BLOCK_VALUES = 1 << 22
+"""Number of values that are looked at together, so that checks need no second copy."""
 ROW_BLOCK_VALUES = 1 << 20
 """Approximate number of values of a block of cells, which is copied several times on its way to the model's units."""
 
 
-def row_blocks(x_ng: Matrix) -> Iterator[sparse.csr_matrix]:
-    """Yield blocks of cells as CSR float32, each value once and none of them 0. The blocks are copies."""
+@runtime_checkable
+class StoredRows(Protocol):
+    """A matrix on disk that is read by ranges of rows, such as `io.MatrixFile`."""
+
+    shape: tuple[int, int]
+    edges: NDArray[np.int64]
+    """Rows where stored blocks begin, and the number of cells."""
+
+    @property
+    def facts(self) -> MatrixFacts:
+        """Facts of the whole matrix; the first call reads it once."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What changes if the file changes."""
+        ...
+
+    def read(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Return rows start … stop - 1 as they are stored."""
+        ...
+
+
+def row_slices(x_ng: Matrix) -> Iterator[sparse.csr_matrix]:
+    """Yield blocks of cells as CSR, each position once. The blocks are copies; the type of the values is that of the matrix."""
+    if isinstance(x_ng, StoredRows):
+        for start, stop in zip(x_ng.edges[:-1], x_ng.edges[1:], strict=True):
+            block = x_ng.read(int(start), int(stop))
+            block.sum_duplicates()
+            yield block
+        return
     matrix: Matrix = x_ng.tocsr() if sparse.issparse(x_ng) else np.asarray(x_ng)
     n_cells = matrix.shape[0]
     per_cell = matrix.nnz / max(1, n_cells) if sparse.issparse(matrix) else matrix.shape[1]
     step = max(1, int(ROW_BLOCK_VALUES / max(1, per_cell)))
     for start in range(0, n_cells, step):
-        block = sparse.csr_matrix(matrix[start : start + step], dtype=np.float32, copy=True)
+        rows = matrix[start : start + step]
+        if rows.dtype == np.float16:  # scipy's sparse matrices have no such type
+            rows = rows.astype(np.float32)
+        block = sparse.csr_matrix(rows, copy=True)
         block.sum_duplicates()
-        block.eliminate_zeros()
         yield block
+
+
+def row_blocks(x_ng: Matrix) -> Iterator[sparse.csr_matrix]:
+    """Yield blocks of cells as CSR float32, each value once and none of them 0. The blocks are copies."""
+    return (canonical(rows) for rows in row_slices(x_ng))
+
+
+def canonical(rows: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return rows as CSR float32, each value once and none of them 0. `rows` may be changed."""
+    rows.sum_duplicates()
+    block = sparse.csr_matrix(rows, dtype=np.float32)
+    block.eliminate_zeros()
+    return block
 
 
 def needs_no_change(x_ng: Matrix, *, whole: bool) -> bool:

@@ -149,6 +149,12 @@ class Covariates:
         )
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of obs, the batch first."""
+        columns = (*(() if self.batch is None else (self.batch,)), *self.categorical, *self.continuous)
+        return tuple(column.key for column in columns)
+
+    @property
     def n_batches(self) -> int:
         """Number of batches; 0 if the model has none."""
         return 0 if self.batch is None else len(self.batch.names)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sparcell.data.blocks import StoredRows
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.data.validation import check_structure, infer_matrix_kind
 from sparcell.errors import InputError, did_you_mean
@@ -21,7 +22,7 @@ from sparcell.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 
@@ -59,8 +60,8 @@ def read_layer(adata: AnnData, layer: str | None) -> tuple[Any, str]:
 
 
 def in_memory(matrix: Any) -> Matrix:
-    """Return a matrix that a file or a delayed computation holds as an array or a sparse matrix; others as they are."""
-    if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+    """Return a matrix that a backed AnnData or a delayed computation holds as an array or a sparse matrix; others as they are."""
+    if isinstance(matrix, np.ndarray | StoredRows) or sparse.issparse(matrix):
         return matrix
     for method in ("to_memory", "compute"):  # anndata's sparse data sets; dask's arrays
         if hasattr(matrix, method):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sparcell.data import sampler
+from sparcell.data.streaming import read_sequentially
 from sparcell.protocols import Minibatch
 
 if TYPE_CHECKING:
@@ -55,17 +56,34 @@ class Loader:
         if not self.sparse and len(source) * n_genes * 4 <= max_resident_bytes:
             self.resident = self._dense(np.arange(len(source)))
 
-    def _read(self, index: NDArray[np.integer]) -> tuple[SparseRows, Tensor]:
-        cells = self.source.rows(index)
+    def _library_sizes(self, index: NDArray[np.integer], cells: SparseRows) -> Tensor:
         size_n = self._library_size_n[index]
         if np.isnan(size_n).any():
             size_n[:] = np.maximum(np.asarray(cells.matrix().sum(axis=1, dtype=np.float64)).ravel(), 1.0)
             self._library_size_n[index] = size_n
-        return cells, torch.from_numpy(size_n[:, None])
+        return torch.from_numpy(size_n[:, None])
 
     def _dense(self, index: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        cells, library_size_n1 = self._read(index)
-        return cells.dense().to(self.device), library_size_n1.to(self.device)
+        cells = self.source.rows(index)
+        return cells.dense().to(self.device), self._library_sizes(index, cells).to(self.device)
+
+    def minibatch(self, index: NDArray[np.integer], cells: SparseRows) -> Minibatch:
+        """Return the minibatch of cells that were read already; `index` are their row numbers."""
+        x = cells if self.sparse else cells.dense().to(self.device)
+        rows = torch.from_numpy(np.asarray(index, dtype=np.int64)).to(self.device)
+        library_size_n1 = self._library_sizes(index, cells).to(self.device)
+        return Minibatch(
+            x, library_size_n1, self.batch_n[rows], self.covariates_nc[rows], self.batch_proportions_b
+        )
+
+    def all_cells(self, batch_size: int) -> Iterator[Minibatch]:
+        """Yield all cells in the order of the data."""
+        n_cells = len(self.source)
+        if self.source.edges is None:
+            return self.batches(sampler.sequential_batches(n_cells, batch_size))
+        return (
+            self.minibatch(*part) for part in read_sequentially(self.source, np.arange(n_cells), batch_size)
+        )
 
     def batches(self, plan: Iterable[NDArray[np.integer]]) -> Iterator[Minibatch]:
         """Yield the minibatches whose row numbers `plan` lists."""
@@ -76,11 +94,10 @@ class Loader:
         order = torch.from_numpy(np.concatenate(steps)).to(self.device)
         rows_of_steps = torch.split(order, [len(index) for index in steps])
         for index, rows in zip(steps, rows_of_steps, strict=True):
-            x: Tensor | SparseRows
-            if self.resident is not None:
-                x, library_size_n1 = (values[rows] for values in self.resident)
-            else:
-                x, library_size_n1 = self._read(index) if self.sparse else self._dense(index)
+            if self.resident is None:
+                yield self.minibatch(index, self.source.rows(index))
+                continue
+            x, library_size_n1 = (values[rows] for values in self.resident)
             yield Minibatch(
                 x, library_size_n1, self.batch_n[rows], self.covariates_nc[rows], self.batch_proportions_b
             )
@@ -106,6 +123,15 @@ class TrainingData:
         """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1."""
         steps = sampler.epoch_batches(len(self.train_rows), self.batch_size, self.seed, epoch)[first:last]
         return self.loader.batches(self.train_rows[step] for step in steps)
+
+    def sequential_batches(self) -> Iterator[Minibatch]:
+        """Yield the training cells in the order of the data."""
+        return self.loader.batches(np.array_split(self.train_rows, self.n_steps))
+
+    def some(self, rows: NDArray[np.integer]) -> Iterator[Minibatch]:
+        """Yield the cells numbered `rows`, in that order."""
+        steps = sampler.sequential_batches(len(rows), self.batch_size)
+        return self.loader.batches(rows[step] for step in steps)
 
     def validation_batches(self) -> Iterator[Minibatch]:
         """Yield the validation cells, always in the same order."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from scipy import sparse
 
-from sparcell.data.blocks import choose_columns, needs_no_change, row_blocks, stack
+from sparcell.data.blocks import StoredRows, canonical, choose_columns, needs_no_change, row_blocks, stack
 from sparcell.data.covariates import Covariates
 from sparcell.data.expression import counts_finder, has_layer, model_cells, read_layer
 from sparcell.data.missing_genes import MissingGenes, check_missing_genes
 from sparcell.data.normalize import log_normalized
-from sparcell.data.sources import InMemoryCells
+from sparcell.data.sources import CellsOnDisk, InMemoryCells
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError, did_you_mean
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.config.data import DataConfig
-    from sparcell.data.validation import MatrixKind
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
+    from sparcell.data.facts import MatrixKind
     from sparcell.protocols import CellSource
 
 log = logging.getLogger("sparcell")
@@ -174,11 +175,13 @@ class Schema:
         )
 
     def _with_moments(self, adata: AnnData) -> Schema:
-        x_ng = self.matrix(adata).astype(np.float64)  # sums of squares of many cells, and their difference
-        mean = np.asarray(x_ng.mean(axis=0)).ravel()
-        square = np.asarray(x_ng.multiply(x_ng).mean(axis=0)).ravel()
-        n = x_ng.shape[0]
-        sd = np.sqrt(np.maximum(square - mean**2, 0) * n / max(n - 1, 1))
+        n, sum_g, square_g = adata.n_obs, np.zeros(len(self.genes)), np.zeros(len(self.genes))
+        for block in self._blocks(adata, self._positions(adata)):
+            x_ng = block.astype(np.float64)  # sums of squares of many cells, and their difference
+            sum_g += np.asarray(x_ng.sum(axis=0)).ravel()
+            square_g += np.asarray(x_ng.multiply(x_ng).sum(axis=0)).ravel()
+        mean = sum_g / n
+        sd = np.sqrt(np.maximum(square_g / n - mean**2, 0) * n / max(n - 1, 1))
         sd[sd == 0] = 1.0  # a gene that never varies stays at 0
         return replace(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
@@ -208,6 +211,8 @@ class Schema:
         )
         expected: MatrixKind = "counts" if self.counts or self.log_normalize else "log-normalized"
         require_kind(matrix, expected, where, find_counts=find_counts, call=FOR_DATA)
+        if isinstance(matrix, StoredRows):
+            return CellsOnDisk(matrix, partial(self._rows_in_units, position_g=positions), len(self.genes))
         return InMemoryCells(self._in_units(adata, positions))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
@@ -226,15 +231,24 @@ class Schema:
             units_ng = stack(self._blocks(adata, position_g), (adata.n_obs, n_genes), n_values)
         return units_ng if self.mean is None else sparse.csr_matrix(self.zscore(units_ng.toarray()))
 
+    def _rows_in_units(self, rows: sparse.csr_matrix, position_g: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Return some rows of the data as they are stored in the model's genes and units, z-scored if the model has `scale`."""
+        units_ng = self._in_model_units(canonical(rows), position_g)
+        return units_ng if self.mean is None else sparse.csr_matrix(self.zscore(units_ng.toarray()))
+
     def _blocks(self, adata: AnnData, position_g: NDArray[np.int64]) -> Iterator[sparse.csr_matrix]:
         """Yield blocks of cells in the model's units, before z-scoring."""
-        for block in row_blocks(read_layer(adata, self.layer)[0]):
-            if self.counts:  # some have been through a logarithm and back
-                np.rint(block.data, out=block.data)
-                block.eliminate_zeros()
-            # Normalized by the total over all genes of the data, also those that the model does not use.
-            units = log_normalized(block) if self.log_normalize else block
-            yield choose_columns(units, position_g, len(self.genes))
+        return (
+            self._in_model_units(block, position_g) for block in row_blocks(read_layer(adata, self.layer)[0])
+        )
+
+    def _in_model_units(self, block: sparse.csr_matrix, position_g: NDArray[np.int64]) -> sparse.csr_matrix:
+        if self.counts:  # some have been through a logarithm and back
+            np.rint(block.data, out=block.data)
+            block.eliminate_zeros()
+        # Normalized by the total over all genes of the data, also those that the model does not use.
+        units = log_normalized(block) if self.log_normalize else block
+        return choose_columns(units, position_g, len(self.genes))
 
     def expression(self, adata: AnnData) -> sparse.csr_matrix:
         """Return the cells as log-normalized expression, (n, g); z-scores for a model with `scale`.

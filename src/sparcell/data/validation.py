@@ -7,36 +7,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from sparcell.data.values import Matrix, blocks, extreme, nonzero_per_cell, quoted, tabular, whole
+from sparcell.data.facts import MatrixKind, facts_of, first_rows, is_whole
 from sparcell.errors import InputError, format_settings
 
 if TYPE_CHECKING:
-    pass
-
-MatrixKind = Literal["counts", "log-normalized", "scaled", "other"]
-
-MAX_LOGGED = 20.0
-"""Largest value of log-normalized expression: log2(1 + 1e6), from log2 counts per million, is 19.9."""
-
-SUM_TOLERANCE = 1e-3
-"""Cells whose totals differ by a smaller fraction were scaled to one total."""
-
-MAX_WHOLE_FRACTION = 0.25
-"""Logged values are rarely whole. With a larger fraction of whole values above 0, the matrix holds counts, some with decimals."""
+    from sparcell.data.blocks import Matrix
+    from sparcell.data.facts import MatrixFacts
 
 MAX_COUNT = 1e7
 """No cell has more molecules of one gene: a human cell holds below a million messenger RNAs in all."""
 
 MIN_DROPLETS = 100
 """Number of barcodes from which on a matrix that is mostly empty is taken for that of all droplets."""
-
-MIN_VALUES = 1000
-"""Number of values above 0 from which on the most frequent value is not a matter of chance."""
 
 _DESCRIPTION: dict[MatrixKind, str] = {
     "counts": "counts (whole numbers ≥ 0)",
@@ -68,23 +55,7 @@ def infer_matrix_kind(x_ng: Matrix) -> MatrixKind:
         All else: normalized values that are not logged (large values, or one total for all cells), and counts of
         which some have decimals. A matrix with NaN or infinite values is also "other".
     """
-    n_values, n_whole, low, high = 0, 0, 0.0, 0.0
-    for block in blocks(x_ng):
-        if block.size == 0:
-            continue
-        block_min, block_max = float(block.min()), float(block.max())
-        if not (np.isfinite(block_min) and np.isfinite(block_max)):
-            return "other"
-        low, high = min(low, block_min), max(high, block_max)
-        n_values += int(np.count_nonzero(block))
-        n_whole += int(np.count_nonzero(block[whole(block)]))
-    if low < 0:
-        return "scaled"
-    if n_whole == n_values:
-        return "counts"
-    if high > MAX_LOGGED or _one_total(x_ng) is not None:
-        return "other"
-    return "log-normalized" if n_whole <= MAX_WHOLE_FRACTION * n_values or _log2_of_counts(x_ng) else "other"
+    return facts_of(x_ng).kind
 
 
 def require_kind(
@@ -120,46 +91,51 @@ def require_kind(
     InputError
         The message names the kind that the matrix holds, the expected kind, and what to type.
     """
-    kind = infer_matrix_kind(x_ng)
+    facts = facts_of(x_ng)
+    kind = facts.kind
     if kind == expected:
-        if kind == "counts" and (largest := extreme(x_ng, low=False)) > MAX_COUNT:
-            raise InputError(
-                f"{where} holds whole numbers up to {largest:.3g}; expected counts of molecules, which are at most {MAX_COUNT:.0e}: "
-                "check the column or file that the value comes from."
-            )
-        most_frequent = _most_frequent_count(x_ng) if kind == "counts" else 1
-        if most_frequent != 1:
-            message = (
-                f"{where} holds few different whole numbers, mostly 0, and more often {most_frequent} than 1, as rounded logged "
-                f"values do. If the values are logged, {_give_counts(setting, None)}."
-            )
-            warnings.warn(message, UserWarning, stacklevel=2)
+        if kind == "counts":
+            _check_counts(facts, where, setting)
         return
-    if kind == "other" and any(block.size and not np.isfinite(block).all() for block in blocks(x_ng)):
+    if facts.n_bad:
         raise InputError(f"{where} holds NaN or infinite values; expected {_DESCRIPTION[expected]}.")
-    description, cause = _describe(x_ng, kind)
+    description, cause = _describe(x_ng, facts)
     raise InputError(
-        f"{where} holds {description} (from {extreme(x_ng, low=True):g} to {extreme(x_ng, low=False):g}); "
+        f"{where} holds {description} (from {facts.low:g} to {facts.high:g}); "
         f"expected {_DESCRIPTION[expected]}: {_remedy(expected, cause, _give_counts(setting, find_counts, call))}."
     )
 
 
-def _describe(x_ng: Matrix, kind: MatrixKind) -> tuple[str, str]:
+def _check_counts(facts: MatrixFacts, where: str, setting: str | None) -> None:
+    """Raise for numbers that no cell has of one gene; warn if the most frequent count is not 1."""
+    if facts.high > MAX_COUNT:
+        raise InputError(
+            f"{where} holds whole numbers up to {facts.high:.3g}; expected counts of molecules, which are at most {MAX_COUNT:.0e}: "
+            "check the column or file that the value comes from."
+        )
+    most_frequent = facts.most_frequent_count
+    if most_frequent != 1:
+        message = (
+            f"{where} holds few different whole numbers, mostly 0, and more often {most_frequent} than 1, as rounded logged "
+            f"values do. If the values are logged, {_give_counts(setting, None)}."
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _describe(x_ng: Matrix, facts: MatrixFacts) -> tuple[str, str]:
     """Return a description of a matrix of the wrong kind, and one word for the cause, which chooses the remedy."""
-    if kind == "scaled":
-        negative = [(int((block < 0).sum()), bool(whole(block).all())) for block in blocks(x_ng)]
-        if all(is_whole for _, is_whole in negative):
-            n_negative = sum(number for number, _ in negative)
-            return f"whole numbers, {n_negative} of them below 0", "negative"
+    kind = facts.kind
+    if kind == "scaled" and facts.n_whole == facts.n_values:
+        return f"whole numbers, {facts.n_negative} of them below 0", "negative"
     if kind == "other":
-        total = _one_total(x_ng)
+        total = facts.one_total
         if total is not None:
             per_million = ", counts per million" if abs(total / 1e6 - 1) < 0.01 else ""
             return (
                 f"values normalized to a total of {total:g} in each cell{per_million}, not logged",
                 "normalized",
             )
-        if _multiples(x_ng):
+        if _multiples(first_rows(x_ng)):
             return "normalized values, not logged (in each cell multiples of one number)", "normalized"
     return _DESCRIPTION[kind], kind
 
@@ -240,9 +216,16 @@ def check_matrix(
     if np.dtype(x_ng.dtype).kind not in "biuf":
         raise InputError(f"{where} holds values of type {x_ng.dtype}; expected real numbers.")
     check_structure(x_ng, where)
-    _check_finite(x_ng, where, gene_names, cell_names)
+    facts = facts_of(x_ng)
+    if facts.first_bad is not None:
+        row, column, value = facts.first_bad
+        raise InputError(
+            f"{where} holds {facts.n_bad} missing or infinite value(s), the first {value} in cell "
+            f"{_quoted(cell_names, row)}, gene {_quoted(gene_names, column)}; expected finite numbers: "
+            "put 0 where nothing was counted, or remove those cells or genes."
+        )
     if not allow_empty_cells:
-        _check_no_empty_cells(x_ng, where, cell_names)
+        _check_no_empty_cells(facts, where, cell_names)
 
 
 def check_structure(x_ng: Matrix, where: str) -> None:
@@ -257,33 +240,8 @@ def check_structure(x_ng: Matrix, where: str) -> None:
             ) from error
 
 
-def _check_finite(x_ng: Matrix, where: str, genes: Sequence[str] | None, cells: Sequence[str] | None) -> None:
-    matrix = tabular(x_ng)
-    n_bad, start, first = 0, 0, -1
-    for block in blocks(matrix):
-        if block.dtype.kind == "f":
-            bad = ~np.isfinite(block)
-            if first < 0 and bad.any():
-                first = start + int(bad.argmax())
-            n_bad += int(bad.sum())
-        start += block.size
-    if first < 0:
-        return
-    if sparse.issparse(matrix):
-        entries = matrix.tocoo()  # keeps the order of the data vector
-        row, column, value = int(entries.row[first]), int(entries.col[first]), float(entries.data[first])
-    else:
-        row, column = divmod(first, int(matrix.shape[1]))
-        value = float(matrix[row, column])
-    raise InputError(
-        f"{where} holds {n_bad} missing or infinite value(s), the first {value} in cell "
-        f"{quoted(cells, row)}, gene {quoted(genes, column)}; expected finite numbers: "
-        "put 0 where nothing was counted, or remove those cells or genes."
-    )
-
-
-def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None) -> None:
-    empty_n = nonzero_per_cell(x_ng) == 0
+def _check_no_empty_cells(facts: MatrixFacts, where: str, cells: Sequence[str] | None) -> None:
+    empty_n = facts.non_zero_n == 0
     n_empty = int(empty_n.sum())
     if len(empty_n) >= MIN_DROPLETS and 2 * n_empty >= len(empty_n):
         raise InputError(
@@ -291,7 +249,7 @@ def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None)
             "give the filtered one, such as filtered_feature_bc_matrix.h5."
         )
     if n_empty:
-        first = quoted(cells, int(empty_n.argmax()))
+        first = _quoted(cells, int(empty_n.argmax()))
         raise InputError(
             f"{where} has {n_empty} cell(s) without a single count, the first {first}; expected at least one "
             "count in each: remove such cells. In Python: sp.pp.quality_control(adata) or "
@@ -299,40 +257,14 @@ def _check_no_empty_cells(x_ng: Matrix, where: str, cells: Sequence[str] | None)
         )
 
 
-def _one_total(x_ng: Matrix) -> float | None:
-    """Return the total that all cells with any value have, as after normalization without logarithm; None if totals differ."""
-    totals_n = np.asarray(tabular(x_ng).sum(axis=1), dtype=np.float64).ravel()
-    totals_n = totals_n[totals_n > 0]
-    # Totals of two cells may agree by chance, those of three do not.
-    equal = len(totals_n) >= 3 and float(np.ptp(totals_n)) <= SUM_TOLERANCE * float(totals_n.max())
-    return float(np.median(totals_n)) if equal else None
-
-
-def _multiples(x_ng: Matrix) -> bool:
+def _multiples(x_ng: sparse.csr_matrix) -> bool:
     """Return whether in 90 % of the cells all values are multiples of the smallest one, as in counts divided by a size factor."""
-    rows = sparse.csr_matrix(tabular(x_ng))
+    rows = x_ng.copy()
     rows.eliminate_zeros()
     several = [row for row in np.split(rows.data, rows.indptr[1:-1]) if len(row) > 1]
-    scaled = sum(bool(whole(row.astype(np.float64) / row.min()).all()) for row in several)
+    scaled = sum(bool(is_whole(row.astype(np.float64) / row.min()).all()) for row in several)
     return len(several) > 0 and scaled >= 0.9 * len(several)
 
 
-def _log2_of_counts(x_ng: Matrix) -> bool:
-    """Return whether all values are log2(1 + count); many such values are whole."""
-    return all(bool(whole(np.exp2(block.astype(np.float64)) - 1).all()) for block in blocks(x_ng))
-
-
-def _most_frequent_count(x_ng: Matrix) -> int:
-    """Return the most frequent count above 0; 1 if values are few, above 20 or mostly not 0.
-
-    Among counts that are mostly 0, 1 is the most frequent. Rounded logged values have another.
-    """
-    frequency = np.zeros(int(MAX_LOGGED) + 1, dtype=np.int64)
-    for block in blocks(x_ng):
-        if block.size and float(block.max()) > MAX_LOGGED:
-            return 1
-        frequency += np.bincount(np.rint(block).astype(np.int64).ravel(), minlength=len(frequency))
-    n_values = int(frequency[1:].sum())
-    if n_values < MIN_VALUES or 2 * n_values > int(x_ng.shape[0]) * int(x_ng.shape[1]):
-        return 1
-    return int(frequency[1:].argmax()) + 1
+def _quoted(names: Sequence[str] | None, index: int) -> str:
+    return repr(str(names[index])) if names is not None else f"number {index + 1}"

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sparcell.data.blocks import BLOCK_VALUES
 from sparcell.data.genes import describe_other_features, gene_mask, named_by
 from sparcell.data.validation import check_matrix, check_structure, infer_matrix_kind
-from sparcell.data.values import BLOCK_VALUES
 from sparcell.errors import InputError
 from sparcell.io.tables import MAX_FLOAT32
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 

@@ -23,7 +23,7 @@ from scipy import sparse
 from sparcell.errors import InputError
 
 if TYPE_CHECKING:
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 Orientation = Literal["auto", "cells-by-genes", "genes-by-cells"]
 

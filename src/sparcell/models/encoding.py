@@ -15,11 +15,10 @@ import pandas as pd
 import torch
 from scipy import sparse as scipy_sparse
 
-from sparcell import io
 from sparcell.config.validation import require_whole
-from sparcell.data import sampler
 from sparcell.data.loader import Loader
 from sparcell.errors import InputError
+from sparcell.io import stored
 from sparcell.io.labels import labels_from_obs
 from sparcell.models.decoding import average_minibatch
 from sparcell.protocols import EpochRecord
@@ -276,9 +275,10 @@ class FittedEncoder:
     def _posteriors(
         self, data: AnnData | str | Path, unseen: Unseen, *, decode: bool = True
     ) -> Iterator[tuple[Posterior, Minibatch]]:
-        adata = io.read(data) if isinstance(data, str | Path) else data
-        loader = self._loader(adata, unseen, decode=decode)
-        for batch in loader.batches(sampler.sequential_batches(adata.n_obs, INFERENCE_BATCH)):
+        if isinstance(data, str | Path):
+            data = stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
+        loader = self._loader(data, unseen, decode=decode)
+        for batch in loader.all_cells(INFERENCE_BATCH):
             yield self.network.posterior(batch), batch
 
     def _loader(self, adata: AnnData, unseen: Unseen, *, decode: bool = True) -> Loader:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from sparcell import io
 from sparcell._utils import progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
+from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.model import ModelConfig
 from sparcell.data import sampler
 from sparcell.data.expression import counts_finder, model_cells, read_layer
 from sparcell.data.loader import Loader, TrainingData
 from sparcell.data.schema import Schema
+from sparcell.data.streaming import StreamedTrainingData
 from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
 from sparcell.io import model_folder
+from sparcell.io.stored import StoredCells, open_cells
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models.fitted import Model
 from sparcell.nn import nmf_init
@@ -130,6 +130,7 @@ class Estimator(ModelConfig):
         covariates: str | tuple[str, ...] = (),
         log_normalize: bool | None = None,
         scale: bool = False,
+        memory: str | int = MAX_MEMORY,
         checkpoint_dir: str | Path | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         silent: bool = False,
@@ -139,10 +140,13 @@ class Estimator(ModelConfig):
         Parameters
         ----------
         data
-            AnnData, or a path that `sparcell.io.read` reads. n cells × g genes, with at least `batch_size` cells.
+            AnnData, `io.StoredCells`, or a path that `io.read` reads. n cells × g genes, with at least `batch_size` cells.
         layer, genes_key, batch_key, covariates, log_normalize, scale
             What the model reads of the data: see `DataConfig`. With likelihood auto, raw counts get nb; log-normalized values, and data
             with `log_normalize` or `scale` set, get gaussian.
+        memory
+            A path to an .h5ad file or zarr folder whose matrix would take more memory than this, such as "4GB", stays on disk: training
+            reads it in windows of shuffled cells. Does not matter for data in memory.
         checkpoint_dir
             Folder for checkpoints, written every 30 seconds, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same
             settings and data, training continues from there and ends with the same model as an uninterrupted run.
@@ -172,7 +176,6 @@ class Estimator(ModelConfig):
         """
         if checkpoint_dir is not None:
             model_folder.check_target(Path(checkpoint_dir))
-        adata = io.read(data) if isinstance(data, str | Path) else data
         config = DataConfig(
             layer=layer,
             genes_key=genes_key,
@@ -180,6 +183,11 @@ class Estimator(ModelConfig):
             covariates=(covariates,) if isinstance(covariates, str) else tuple(covariates),
             log_normalize=log_normalize,
             scale=scale,
+        )
+        adata: AnnData | StoredCells = (
+            data
+            if not isinstance(data, str | Path)
+            else open_cells(data, layer=layer, obs_keys=config.obs_keys, memory=memory)
         )
         find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
         resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
@@ -216,17 +224,11 @@ class Estimator(ModelConfig):
         source = schema.cells(adata)
         network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)
         loader = Loader(source, covariates, len(schema.genes), device)
-        data = TrainingData(
-            loader,
-            *sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed),
-            self.batch_size,
-            self.seed,
-        )
+        kind = TrainingData if source.edges is None else StreamedTrainingData
+        rows = sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed)
+        data = kind(loader, *rows, self.batch_size, self.seed)
         some = data.train_rows[sampler.subsample(len(data.train_rows), nmf_init.MAX_CELLS, nmf_init.SEED)]
-        some_rows = [some[step] for step in sampler.sequential_batches(len(some), self.batch_size)]
-        network.to(device).init_from_data(
-            loader.batches(np.array_split(data.train_rows, data.n_steps)), loader.batches(some_rows)
-        )
+        network.to(device).init_from_data(data.sequential_batches(), data.some(some))
         state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device))
         use_bfloat16 = torch_runtime.use_bfloat16(self.precision, device)
         plan = TrainPlan.of(self, data.n_steps, self.kl_weight, use_bfloat16=use_bfloat16)
@@ -251,7 +253,7 @@ class Estimator(ModelConfig):
             except KeyboardInterrupt as stop:
                 raise checkpoints.interruption(stop, plan.n_epochs) from None
             checkpoints.save(state, history)
-        self.finish(network, loader.batches(some_rows))
+        self.finish(network, data.some(some))
         return Model(self, schema, network, history, adata.n_obs)
 
 

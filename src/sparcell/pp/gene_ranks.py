@@ -13,7 +13,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
     Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 N_REFINEMENTS = 10
 """Iterations of local moves after each start. Seurat's optimizer also repeats its pass 10 times (`n.iter`)."""

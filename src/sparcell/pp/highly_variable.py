@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
     Floats = NDArray[np.float64]
 

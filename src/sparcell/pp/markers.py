@@ -17,7 +17,7 @@ from scipy import sparse
 from sparcell.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 

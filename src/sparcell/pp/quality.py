@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 

@@ -16,7 +16,7 @@ from sparcell.errors import InputError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.data.values import Matrix
+    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 

@@ -156,9 +156,10 @@ def fingerprint(
         "model": type(settings).__name__,
         "settings": asdict(settings),
         "schema": asdict(schema),
+        "file": source.identity,
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for start in range(0, len(source), HASHED_CELLS):
+    for start in range(0, len(source) if source.identity is None else 0, HASHED_CELLS):
         block = source.rows(np.arange(start, min(start + HASHED_CELLS, len(source)))).matrix()
         for part in (block.indptr, block.indices, block.data):
             digest.update(np.ascontiguousarray(part).tobytes())

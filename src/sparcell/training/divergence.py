@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sparcell.data.sampler import sequential_batches
 from sparcell.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def explain(
     """Return the error that names the cells with the highest loss and the genes with the largest values in them."""
     network.eval()
     losses, largest_g = [], np.zeros(len(genes))
-    for batch in loader.batches(sequential_batches(len(cells), INFERENCE_BATCH)):
+    for batch in loader.all_cells(INFERENCE_BATCH):
         posterior = network.posterior(batch)
         nll_n = network.likelihood.nll(network.decode(posterior.mean, batch), batch)
         losses.append((nll_n + posterior.kl().sum(dim=1)).cpu().numpy())

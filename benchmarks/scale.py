@@ -1,0 +1,252 @@
+"""Reading, training and encoding from files larger than memory is meant for: cells a second and peak memory.
+
+    python benchmarks/scale.py make FOLDER [--cells 250000 1000000] [--genes 2000 13714]
+    python benchmarks/scale.py measure FOLDER --out scale.md
+
+`make` resamples PBMC3k: a new cell is a Poisson draw around the mean of two cells of one type, so counts are fresh and types, library sizes
+and zeros are those of real cells. Each file is written without compression, with lzf and with gzip, and as zarr. `measure` runs each case
+in a new process and reports its peak memory over that of the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+BLOCK = 20_000
+"""Cells that are drawn and written at a time."""
+KINDS = ("none", "lzf", "gzip", "zarr")
+
+
+def source_cells(n_genes: int) -> tuple[sparse.csr_matrix, np.ndarray, list[str]]:
+    """Counts, type numbers and gene names of PBMC3k; the variable genes if `n_genes` is 2,000."""
+    import sparcell as sp
+
+    adata = sp.datasets.pbmc3k()
+    sp.pp.seurat(adata)
+    if n_genes < adata.n_vars:
+        sp.pp.variable_genes(adata, n_top_genes=n_genes)
+        adata = adata[:, adata.var["highly_variable"]].copy()
+    counts_ng = sparse.csr_matrix(adata.layers["counts"], dtype=np.float32)
+    return counts_ng, adata.obs["cell_type"].cat.codes.to_numpy(), list(adata.var_names)
+
+
+def drawn(
+    counts_ng: sparse.csr_matrix, type_n: np.ndarray, first: np.ndarray, rng: np.random.Generator
+) -> Any:
+    """Fresh counts of cells that resemble the cells numbered `first`."""
+    of_type = {kind: np.flatnonzero(type_n == kind) for kind in np.unique(type_n)}
+    second = np.array([rng.choice(of_type[kind]) for kind in type_n[first]])
+    mean_ng = (counts_ng[first] + counts_ng[second]) / 2
+    mean_ng.data = rng.poisson(mean_ng.data).astype(np.float32)
+    mean_ng.eliminate_zeros()
+    return sparse.csr_matrix(mean_ng)
+
+
+def make(folder: Path, n_cells: int, n_genes: int) -> None:
+    """Write the files of one size; cells lie in the order of their types, the worst case for reading blocks."""
+    import anndata as ad
+    import h5py
+    import pandas as pd
+    import zarr
+    from anndata.io import sparse_dataset, write_elem
+
+    counts_ng, type_n, genes = source_cells(n_genes)
+    order = np.argsort(type_n, kind="stable")
+    counts_ng, type_n = counts_ng[order], type_n[order]
+    stems = {
+        kind: folder / f"{n_cells}x{n_genes}-{kind}.{'zarr' if kind == 'zarr' else 'h5ad'}" for kind in KINDS
+    }
+    shell = ad.AnnData(sparse.csr_matrix((0, len(genes)), dtype=np.float32))
+    shell.var_names = genes
+    warnings.simplefilter("ignore")
+    for kind, path in stems.items():
+        if kind == "zarr":
+            shell.write_zarr(path)
+            root: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
+        else:
+            shell.write_h5ad(path)
+            root = h5py.File(path, "r+")
+        rng, compression = np.random.default_rng(0), {} if kind in ("none", "zarr") else {"compression": kind}
+        first = np.sort(rng.integers(0, len(type_n), n_cells))
+        for start in range(0, n_cells, BLOCK):
+            block = drawn(counts_ng, type_n, first[start : start + BLOCK], rng)
+            if start == 0:
+                write_elem(root, "X", block, dataset_kwargs=compression)
+            else:
+                sparse_dataset(root["X"]).append(block)
+        names = [f"cell {number}" for number in range(n_cells)]
+        write_elem(root, "obs", pd.DataFrame({"cell_type": pd.Categorical(type_n[first])}, index=names))
+        if kind == "zarr":
+            zarr.consolidate_metadata(path)
+        else:
+            root.close()
+
+
+def peak_mb() -> float:
+    """Peak memory of this process in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def drop_from_cache(path: Path) -> None:
+    """Ask the system to forget the pages of a file or folder, so that the next read is from the disk."""
+    import os
+
+    for file in [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def load(path: Path, genes_of: str | None) -> dict[str, float]:
+    """Cells a second of shuffled minibatches, without training; only the genes of another file if one is named."""
+    import torch
+
+    from sparcell.data.covariates import Covariates
+    from sparcell.data.loader import Loader
+    from sparcell.data.schema import Schema
+    from sparcell.data.streaming import StreamedTrainingData
+    from sparcell.io.stored import StoredCells
+
+    cells = StoredCells(path)
+    genes = StoredCells(genes_of).var_names if genes_of else cells.var_names
+    schema = Schema(tuple(genes), None, counts=True, log_normalize=False)
+    before = peak_mb()
+    loader = Loader(schema.cells(cells), Covariates().average(cells.n_obs), len(genes), torch.device("cpu"))
+    data = StreamedTrainingData(loader, np.arange(cells.n_obs), np.empty(0, dtype=np.int64), 128, 0)
+    drop_from_cache(path)
+    speeds = []
+    for epoch in (1, 2):
+        started = time.perf_counter()
+        n_cells = sum(len(batch) for batch in data.batches(epoch, 0, data.n_steps))
+        speeds.append(n_cells / (time.perf_counter() - started))
+    return {"cold": speeds[0], "warm": speeds[1], "peak": peak_mb() - before}
+
+
+def train(path: Path, memory: str) -> dict[str, float]:
+    """Cells a second of the second epoch of a β-VSC, from disk or, with a large `memory`, from memory."""
+    import sparcell as sp
+
+    before = peak_mb()
+    model = sp.BetaVSC(epochs=3).fit(path, memory=memory, silent=True)
+    n_cells = len_of(path)
+    n_training = n_cells - min(n_cells // 10, 65_536)
+    return {"cells/s": n_training / model.history["seconds"].iloc[1:].min(), "peak": peak_mb() - before}
+
+
+def len_of(path: Path) -> int:
+    """Number of cells of a file."""
+    from sparcell.io.matrix_files import MatrixFile
+
+    return len(MatrixFile(path))
+
+
+def encode(path: Path, model_dir: str) -> dict[str, float]:
+    """Seconds of `sparcell embed` without the start of Python, and its peak memory."""
+    import sparcell as sp
+    from sparcell.io.stored import StoredCells
+
+    model = sp.load(model_dir)
+    before, started = peak_mb(), time.perf_counter()
+    cells = StoredCells(path)
+    model.embed(cells)
+    with tempfile.TemporaryDirectory() as folder:
+        cells.write(Path(folder) / "out.h5ad")
+    return {"seconds": time.perf_counter() - started, "peak": peak_mb() - before}
+
+
+CASES: dict[str, Callable[[Path, Any], dict[str, float]]] = {"load": load, "train": train, "encode": encode}
+
+
+def run(case: str, path: Path, argument: str = "") -> dict[str, float]:
+    """Run a case in a new process."""
+    command = [sys.executable, __file__, "case", case, str(path), argument]
+    return dict(
+        json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+        )
+    )
+
+
+def measure(folder: Path, out: Path) -> None:
+    """Run all cases over the files of a folder and write the table."""
+    import sparcell as sp
+
+    lines = ["| case | file | result | peak over imports |", "|---|---|---|---|"]
+
+    def row(case: str, file: str, result: str, peak: float) -> None:
+        lines.append(f"| {case} | {file} | {result} | {peak:,.0f} MB |")
+        print(lines[-1], flush=True)
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    files = sorted(folder.glob("*x*-*"), key=lambda path: (int(path.name.split("x")[0]), path.name))
+    for path in files:
+        found = run("load", path)
+        row(
+            "shuffled minibatches",
+            path.name,
+            f"{found['cold']:,.0f} cells/s cold, {found['warm']:,.0f} warm",
+            found["peak"],
+        )
+    narrow = [path for path in files if "x2000-" in path.name]
+    for path in [path for path in files if "x13714-" in path.name]:
+        found = run("load", path, str(narrow[0]))
+        row(
+            "2,000 of the genes",
+            path.name,
+            f"{found['cold']:,.0f} cells/s cold, {found['warm']:,.0f} warm",
+            found["peak"],
+        )
+    with tempfile.TemporaryDirectory() as model_dir:
+        sp.BetaVSC(epochs=1).fit(narrow[0], memory="100TB", silent=True).save(Path(model_dir) / "m")
+        for path in narrow:
+            for memory in ("1KB", "100TB"):
+                found = run("train", path, memory)
+                where = "from disk" if memory == "1KB" else "from memory"
+                row(f"training {where}", path.name, f"{found['cells/s']:,.0f} cells/s", found["peak"])
+            found = run("encode", path, str(Path(model_dir) / "m"))
+            row("embed", path.name, f"{found['seconds']:.1f} s", found["peak"])
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, dest="command")
+    making = commands.add_parser("make")
+    making.add_argument("folder", type=Path)
+    making.add_argument("--cells", type=int, nargs="+", default=[250_000, 1_000_000])
+    making.add_argument("--genes", type=int, nargs="+", default=[2000, 13714])
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("folder", type=Path)
+    measuring.add_argument("--out", type=Path, default=Path("scale.md"))
+    one = commands.add_parser("case")
+    one.add_argument("name", choices=CASES)
+    one.add_argument("path", type=Path)
+    one.add_argument("argument")
+    options = parser.parse_args()
+    if options.command == "make":
+        options.folder.mkdir(parents=True, exist_ok=True)
+        for n_cells in options.cells:
+            for n_genes in options.genes:
+                make(options.folder, n_cells, n_genes)
+    elif options.command == "measure":
+        measure(options.folder, options.out)
+    else:
+        print(json.dumps(CASES[options.name](options.path, options.argument or None)))
+
+
+if __name__ == "__main__":
+    main()

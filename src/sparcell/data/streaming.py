@@ -1,0 +1,187 @@
+"""Minibatches of cells that stay on disk: windows of shuffled cells, the next one read by a thread while the network trains.
+
+Suffixes: n cells, g genes.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from sparcell.data.sampler import epoch_windows
+from sparcell.data.sources import rows_of_matrix
+from sparcell.protocols import SparseRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from sparcell.data.loader import Loader
+    from sparcell.protocols import CellSource, Minibatch
+
+READ_VALUES = 1 << 22
+"""Approximate number of values that are read at a time where cells are read in their order, so that few blocks are read twice."""
+MAX_WINDOW_VALUES = 1 << 24
+"""Approximate number of values in a window: 128 MiB of numbers and positions. Two windows are in memory."""
+
+NumberedCells = tuple["NDArray[np.integer]", SparseRows]
+"""Row numbers, and these cells in the same order."""
+
+
+def read_ahead(source: CellSource, plan: Iterable[NDArray[np.integer]]) -> Iterator[NumberedCells]:
+    """Yield the cells of each item of `plan`; a thread reads the next item meanwhile. At most two items are in memory.
+
+    An error of the thread is raised where its item would have been yielded.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="sparcell-reader") as thread:
+        pending = None
+        for index in plan:
+            coming = (index, thread.submit(source.rows, index))
+            if pending is not None:
+                yield pending[0], pending[1].result()
+            pending = coming
+        if pending is not None:
+            yield pending[0], pending[1].result()
+
+
+def cut(windows: Iterable[NumberedCells], batch_size: int) -> Iterator[NumberedCells]:
+    """Cut windows into minibatches of `batch_size` cells; the cells left over at the end of a window begin the next minibatch."""
+    left: NumberedCells | None = None
+    for rows, cells in windows:
+        start = 0
+        if left is not None:
+            start = min(batch_size - len(left[0]), len(rows))
+            left = _joined(left, (rows[:start], cells.take(np.arange(start))))
+            if len(left[0]) < batch_size:
+                continue
+            yield left
+        last = start + (len(rows) - start) // batch_size * batch_size
+        for first in range(start, last, batch_size):
+            yield rows[first : first + batch_size], cells.take(np.arange(first, first + batch_size))
+        left = _copied(rows[last:], cells.take(np.arange(last, len(rows)))) if last < len(rows) else None
+    if left is not None:
+        yield left
+
+
+def read_sequentially(
+    source: CellSource, rows: NDArray[np.integer], batch_size: int
+) -> Iterator[NumberedCells]:
+    """Yield cells of a source on disk in minibatches, in the order of `rows`."""
+    assert source.edges is not None
+    step = max(batch_size, round(READ_VALUES / values_per_cell(source)))
+    return cut(
+        read_ahead(source, (rows[start : start + step] for start in range(0, len(rows), step))), batch_size
+    )
+
+
+def values_per_cell(source: CellSource) -> float:
+    """Return the mean number of values of the cells of the first block, at least 1."""
+    assert source.edges is not None
+    cells = source.rows(np.arange(source.edges[1]))
+    return max(1.0, float((cells.stop_n - cells.start_n).mean()))
+
+
+def skip(windows: Iterable[NDArray[np.integer]], n_cells: int) -> Iterator[NDArray[np.integer]]:
+    """Leave out the first `n_cells` cells of the windows, without reading them."""
+    for rows in windows:
+        if n_cells >= len(rows):
+            n_cells -= len(rows)
+            continue
+        yield rows[n_cells:]
+        n_cells = 0
+
+
+def _joined(first: NumberedCells, second: NumberedCells) -> NumberedCells:
+    x_ng = sparse.vstack([first[1].matrix(), second[1].matrix()], format="csr")
+    return np.concatenate([first[0], second[0]]), rows_of_matrix(x_ng)
+
+
+def _copied(rows: NDArray[np.integer], cells: SparseRows) -> NumberedCells:
+    """Return the cells in arrays of their own, so that those of their window can be freed."""
+    return rows, rows_of_matrix(cells.matrix())
+
+
+class StreamedTrainingData:
+    """The cells of a training run that stay on disk: windows of training cells, shuffled again in each epoch; validation cells in memory.
+
+    Parameters
+    ----------
+    loader
+        Loader of all cells.
+    train_rows, validation_rows
+        Row numbers, in the order of the file.
+    batch_size
+        Cells in a minibatch.
+    seed
+        Seed of the order of the cells.
+    n_blocks
+        Stored blocks in a window. Default: as many as make a window of 16 million values.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        train_rows: NDArray[np.integer],
+        validation_rows: NDArray[np.integer],
+        batch_size: int,
+        seed: int,
+        n_blocks: int | None = None,
+    ) -> None:
+        self.loader, self.train_rows, self.validation_rows = loader, train_rows, validation_rows
+        self.batch_size, self.seed = batch_size, seed
+        self.n_blocks = n_blocks or _blocks_in_window(loader.source)
+        self._validation = [
+            _copied(*part) for part in read_sequentially(loader.source, validation_rows, batch_size)
+        ]
+        self._stream: Iterator[NumberedCells] = iter(())
+        self._next = (0, 0)  # epoch and step of the next minibatch of the stream
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps in an epoch."""
+        return -(-len(self.train_rows) // self.batch_size)
+
+    def batches(self, epoch: int, first: int, last: int) -> Iterator[Minibatch]:
+        """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1.
+
+        The windows are read on from the last call if that ended where this one begins; otherwise reading starts again at the window of the
+        first step.
+        """
+        if self._next != (epoch, first):
+            self._stream = self._read(epoch, first)
+        for step in range(first, min(last, self.n_steps)):
+            self._next = (0, 0)  # whoever stops here cannot go on
+            rows, cells = next(self._stream)
+            self._next = (epoch, step + 1)
+            yield self.loader.minibatch(rows, cells)
+
+    def sequential_batches(self) -> Iterator[Minibatch]:
+        """Yield the training cells in the order of the file."""
+        return self.some(self.train_rows)
+
+    def some(self, rows: NDArray[np.integer]) -> Iterator[Minibatch]:
+        """Yield the cells numbered `rows`, in that order."""
+        return (
+            self.loader.minibatch(*part)
+            for part in read_sequentially(self.loader.source, rows, self.batch_size)
+        )
+
+    def validation_batches(self) -> Iterator[Minibatch]:
+        """Yield the validation cells, always in the same order."""
+        return (self.loader.minibatch(rows, cells) for rows, cells in self._validation)
+
+    def _read(self, epoch: int, first: int) -> Iterator[NumberedCells]:
+        source = self.loader.source
+        assert source.edges is not None
+        windows = epoch_windows(self.train_rows, source.edges, self.n_blocks, self.seed, epoch)
+        return cut(read_ahead(source, skip(windows, first * self.batch_size)), self.batch_size)
+
+
+def _blocks_in_window(source: CellSource) -> int:
+    assert source.edges is not None
+    per_block = values_per_cell(source) * len(source) / (len(source.edges) - 1)
+    return max(1, round(MAX_WINDOW_VALUES / per_block))

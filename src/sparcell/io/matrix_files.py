@@ -1,0 +1,297 @@
+"""Cells of an .h5ad file or a zarr folder, read by ranges of rows: the matrix is never in memory as a whole.
+
+Suffixes: n cells, g genes.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sparcell.data.blocks import choose_columns
+from sparcell.data.facts import scan
+from sparcell.errors import InputError, did_you_mean
+from sparcell.io.files import existing_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sparcell.data.facts import MatrixFacts
+
+BLOCK_VALUES = 1 << 16
+"""Least number of values in a block; a block is a whole number of stored chunks. A row that crosses the end of a block makes one more chunk
+to be read, so smaller blocks would read most chunks twice."""
+
+
+class MatrixFile:
+    """A matrix of cells × genes in an .h5ad file or a zarr folder, with the names and annotations beside it.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file or a zarr folder. It is only read.
+    layer
+        A layer, "raw" for the matrix of raw, or None for X.
+
+    Attributes
+    ----------
+    shape
+        Numbers of cells and genes.
+    edges
+        Rows where blocks begin, and the number of cells: (number of blocks + 1,). A block holds at least 65,536 values.
+    where
+        Name of the matrix in messages, such as ``X of atlas.h5ad``.
+
+    Raises
+    ------
+    InputError
+        If the path cannot be opened, there is no such layer, or the matrix is stored by genes (CSC).
+
+    Examples
+    --------
+    >>> file = MatrixFile("atlas.h5ad")
+    >>> x_ng = file.read(0, 1000)  # the first 1,000 cells as a CSR matrix
+    """
+
+    def __init__(self, path: str | Path, layer: str | None = None) -> None:
+        self.path = existing_path(path, "an .h5ad file or a zarr folder")
+        self.layer = layer
+        self._name = name_in_file(layer)
+        self.where = f"{layer or 'X'} of {self.path.name}"
+        self._open()
+        self._check_layer()
+        encoding = str(self._matrix.attrs.get("encoding-type", "array"))
+        if encoding == "csc_matrix":
+            raise InputError(
+                f"{self.where} is stored by genes (CSC), so that single cells cannot be read without reading the whole file; "
+                "expected CSR: adata.X = adata.X.tocsr(), then adata.write_h5ad(path)."
+            )
+        self.sparse = encoding == "csr_matrix"
+        shape = self._matrix.attrs["shape"] if self.sparse else self._matrix.shape
+        self.shape = (int(shape[0]), int(shape[1]))
+        self._n_columns = self.shape[1]
+        self._indptr = np.asarray(self._matrix["indptr"][:], dtype=np.int64) if self.sparse else None
+        self._check_indptr()
+        self.edges = self._block_edges()
+        self._position_g: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def n_values(self) -> int:
+        """Number of stored values."""
+        return self.shape[0] * self.shape[1] if self._indptr is None else int(self._indptr[-1])
+
+    @cached_property
+    def facts(self) -> MatrixFacts:
+        """What one pass over the matrix finds; the first call reads the whole matrix."""
+        return scan(self._checked_blocks())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        values = self._matrix["data"] if self.sparse else self._matrix
+        dtype: np.dtype[Any] = values.dtype
+        return dtype
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What changes if the file is replaced or written to: its size, time of change, shape and number of values."""
+        files = (
+            [self.path] if self.path.is_file() else [path for path in self.path.rglob("*") if path.is_file()]
+        )
+        stats = [file.stat() for file in files]
+        return {
+            "size": sum(stat.st_size for stat in stats),
+            "changed": max(stat.st_mtime_ns for stat in stats),
+            "shape": list(self.shape),
+            "n_values": self.n_values,
+            "matrix": self._name,
+        }
+
+    def keep_genes(self, mask_g: NDArray[np.bool_]) -> None:
+        """Leave out the columns that are False in `mask_g`, (g,), from now on."""
+        self._position_g = np.where(mask_g, np.cumsum(mask_g) - 1, -1).astype(np.int64)
+        self.shape = (self.shape[0], int(mask_g.sum()))
+
+    def read(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Return rows start … stop - 1 as they are stored, (n, g)."""
+        rows = self._read(start, stop)
+        return rows if self._position_g is None else choose_columns(rows, self._position_g, self.shape[1])
+
+    def _read(self, start: int, stop: int) -> sparse.csr_matrix:
+        if os.getpid() != self._process:  # a handle of HDF5 does not survive a fork
+            self._open()
+        if self._changed() != self._opened:
+            raise InputError(
+                f"{self.path} was changed while it was read; expected a file that stays as it is. Start again."
+            )
+        try:
+            if self._indptr is None:
+                return sparse.csr_matrix(np.asarray(self._matrix[start:stop]))
+            first, last = int(self._indptr[start]), int(self._indptr[stop])
+            value, column = self._matrix["data"][first:last], self._matrix["indices"][first:last]
+        except Exception as error:  # h5py, zarr and numcodecs raise many types for damaged files
+            raise InputError(
+                f"{self.where}: cells {start + 1} to {stop} cannot be read ({type(error).__name__}: {str(error)[:200]}). The file is "
+                "damaged. Copy the file again."
+            ) from error
+        column = np.asarray(column)
+        if len(column) != last - first or len(value) != last - first:
+            raise InputError(
+                f"{self.where} ends before its last cell; the file is incomplete. Copy it again."
+            )
+        if len(column) and not (int(column.min()) >= 0 and int(column.max()) < self._n_columns):
+            raise InputError(
+                f"{self.where} is damaged: cells {start + 1} to {stop} have values outside of its {self._n_columns} genes. Copy it again."
+            )
+        indptr = self._indptr[start : stop + 1] - first
+        return sparse.csr_matrix((np.asarray(value), column, indptr), shape=(stop - start, self._n_columns))
+
+    def obs(self, keys: Sequence[str] = ()) -> pd.DataFrame:
+        """Return columns of obs, (n, number of keys). Cells are numbered; their names are not read."""
+        from anndata.io import read_elem
+
+        group = self._root["obs"]
+        for key in keys:
+            if key not in self.obs_columns:
+                raise InputError(f"obs has no column {key!r}; {did_you_mean(key, self.obs_columns)}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            columns = {key: read_elem(group[key]) for key in keys}
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.shape[0]))
+
+    @property
+    def obs_columns(self) -> list[str]:
+        """Names of the columns of obs."""
+        group = self._root["obs"]
+        return [str(key) for key in group if key != str(group.attrs.get("_index"))]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return all columns and names of a table of the file, such as "obs", "var" or "raw/var"."""
+        from anndata.io import read_elem
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table: pd.DataFrame = read_elem(self._root[name])
+        return table
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """The genes of the matrix with all columns, (g, …)."""
+        return self.table("raw/var" if self.layer == "raw" else "var")
+
+    @property
+    def cell_names(self) -> pd.Index:
+        """Names of the cells, read from the file at each call."""
+        return pd.Index(self._names("obs"))
+
+    def _checked_blocks(self) -> Iterator[sparse.csr_matrix]:
+        """Yield all blocks; raise InputError if a cell has two values of one gene, as after the loss of a part of the indices."""
+        for start, stop in pairwise(self.edges.tolist()):
+            block = self.read(start, stop)
+            n_values = block.nnz
+            block.sum_duplicates()
+            if block.nnz < n_values:
+                raise InputError(
+                    f"{self.where} is damaged: cells {start + 1} to {stop} hold {n_values - block.nnz} values of a cell and gene that have "
+                    "one already; expected one value each: copy or export the file again."
+                )
+            yield block
+
+    def _open(self) -> None:
+        self._root = open_root(self.path)
+        self._process, self._opened = os.getpid(), self._changed()
+        self._matrix: Any = self._root.get(self._name, None)
+
+    def _changed(self) -> tuple[int, int]:
+        """Return size and time of change of the file, or of the zarr folder itself."""
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            raise InputError(
+                f"{self.path} is gone ({error.strerror}); expected a file that stays while it is read."
+            ) from error
+        return stat.st_size, stat.st_mtime_ns
+
+    def _check_layer(self) -> None:
+        if self._matrix is None:
+            layers = [str(name) for name in self._root["layers"]] if "layers" in self._root else []
+            layers += ["raw"] if "raw/X" in self._root else []
+            raise InputError(
+                f"{self.path.name} has no {self._name}; {did_you_mean(self.layer or '', layers)}"
+            )
+
+    def _check_indptr(self) -> None:
+        if self._indptr is None:
+            return
+        lengths_n = np.diff(self._indptr)
+        stored = min(int(self._matrix[name].shape[0]) for name in ("data", "indices"))
+        if (
+            len(lengths_n) != self.shape[0]
+            or self._indptr[0] != 0
+            or (lengths_n < 0).any()
+            or self._indptr[-1] > stored
+        ):
+            raise InputError(
+                f"{self.where} is damaged: the beginnings of its rows do not fit {self.shape[0]} cells and {stored} values. Copy it again."
+            )
+
+    def _names(self, group: str) -> NDArray[np.object_]:
+        stored = self._root[group]
+        key = str(stored.attrs.get("_index", "_index"))
+        names = stored[key].asstr()[:] if hasattr(stored[key], "asstr") else stored[key][:]
+        return np.asarray(names, dtype=object).astype(str).astype(object)
+
+    def _block_edges(self) -> NDArray[np.int64]:
+        """Return the rows where blocks begin, and the number of cells."""
+        if self._indptr is None:
+            step = max(1, BLOCK_VALUES // max(1, self.shape[1]))
+            return np.append(np.arange(0, self.shape[0], step), self.shape[0]).astype(np.int64)
+        stored = self._matrix["indices"]
+        unit = getattr(stored, "shards", None) or stored.chunks or (1,)
+        size = -(-BLOCK_VALUES // int(unit[0])) * int(unit[0])
+        begin = np.arange(0, max(1, self.n_values), size)
+        edges = np.searchsorted(self._indptr, begin, side="left")
+        return np.unique(np.append(edges, [0, self.shape[0]])).astype(np.int64)
+
+
+def open_root(path: Path) -> Any:
+    """Open an .h5ad file or a zarr folder for reading; raise InputError for anything else."""
+    try:
+        if path.is_dir():
+            import zarr
+
+            return zarr.open_group(path, mode="r")
+        import h5py
+
+        return h5py.File(path, "r")
+    except Exception as error:  # h5py and zarr raise many types
+        raise InputError(
+            f"{path} cannot be opened ({type(error).__name__}: {str(error)[:200]}); expected an .h5ad file or a zarr folder."
+        ) from error
+
+
+def name_in_file(layer: str | None) -> str:
+    """Return where a file has a layer; None is X."""
+    return {None: "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")
+
+
+def n_stored_values(path: str | Path, layer: str | None = None) -> int:
+    """Return the number of values that a file stores of a matrix, 0 if there is no such matrix. The values are not read."""
+    root = open_root(existing_path(path, "an .h5ad file or a zarr folder"))
+    name = name_in_file(layer)
+    if name not in root:
+        return 0
+    stored = root[name]["data"] if hasattr(root[name], "keys") else root[name]
+    return int(np.prod(stored.shape))

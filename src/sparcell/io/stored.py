@@ -1,0 +1,269 @@
+"""Data that stay on disk: an .h5ad file or zarr folder with the attributes of an AnnData that fitting and encoding read.
+
+Suffixes: n cells, g genes, k latents.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.validation import require_size
+from sparcell.data.blocks import canonical
+from sparcell.data.genes import describe_other_features, gene_mask, named_by
+from sparcell.data.sampler import subsample
+from sparcell.data.sources import CellsOnDisk
+from sparcell.io.files import atomic_write
+from sparcell.io.matrix_files import MatrixFile, n_stored_values
+from sparcell.io.readers import read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("sparcell")
+
+BYTES_PER_VALUE = 8
+"""Of a sparse matrix in memory: float32 value and int32 index."""
+SAMPLE_VALUES = 1 << 25
+"""Values of the cells that variable genes are chosen from: 256 MB in memory."""
+
+
+class CellNames(Sequence[str]):
+    """Names of the cells of a file, read one at a time when a message needs one."""
+
+    def __init__(self, file: MatrixFile) -> None:
+        self.file = file
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.file.cell_names[number]
+
+
+class StoredCells:
+    """Cells of an .h5ad file or zarr folder whose matrix stays on disk.
+
+    `fit`, `transform` and `embed` take it in place of an AnnData. The file is only read.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file or a zarr folder with the matrix stored as CSR.
+    layer
+        The matrix: a layer, "raw", or None for X.
+    obs_keys
+        Columns of obs that are read, such as the batch.
+    gene_symbols
+        Column of var with the names of the genes. Default: the names of var.
+
+    Attributes
+    ----------
+    n_obs, n_vars, var, var_names
+        As in AnnData. For layer "raw", genes are those of raw.
+    obs
+        The columns `obs_keys`; cells are numbered, because names of many cells need much memory.
+    obsm, uns, varm
+        Empty dicts, for results. `write` stores them beside the annotations of the file.
+
+    Raises
+    ------
+    InputError
+        As `MatrixFile`, and for missing columns.
+
+    Examples
+    --------
+    >>> cells = sp.io.StoredCells("atlas.h5ad", obs_keys=["donor"])
+    >>> model = sp.BetaVSC().fit(cells, batch_key="donor")
+    """
+
+    isbacked = is_view = False
+    raw = None
+
+    def __init__(
+        self,
+        path: str | Path,
+        layer: str | None = None,
+        obs_keys: Sequence[str] = (),
+        gene_symbols: str | None = None,
+    ) -> None:
+        self.file = MatrixFile(path, layer)
+        self.layer = layer
+        self.obs = self.file.obs(list(dict.fromkeys(obs_keys)))
+        var, mask_g = self.file.var, gene_mask(self.file.var)
+        if not mask_g.all():
+            log.info("%s: %s", path, describe_other_features(var))
+            self.file.keep_genes(mask_g)
+        self.var = named_by(var[mask_g], gene_symbols) if gene_symbols else var[mask_g]
+        self.obsm: dict[str, Any] = {}
+        self.varm: dict[str, Any] = {}
+        self.uns: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"StoredCells: {self.n_obs} cells × {self.n_vars} genes, {self.file.where}"
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.file.shape[0]
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return self.file.shape[1]
+
+    @property
+    def X(self) -> MatrixFile | None:
+        """The matrix, if it is X."""
+        return self.file if self.layer is None else None
+
+    @property
+    def layers(self) -> dict[str, MatrixFile]:
+        """The matrix, if it is a layer or raw."""
+        return {} if self.layer is None else {self.layer: self.file}
+
+    @property
+    def var_names(self) -> pd.Index:
+        """Names of the genes."""
+        return self.var.index
+
+    @property
+    def obs_names(self) -> CellNames:
+        """Names of the cells, read when asked for."""
+        return CellNames(self.file)
+
+    def sample(self, max_values: int = SAMPLE_VALUES, seed: int = 0) -> AnnData:
+        """Return cells from all over the file, drawn at random, in memory: as many as hold about `max_values` values, or all.
+
+        Returns
+        -------
+        AnnData with the matrix in X, or in the layer; obs and var as here. Cells are in the order of the file, and are named by their
+        numbers.
+
+        Examples
+        --------
+        ::
+
+            sp.pp.variable_genes(cells.sample())
+        """
+        from anndata import AnnData
+
+        n_cells = round(max_values * self.n_obs / max(1, self.file.n_values))
+        rows = subsample(self.n_obs, max(1, n_cells), seed)
+        cells = CellsOnDisk(self.file, canonical, self.n_vars).rows(rows)
+        obs = self.obs.iloc[rows].set_axis(rows.astype(str))
+        if self.layer is None:
+            return AnnData(cells.matrix(), obs=obs, var=self.var)
+        return AnnData(obs=obs, var=self.var, layers={self.layer: cells.matrix()})
+
+    def write(self, path: str | Path, *, with_x: bool = False) -> None:
+        """Write an .h5ad file: obs and var of the file, and the results in obsm, varm and uns.
+
+        Parameters
+        ----------
+        path
+            New .h5ad file; an existing one is replaced once the new one is complete.
+        with_x
+            Also copy the matrix, by blocks.
+
+        Raises
+        ------
+        InputError
+            See `atomic_write`.
+
+        Examples
+        --------
+        ::
+
+            model.embed(cells)
+            cells.write("embedded.h5ad")
+        """
+        with atomic_write(path) as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._write(temporary, with_x)
+
+    def _write(self, path: Path, with_x: bool) -> None:
+        import h5py
+        from anndata import AnnData
+        from anndata.io import sparse_dataset, write_elem
+
+        obs = self.file.table("obs")
+        shell = AnnData(obs=obs, var=self.var, obsm=self.obsm, varm=self.varm, uns=self.uns)
+        shell.write_h5ad(path, compression="gzip")
+        if not with_x:
+            return
+        with h5py.File(path, "r+") as target:
+            for number, (start, stop) in enumerate(
+                zip(self.file.edges[:-1], self.file.edges[1:], strict=True)
+            ):
+                block = self.file.read(int(start), int(stop))
+                if number == 0:
+                    write_elem(target, "X", block, dataset_kwargs={"compression": "gzip"})
+                else:
+                    sparse_dataset(target["X"]).append(block)
+
+
+def open_cells(
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    obs_keys: Sequence[str] = (),
+    gene_symbols: str | None = None,
+    memory: str | int = MAX_MEMORY,
+) -> AnnData | StoredCells:
+    """Read a file as a whole, or leave its matrix on disk if the matrix would take more than `memory`.
+
+    Parameters
+    ----------
+    path
+        Any format that `read` reads. Only .h5ad and zarr can stay on disk.
+    layer, obs_keys, gene_symbols
+        As for `StoredCells`.
+    memory
+        Largest matrix in memory: bytes, or text such as "4GB" or "500MB".
+
+    Raises
+    ------
+    InputError
+        See `read` and `StoredCells`.
+
+    Examples
+    --------
+    ::
+
+        cells = sp.io.open_cells("atlas.h5ad", obs_keys=["donor"], memory="2GB")
+    """
+    limit = require_size("memory", memory)
+    path = Path(path)
+    if not _can_stay_on_disk(path) or n_stored_values(path, layer) * BYTES_PER_VALUE <= limit:
+        return read(path, gene_symbols=gene_symbols)
+    return StoredCells(path, layer, obs_keys, gene_symbols)
+
+
+def open_for_model(
+    path: str | Path,
+    layer: str | None,
+    obs_keys: Sequence[str],
+    *,
+    gene_symbols: str | None = None,
+    memory: str | int = MAX_MEMORY,
+) -> AnnData | StoredCells:
+    """Open a file for a fitted model as `open_cells` does: X where the file lacks the layer, columns of obs as far as there are any."""
+    path = Path(path)
+    if not _can_stay_on_disk(path):
+        return read(path)
+    file = MatrixFile(path, layer if n_stored_values(path, layer) else None)
+    there = file.obs_columns
+    return open_cells(
+        path, layer=file.layer, obs_keys=[key for key in obs_keys if key in there], memory=memory
+    )
+
+
+def _can_stay_on_disk(path: Path) -> bool:
+    return path.suffix == ".h5ad" or (path.is_dir() and path.suffix == ".zarr")
