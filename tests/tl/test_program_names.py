@@ -96,6 +96,15 @@ def test_labels_take_the_place_of_cell_types_from_sets():
     assert names["name"].iloc[3].startswith("unnamed (")
 
 
+@pytest.mark.parametrize(("on_in_small", "expected"), [(2, "part of large"), (8, "unnamed")])
+def test_part_of_a_label_needs_a_program_that_is_on_there_most_often(on_in_small, expected):
+    """Most on cells have the label that most cells have; in the small label the program is on in 10 or 40 % of the cells."""
+    labels = np.repeat(["large", "small", "rest"], [120, 20, 160])
+    on = np.concatenate([np.arange(40), np.arange(120, 120 + on_in_small)])
+    name = named({"vsc_1+": GENES[50:70]}, {"vsc_1+": on}, labels)["name"].iloc[0]
+    assert name.partition(" (")[0] == expected
+
+
 def test_equal_names_are_told_apart_by_type_or_gene():
     labels = np.repeat(["A", "B", "rest"], [60, 60, 180])
     raised = {"vsc_1+": [*PROCESS[:8], *GENES[50:60]], "vsc_2+": [*PROCESS[2:10], *GENES[60:70]]}

@@ -75,7 +75,7 @@ def name_programs(
 
     With labels (`Model.programs(adata, labels_key=…)`) the labels take the place of cell types from gene sets. The labels that name a
     program are those with the program on in half of their cells or more, if they are at most three and hold 60 % of its activity. Without
-    such a label, "part of X" names a program with 60 % of its activity in the label X.
+    such a label, "part of X" names a program that holds 60 % of its activity in the label X and is on in no other label more often.
 
     Programs with the same name get a label or a gene in parentheses.
 
@@ -238,7 +238,8 @@ class _Where:
         if (fractions.iloc[position] >= MIN_LABEL_ON).any():
             return self.types(position)
         label = shares.iloc[position].idxmax()
-        return f"part of {label}" if shares.iloc[position].max() >= MIN_LABEL_SHARE else ""
+        most = fractions.iloc[position][label] >= fractions.iloc[position].max()
+        return f"part of {label}" if most and shares.iloc[position].max() >= MIN_LABEL_SHARE else ""
 
     def agrees(self, position: int, row: pd.Series, min_auc: float) -> bool:
         """Return whether cells with the program on express the shared genes of a set more than the other cells."""
