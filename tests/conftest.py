@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -39,6 +40,15 @@ adata = sp.datasets.simulate_programs(n_cells=200)
 for likelihood in ("nb", "zinb"):
     sp.BetaVSC(likelihood=likelihood, epochs=1).fit(adata, silent=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log():
+    """A command with --quiet, run in the tests' own process, would silence the tests after it."""
+    log = logging.getLogger("sparcell")
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 def pytest_collection_modifyitems(items):
