@@ -88,8 +88,9 @@ MEANING_OF_NONE = {
     "genes_key": "all genes",
     "batch_key": "no batches",
     "layer": "X",
-    "max_genes": "no limit",
-    "max_pct_mito": "no limit",
+    "min_genes": "not set",
+    "max_genes": "not set",
+    "max_pct_mito": "not set",
 }
 """Setting → what it means if the setting is None."""
 
