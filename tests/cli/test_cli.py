@@ -101,6 +101,8 @@ def test_help_is_short_and_help_all_adds_groups_to_it(command, monkeypatch, caps
     assert options[0] - {"--help-all"} <= options[1]
     trained = command in ("fit", "study", "benchmark")
     assert trained == ({"--learning-rate", "--encoder-widths", "--alpha", "--likelihood"} <= options[1])
+    assert f"sparcell {command} --help-all lists all options" in basic
+    assert trained == ("also those of models" in basic)
     assert "--learning-rate" not in options[0]
 
 

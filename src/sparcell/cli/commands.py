@@ -276,7 +276,7 @@ def embed(
     model.embed(adata, unseen=config.unseen)
     write_cells(adata, out, with_x=config.with_x)
     key = f"X_{model.settings.name}"
-    log.info("%d cells encoded; latent representation written to %s, obsm[%r]", adata.n_obs, out, key)
+    log.info("%s cells encoded; latent representation written to %s, obsm[%r]", f"{adata.n_obs:,}", out, key)
 
 
 def programs(

@@ -23,10 +23,11 @@ app = App(
     group_parameters=groups.BASIC,
 )
 for command in (commands.study, commands.benchmark, commands.fit, commands.embed, commands.programs):
-    more = (
-        f"sparcell {command.__name__} {groups.HELP_ALL} lists all options, also those of models and training."
+    trains = command not in (commands.embed, commands.programs)
+    more = ", also those of models and training." if trains else "."
+    app.command(
+        command, help_epilogue=f"sparcell {command.__name__} {groups.HELP_ALL} lists all options{more}"
     )
-    app.command(command, help_epilogue=None if command is commands.embed else more)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 class DataConfig:
     """What a model reads from an AnnData."""
 
-    layer: Annotated[str | None, "Layer of the AnnData to read. Default: X."] = None
+    layer: Annotated[str | None, "Layer of the AnnData to read; raw: adata.raw. Default: X."] = None
     genes_key: Annotated[
         str | None,
         "Boolean column of var that marks the genes to use, such as highly_variable. Default: all genes.",
