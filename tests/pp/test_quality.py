@@ -138,6 +138,17 @@ def test_the_limits_and_what_each_removes_are_logged(caplog):
     assert "max_pct_mito" not in line
 
 
+def test_a_limit_that_no_cell_can_exceed_is_none(caplog):
+    adata, _ = shallow_and_deep()
+    with caplog.at_level("INFO", logger="sparcell"):
+        qc = pp.quality_control(
+            adata
+        )  # both depths: five MADs above the median are more genes than there are
+    assert qc.attrs["limits"]["max_genes"] == (np.inf, np.inf)
+    assert qc.attrs["limits"]["max_pct_mito"] == (np.inf, np.inf)
+    assert "max_genes none (from the data);" in caplog.text
+
+
 def test_a_view_can_be_filtered():
     adata = three_groups()
     view = adata[:60]

@@ -370,9 +370,12 @@ def test_the_charts_of_the_page_show_the_results(cells, model, tmp_path):
     np.testing.assert_array_equal(expression.values_ng > 0, counts > 0)
 
 
-def test_five_seeds_are_compared_where_that_takes_less_than_two_minutes(cells, model, monkeypatch):
+def test_five_seeds_are_compared_where_that_takes_less_than_two_minutes(cells, model, monkeypatch, caplog):
     quick, slow = model.history.assign(seconds=0.1), model.history.assign(seconds=10.0)
-    assert pipeline.choose_n_seeds(replace_history(model, quick), cells, "auto") == 5
+    with caplog.at_level("INFO", logger="sparcell"):
+        assert pipeline.choose_n_seeds(replace_history(model, quick), cells, "auto") == 5
+    assert "training 4 more models" in caplog.text
+    assert "(in a shell: --seeds 1) trains none" in caplog.text
     assert pipeline.choose_n_seeds(replace_history(model, slow), cells, "auto") == 1
     assert pipeline.choose_n_seeds(replace_history(model, slow), cells, 3) == 3
     few = cells[: model.settings.batch_size - 1]

@@ -179,6 +179,10 @@ def test_one_program_is_described_in_sentences():
         "2 of 2 other seeds reproduce the program (median match 0.93); it is stable.",
     ]
     assert "No gene set fits both its genes and the cells in which it is on." in last
+    wider = results.programs.iloc[0].copy()
+    wider["name"], wider["source"], wider["set"] = "Myeloid cell", "gene set", "Macrophage"
+    reason = "The name is the wider type, because the program is on in nearly all of its cells."
+    assert reason in programs_text.program_sentences(results, wider)
     assert last[-1] == "0 of 2 other seeds reproduce the program (median match 0.00); it is not stable."
 
 

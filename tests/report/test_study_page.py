@@ -16,7 +16,7 @@ from helpers.results_fixture import NASTY, bare_results, full_results
 from sparcell import report
 from sparcell.report import charts, maps, study_text
 from sparcell.report.study_page import chart_store
-from sparcell.report.text import join_words, non_breaking, pluralize
+from sparcell.report.text import format_value, join_words, non_breaking, pluralize
 from sparcell.results.study import CLUSTERING_METRICS
 
 # ---------------------------------------------------------------- text
@@ -185,6 +185,7 @@ def test_unlabelled_cells_are_counted():
 def test_lists_and_numbers_read_as_english():
     assert join_words(["a"]) == "a"
     assert join_words(["a", "b", "c"]) == "a, b and c"
+    assert join_words(["B, T", "NK", "c"]) == "B, T; NK; and c"
     assert join_words([str(i) for i in range(20)], limit=2) == "0, 1 and 18 more"
     assert (pluralize(1, "latent"), pluralize(12, "cell")) == ("one latent", "12 cells")
     assert non_breaking("β-VAE 0.1 ± 0.2") == "β-\u2060VAE 0.1\u00a0±\u00a00.2"
@@ -352,3 +353,18 @@ def test_write_is_whole_or_nothing(tmp_path, monkeypatch):
         report.write_study(bare_results(), path)
     assert path.read_text(encoding="utf-8") == first
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_data_without_mitochondrial_counts_have_no_limit_and_no_chart_of_them():
+    full = full_results(n=60)
+    provenance = dict(full.provenance) | {"qc_limits": {"n_genes": (107.0, None), "pct_mito": (None, None)}}
+    results = replace(full, qc=full.qc.assign(pct_mito=0.0), provenance=provenance)
+    page = report.render_study(results)
+    assert "Limits: genes in a cell above 107. No cell has counts of mitochondrial genes." in page
+    assert "qc:n_genes" in page
+    assert "qc:pct_mito" not in page
+
+
+def test_the_settings_of_a_command_are_told_apart_and_unset_limits_are_called_so():
+    config = {"models": ["beta-vae", "beta-vsc"], "max_genes": None, "seeds": 1}
+    assert format_value(config) == "models beta-vae, beta-vsc; max_genes not set; seeds 1"

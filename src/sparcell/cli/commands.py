@@ -290,7 +290,7 @@ def programs(
     """Read the latents of a saved model as gene programs: named, compared over seeds, on one page.
 
     The command writes programs.html, programs.csv, genes.csv, effects.csv (gzipped if large), enrichment.csv and figures into the
-    folder --out; also labels.csv with --labels-key, and matches.csv with --seeds. The input is not changed.
+    folder --out; also labels.csv with --labels-key, and matches.csv with several seeds. The input is not changed.
 
     Parameters
     ----------

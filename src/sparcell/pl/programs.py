@@ -144,7 +144,7 @@ def program_heatmap(label_fractions: pd.DataFrame, titles: Sequence[str] | None 
 
 @style()
 def program_map(xy_m2: Floats, activity_m: Floats, title: str = "") -> Figure:
-    """Return a map of cells colored by the activity of a program; grey where the program is off.
+    """Return a map of cells colored by the activity of a program; gray where the program is off.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def program_map(xy_m2: Floats, activity_m: Floats, title: str = "") -> Figure:
 
 
 def draw_activity(axes: Axes, xy_m2: Floats, activity_m: Floats, scale: float = 1.0) -> None:
-    """Draw cells on a map, colored by the activity of a program; grey where it is off."""
+    """Draw cells on a map, colored by the activity of a program; gray where it is off."""
     color_max = color_limit(activity_m)
     on_m = activity_m > MIN_COLOR_FRACTION * color_max
     size, off_m2 = point_size(len(xy_m2)) * scale, xy_m2[~on_m]

@@ -29,7 +29,7 @@ COLUMNS, PANEL, HEAD, GAP = 4, 2.2, 0.42, 0.3
 def programs(
     adata: AnnData, key: str = "beta_vsc", *, basis: str | None = None, n_programs: int = 12
 ) -> Figure:
-    """Draw maps of the cells, one for each gene program, colored by how far the program is on; grey where it is off.
+    """Draw maps of the cells, one for each gene program, colored by how far the program is on; gray where it is off.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def programs(
     figure.text(
         0.08 / width,
         0.07 / height,
-        f"map: {map_name}; color: distance of the latent from 0, grey where off",
+        f"map: {map_name}; color: distance of the latent from 0, gray where off",
         fontsize=6.5,
     )
     return figure

@@ -90,7 +90,7 @@ def cluster(
     settings: dict[str, float] = {"n_pcs": n_pcs, "n_neighbors": n_neighbors, "prune": prune}
     settings |= {"resolution": resolution, "n_starts": n_starts, "seed": seed}
     record_in_uns(adata, cluster=settings, keys={"cluster": column})
-    log.info("%d clusters of %d cells", len(names), adata.n_obs)
+    log.info("%d Louvain clusters of %s cells", len(names), f"{adata.n_obs:,}")
 
 
 def _check_settings(**settings: float) -> None:

@@ -135,7 +135,7 @@ def quality_control(
         raise InputError(describe_unfiltered(qc))
     batches = {} if batch_key is None else batches_of(adata.obs, batch_key)
     settings = {"min_genes": min_genes, "max_genes": max_genes, "max_pct_mito": max_pct_mito}
-    limits = limits_of(qc, settings, list(batches.values()))
+    limits = limits_of(qc, settings, list(batches.values()), n_genes=int(gene_g.sum()))
     qc["kept"] = kept_cells(qc, limits)
     qc.attrs["limits"] = {
         name: (float(limit_n.min()), float(limit_n.max())) for name, limit_n in limits.items()
@@ -152,9 +152,15 @@ def quality_control(
 
 
 def limits_of(
-    qc: pd.DataFrame, settings: Mapping[str, float | None], batches: Sequence[NDArray[np.int64]] = ()
+    qc: pd.DataFrame,
+    settings: Mapping[str, float | None],
+    batches: Sequence[NDArray[np.int64]] = (),
+    *,
+    n_genes: int,
 ) -> Limits:
     """Return the limits of each cell: those of `settings` and, where a setting is None, those of the data.
+
+    A limit of the data that no cell can exceed is no limit, infinity: more genes than `n_genes`, or without mitochondrial counts.
 
     Parameters
     ----------
@@ -164,6 +170,8 @@ def limits_of(
         min_genes, max_genes (0: no limit), and max_pct_mito (100: no limit).
     batches
         Row numbers of each batch's cells, which get limits of their own. Default: all cells are one batch.
+    n_genes
+        Number of genes of the data.
     """
     log_genes_n = np.log1p(qc["n_genes"].to_numpy(dtype=np.float64))
     pct_n = qc["pct_mito"].to_numpy(dtype=np.float64)
@@ -175,6 +183,9 @@ def limits_of(
         limits["max_genes"][cell_b] = np.floor(most + ROUNDING) + 1
         middle, spread = _median_and_mad(pct_n[cell_b])
         limits["max_pct_mito"][cell_b] = max(MIN_MITO_LIMIT, middle + N_MADS_MITO * spread + ROUNDING)
+    limits["max_genes"][limits["max_genes"] > n_genes] = np.inf
+    if not pct_n.any():
+        limits["max_pct_mito"][:] = np.inf
     for name, value in settings.items():
         if value is not None:
             limits[name][:] = np.inf if name == "max_genes" and value == 0 else value
@@ -193,7 +204,9 @@ def describe_limits(qc: pd.DataFrame, limits: Limits, settings: Mapping[str, flo
     parts = []
     for name, passed_n in _passed(qc, limits).items():
         value = format_limit(limits[name])
-        if value and not (name == "max_pct_mito" and not qc["pct_mito"].any()):
+        if value == "none" and name == "max_genes" and settings[name] is None:
+            parts.append("max_genes none (from the data)")
+        elif value != "none" and not (name == "max_pct_mito" and not qc["pct_mito"].any()):
             origin = "from the data" if settings[name] is None else "set"
             parts.append(f"{name} {value} ({origin}) removes {int((~passed_n).sum()):,}")
     kept = f"quality control keeps {int(qc['kept'].sum()):,} of {len(qc):,} cells"
@@ -201,11 +214,11 @@ def describe_limits(qc: pd.DataFrame, limits: Limits, settings: Mapping[str, flo
 
 
 def format_limit(limit_n: NDArray[np.float64]) -> str:
-    """Return a limit as text, with several batches as a range; an empty text for no limit."""
-    low, high = limit_n.min(), limit_n.max()
-    if np.isinf(low):
-        return ""
-    texts = [f"{limit:.0f}" if limit >= 100 else f"{limit:.3g}" for limit in (low, high)]
+    """Return a limit as text, with several batches as a range; none is no limit."""
+    texts = [
+        "none" if np.isinf(limit) else f"{limit:.0f}" if limit >= 100 else f"{limit:.3g}"
+        for limit in (limit_n.min(), limit_n.max())
+    ]
     return " to ".join(dict.fromkeys(texts))
 
 

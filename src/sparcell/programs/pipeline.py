@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sparcell import io
 from sparcell._utils.version import VERSION
 from sparcell.config.experiments import ProgramsConfig
+from sparcell.errors import format_settings
 from sparcell.io import files
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
@@ -230,7 +231,15 @@ def choose_n_seeds(model: Model, adata: AnnData, seeds: int | str) -> int:
         return seeds
     settings: Any = model.settings
     is_quick = len(model.history) > 0 and seconds_for_seeds(model) <= MAX_AUTO_SECONDS
-    return AUTO_SEEDS if is_quick and adata.n_obs >= settings.batch_size else 1
+    if not is_quick or adata.n_obs < settings.batch_size:
+        return 1
+    log.info(
+        "training %d more models, to see which programs other seeds reproduce, about %.0f s; %s trains none",
+        AUTO_SEEDS - 1,
+        max(1.0, seconds_for_seeds(model)),
+        format_settings(seeds=1),
+    )
+    return AUTO_SEEDS
 
 
 def _compute_programs(

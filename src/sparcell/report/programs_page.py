@@ -25,7 +25,7 @@ CONTENTS = {
 N_TABLE_GENES = 8
 """Genes listed in a row of the table."""
 MIN_TABLE_AUC = 0.8
-"""Below this AUC a program separates no cell type: the table shows the best one in grey."""
+"""Below this AUC a program separates no cell type: the table shows the best one in gray."""
 SORT_LAST = "-Infinity"
 """Value by which the table sorts a missing number."""
 

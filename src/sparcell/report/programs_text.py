@@ -153,7 +153,7 @@ def on_sentences(results: ProgramResults) -> list[str]:
     """Return sentences about the meaning of a program that is on in a cell."""
     if results.spikes:
         return [
-            "A program is on in a cell if its posterior inclusion probability is ½ or more. Maps show other cells in grey."
+            "A program is on in a cell if its posterior inclusion probability is ½ or more. Maps show other cells in gray."
         ]
     return [
         f"{results.model} has no spikes, so its latents are never off.",
@@ -189,6 +189,10 @@ def program_sentences(results: ProgramResults, program: pd.Series) -> list[str]:
         sentences.append(
             f"Best gene set: {program['set']} ({', '.join(program['set_genes'])}; p = {format_rate(program['p_adjusted'])})."
         )
+        if program["source"] == "gene set" and not str(program["name"]).startswith(program["set"]):
+            sentences.append(
+                "The name is the wider type, because the program is on in nearly all of its cells."
+            )
         if program["second_name"]:
             rate = format_rate(program["second_p"])
             sentences.append(f"Second gene set: {program['second_name']} (p = {rate}).")

@@ -18,7 +18,7 @@ from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResult
 
 PRESET_NOTES = {
     "study-2019": ("Preset study-2019", "networks and settings of the 2019 study (values: see Settings)"),
-    "hvg": ("Preset hvg", "same method on highly variable genes"),
+    "hvg": ("Preset hvg", "method of the 2019 study with wider layers, on highly variable genes"),
     "counts": (
         "Preset counts",
         "raw counts of the highly variable genes, negative binomial: recommended for counts",
@@ -241,19 +241,29 @@ def _training(results: StudyResults) -> dict[str, Any]:
 
 
 def _qc_columns(results: StudyResults) -> list[str]:
-    return [] if results.qc.empty else [name for name in pl.QC_TITLES if name in results.qc.columns]
+    if results.qc.empty:
+        return []
+    return [
+        name
+        for name in pl.QC_TITLES
+        if name in results.qc.columns and (name != "pct_mito" or results.qc[name].any())
+    ]
 
 
 def _quality_control(results: StudyResults) -> dict[str, Any]:
     if results.qc.empty:
         return {"qc_charts": [], "qc_text": ""}
-    limits = pl.qc_limits(results)
+    limits = {
+        name: pair for name, pair in pl.qc_limits(results).items() if any(side is not None for side in pair)
+    }
     kept = int(results.qc["kept"].sum())
     text = (
         f"Quality control kept {kept:,} of {len(results.qc):,} cells and removed {len(results.qc) - kept:,}."
     )
     if limits:
         text += f" Limits: {'; '.join(_limit(name, pair) for name, pair in limits.items())}."
+    if "pct_mito" in results.qc.columns and not results.qc["pct_mito"].any():
+        text += " No cell has counts of mitochondrial genes."
     return {"qc_charts": _qc_columns(results), "qc_text": text}
 
 

@@ -64,13 +64,14 @@ def pluralize(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def join_words(words: Sequence[str], limit: int = 8) -> str:
-    """Join words as in a sentence: "a", "a and b", "a, b and c", "a, b and 7 more"."""
+    """Join words as in a sentence: "a", "a and b", "a, b and c", "a, b and 7 more"; by semicolons if a part has a comma."""
     shown = list(words[:limit])
+    comma = "; " if any(", " in word for word in shown) else ", "
     if len(words) > limit:
         shown.append(f"{len(words) - limit} more")
     if len(shown) < 2:
         return "".join(shown)
-    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{comma.join(shown[:-1])}{'; ' if comma == '; ' else ' '}and {shown[-1]}"
 
 
 def capitalize(sentence: str) -> str:
@@ -100,7 +101,7 @@ def format_value(value: object, key: str = "") -> str:
     if value is None and key in MEANING_OF_NONE:
         return MEANING_OF_NONE[key]
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
+        return "; ".join(f"{name} {format_value(part, str(name))}" for name, part in value.items())
     if isinstance(value, list | tuple | set):
         return ", ".join(format_value(part) for part in value) or "none"
     if isinstance(value, bool):
