@@ -194,7 +194,12 @@ def test_rates_and_fractions_are_formatted():
         "1·10⁻³⁰⁰",
         "–",
     ]
-    assert [programs_text.format_fraction(value) for value in (0.5, 0.031, np.nan)] == ["50%", "3.1%", "–"]
+    assert [programs_text.format_fraction(value) for value in (0.5, 0.031, -0.0002, np.nan)] == [
+        "50%",
+        "3.1%",
+        "0.0%",
+        "–",
+    ]
 
 
 # ---------------------------------------------------------------- charts and page

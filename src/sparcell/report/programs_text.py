@@ -211,6 +211,8 @@ def format_fraction(value: float) -> str:
     """Return a fraction in percent, with one decimal below 10 %."""
     if not np.isfinite(value):
         return "–"
+    if abs(value) < 0.0005:
+        return "0.0%"  # without a sign
     return f"{value:.0%}" if value >= 0.095 else f"{value:.1%}"
 
 
