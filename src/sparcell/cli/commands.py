@@ -37,8 +37,8 @@ from sparcell.config.experiments import (
     StudyConfig,
 )
 from sparcell.config.options import settings_of
-from sparcell.config.presets import PRESETS
-from sparcell.errors import InputError, SparcellError, did_you_mean
+from sparcell.config.presets import find_preset
+from sparcell.errors import InputError, SparcellError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -177,7 +177,8 @@ def fit(
     fitting.log_data(adata, estimator, data_settings)
     fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
     failure = None
-    fitting.log_result(fitted, adata, time.perf_counter() - started)
+    latents = fitted.latent_representation(adata)
+    fitting.log_result(fitted, latents, time.perf_counter() - started)
     if config.model_dir is not None:
         try:
             fitted.save(config.model_dir)
@@ -186,7 +187,7 @@ def fit(
             failure = error
     if config.out is not None:
         fitting.drop_older_results(adata, fitted.settings.name)
-        fitted.embed(adata)
+        fitted.write_latents(adata, latents)
         write_cells(adata, config.out, with_x=config.with_x)
         key = f"X_{fitted.settings.name}"
         log.info("latent representation written to %s, obsm[%r]", config.out, key)
@@ -205,11 +206,10 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
         )
     if config.preset is None:
         return changes
-    if config.preset not in PRESETS:
-        raise InputError(f"no preset {config.preset!r}; {did_you_mean(config.preset, PRESETS)}")
+    preset = find_preset(config.preset)
     from sparcell.experiments.presets import preset_settings
 
-    return preset_settings(PRESETS[config.preset], model) | changes
+    return preset_settings(preset, model) | changes
 
 
 def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sparcell.io import StoredCells
     from sparcell.models.estimator import Estimator
     from sparcell.models.fitted import Model
+    from sparcell.results.latents import LatentRepresentation
 
 log = logging.getLogger("sparcell")
 
@@ -84,9 +85,8 @@ def log_data(adata: AnnData | StoredCells, estimator: Estimator, data_settings: 
     log.info("%s", "; ".join(parts))
 
 
-def log_result(fitted: Model, adata: AnnData | StoredCells, seconds: float) -> None:
+def log_result(fitted: Model, latents: LatentRepresentation, seconds: float) -> None:
     """Log one line: epochs, active latents, whether a model with spikes became sparse, and seconds."""
-    latents = fitted.latent_representation(adata)
     n_latent = len(latents.active_k)
     parts = [
         f"{len(fitted.history)} epochs",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparcell.errors import InputError, did_you_mean
+
 TITLES = {"autoencoder": "Autoencoder", "beta-vae": "β-VAE", "beta-vsc": "β-VSC"}
 """Name of a model on the command line → its name for people."""
 
@@ -87,6 +89,10 @@ class Preset:
     study_models: tuple[str, ...] = ()
     """Models that a study trains with the preset, if any of them is asked for. Empty: all models that are asked for."""
 
+    def for_model(self, model: str) -> dict[str, Any]:
+        """Return the settings for a model by its name on the command line; other models may lack some of them."""
+        return {**self.settings, **self.by_model.get(model, {})}
+
 
 PRESETS = {
     "study-2019": Preset("study-2019", "", "", settings=STUDY_2019),
@@ -117,3 +123,10 @@ PRESETS = {
         study_models=("beta-vsc",),
     ),
 }
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset of a name; raise InputError if there is none."""
+    if name not in PRESETS:
+        raise InputError(f"no preset {name!r}; {did_you_mean(name, PRESETS)}")
+    return PRESETS[name]

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def preset_settings(preset: Preset, model: str) -> dict[str, Any]:
     """Return the settings of a preset that a model has."""
     accepted = {setting.name for setting in fields(MODELS[model])}
-    values = {**preset.settings, **preset.by_model.get(model, {})}
-    return {name: value for name, value in values.items() if name in accepted}
+    return {name: value for name, value in preset.for_model(model).items() if name in accepted}
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,21 @@ class FittedEncoder:
             model.embed(adata)
             sc.pp.neighbors(adata, use_rep="X_beta_vsc")
         """
+        self.write_latents(adata, self.latent_representation(adata, unseen=unseen), key_added=key_added)
+
+    def write_latents(
+        self, adata: AnnData, latents: LatentRepresentation, *, key_added: str | None = None
+    ) -> None:
+        """Write latents that were encoded already into `adata`, under the keys of `embed`.
+
+        Examples
+        --------
+        ::
+
+            latents = model.latent_representation(adata)
+            model.write_latents(adata, latents)  # as model.embed(adata)
+        """
         key = self._key(key_added)
-        latents = self.latent_representation(adata, unseen=unseen)
         adata.obsm[f"X_{key}"] = latents.mean_nk
         if latents.inclusion_nk is not None:
             adata.obsm[f"{key}_inclusion"] = latents.inclusion_nk

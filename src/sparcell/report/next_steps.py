@@ -29,13 +29,11 @@ def after_study(results: StudyResults) -> list[Step]:
     row = max(trained, key=lambda row: value_at(summary, row.name, "nmi"), default=None)
     steps = []
     if row is not None:
-        key = row.name.replace("-", "_")
         steps.append(
             Step(
                 "Cluster and draw with a latent representation.",
                 "study.h5ad holds the latent representation of each method; scanpy reads it.",
-                'import scanpy as sc\n\nadata = sc.read_h5ad("study.h5ad")\n'
-                f'sc.pp.neighbors(adata, use_rep="X_{key}")\nsc.tl.umap(adata)\nsc.tl.leiden(adata)\n'
+                f"{_read_and_draw('study.h5ad', row.name)}\nsc.tl.leiden(adata)\n"
                 'sc.pl.umap(adata, color=["leiden"])',
             )
         )
@@ -54,14 +52,7 @@ def after_study(results: StudyResults) -> list[Step]:
                 "genes and against the cell types in which the program is on.",
             )
         )
-    if results.scores["seed"].nunique() < 3:
-        steps.append(
-            Step(
-                "Repeat with three or more seeds before you claim an order.",
-                "Add --seeds 3 --resume to the command; finished runs are not trained again.",
-            )
-        )
-    return steps
+    return steps + _more_seeds(results)
 
 
 def after_programs(results: ProgramResults) -> list[Step]:
@@ -107,15 +98,27 @@ def after_benchmark(results: BenchmarkResults) -> list[Step]:
         Step(
             "Continue with the representation you choose.",
             "benchmark.h5ad holds the latent representation of each method.",
-            'import scanpy as sc\n\nadata = sc.read_h5ad("benchmark.h5ad")\n'
-            f'sc.pp.neighbors(adata, use_rep="X_{results.rows[0].name.replace("-", "_")}")\nsc.tl.umap(adata)',
+            _read_and_draw("benchmark.h5ad", results.rows[0].name),
         ),
     ]
-    if results.scores["seed"].nunique() < 3:
-        steps.append(
-            Step(
-                "Repeat with three or more seeds before you claim an order.",
-                "Add --seeds 3 --resume to the command; finished runs are not trained again.",
-            )
+    return steps + _more_seeds(results)
+
+
+def _more_seeds(results: StudyResults | BenchmarkResults) -> list[Step]:
+    """Return the step to train further seeds, if there are fewer than three."""
+    if results.scores["seed"].nunique() >= 3:
+        return []
+    return [
+        Step(
+            "Repeat with three or more seeds before you claim an order.",
+            "Add --seeds 3 --resume to the command; finished runs are not trained again.",
         )
-    return steps
+    ]
+
+
+def _read_and_draw(file: str, row: str) -> str:
+    """Return scanpy's lines from a file of cells to a UMAP of the latent representation of a row."""
+    return (
+        f'import scanpy as sc\n\nadata = sc.read_h5ad("{file}")\n'
+        f'sc.pp.neighbors(adata, use_rep="X_{row.replace("-", "_")}")\nsc.tl.umap(adata)'
+    )

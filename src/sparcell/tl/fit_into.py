@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sparcell.config.presets import PRESETS
+from sparcell.config.presets import find_preset
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
 from sparcell.io.labels import labels_from_obs
@@ -141,7 +141,8 @@ def _fit_into(
     copy: bool,
 ) -> AnnData | None:
     """Train the model of a name in MODELS on `adata`, and write its latents and programs."""
-    changes = preset_settings(model, settings.pop("preset", None)) | settings
+    preset = settings.pop("preset", None)
+    changes = settings if preset is None else find_preset(preset).for_model(model) | settings
     estimators = importlib.import_module(
         "sparcell.models"
     ).MODELS  # imported late: models build on this module's tools
@@ -164,15 +165,6 @@ def _fit_into(
     if model_dir is not None:
         fitted.save(model_dir)
     return target if copy else None
-
-
-def preset_settings(model: str, preset: str | None) -> dict[str, Any]:
-    """Return the settings of a preset for a model; none without a preset. Raises InputError for an unknown preset."""
-    if preset is None:
-        return {}
-    if preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}; {did_you_mean(preset, PRESETS)}")
-    return {**PRESETS[preset].settings, **PRESETS[preset].by_model.get(model, {})}
 
 
 def program_activity(adata: AnnData, key: str = "beta_vsc") -> pd.DataFrame:
