@@ -1,5 +1,6 @@
 # `make study` runs the whole comparison on PBMC3k. `make test` checks everything: lint, types, all tests. `make test-fast` runs the tests
-# that are not marked slow. `make bench` times training beside scvi-tools, which gets an environment of its own.
+# that are not marked slow. `make bench` times training beside scvi-tools, which gets an environment of its own. `make bench-gpu` tests and
+# times a GPU.
 # Needs python3 (3.11 to 3.13) and make. All packages go into .venv, pinned by constraints.txt.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 STUDY ?= study
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: study test test-fast bench clean
+.PHONY: study test test-fast bench bench-gpu clean
 
 study: .venv/installed
 	$(BIN)/sparcell study --out $(STUDY) --resume
@@ -24,7 +25,9 @@ test-fast: .venv/installed-dev
 
 bench: .venv/installed .venv-peer/installed
 	$(BIN)/python benchmarks/speed.py --scvi-python .venv-peer/bin/python --out benchmarks/speed-here.md
-	$(BIN)/python benchmarks/speed_gpu.py --out benchmarks/speed-gpu-here.md
+
+bench-gpu: .venv/installed-dev
+	PYTHON=$(BIN)/python sh benchmarks/gpu/run.sh benchmarks/gpu-here
 
 .venv-peer/installed: Makefile
 	$(PYTHON) -m venv .venv-peer

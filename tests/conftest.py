@@ -57,8 +57,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device", default="cpu", help="where the models of the tests are trained, such as cuda"
+    )
+
+
 def pytest_configure(config):
-    """Compile the loops before several workers would each do it; they find them on disk."""
+    """Pass the device on. Compile the loops before several workers would each do it; they find them on disk."""
+    os.environ["SPARCELL_TEST_DEVICE"] = config.getoption("--device")
     missing = [name for name in SLOW if not (TESTS / name).is_file()]
     if missing:
         raise pytest.UsageError(f"tests/conftest.py names slow files that are not there: {missing}")

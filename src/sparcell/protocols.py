@@ -107,6 +107,26 @@ class Minibatch:
             covariates_nc=self.covariates_nc[index_m],
         )
 
+    def part(self, first: int, stop: int) -> Minibatch:
+        """Return cells first … stop - 1 of dense cells, without a copy."""
+        return replace(
+            self,
+            x=self.x_ng[first:stop],
+            library_size_n1=self.library_size_n1[first:stop],
+            batch_n=self.batch_n[first:stop],
+            covariates_nc=self.covariates_nc[first:stop],
+        )
+
+    def joined(self, other: Minibatch) -> Minibatch:
+        """Return these dense cells followed by others."""
+        return replace(
+            self,
+            x=torch.cat([self.x_ng, other.x_ng]),
+            library_size_n1=torch.cat([self.library_size_n1, other.library_size_n1]),
+            batch_n=torch.cat([self.batch_n, other.batch_n]),
+            covariates_nc=torch.cat([self.covariates_nc, other.covariates_nc]),
+        )
+
     @cached_property
     def x_ng(self) -> Tensor:
         """`x` as a dense matrix, made on first use."""
@@ -241,7 +261,7 @@ class Posterior(Protocol):
 class LatentEncoder(Protocol):
     """A module that turns the encoder's features into a posterior and knows the prior."""
 
-    def __call__(self, features_nh: Tensor, progress: float = 1.0) -> Posterior:
+    def __call__(self, features_nh: Tensor, progress: float | Tensor = 1.0) -> Posterior:
         """Return the posterior; `progress` is the fraction of the warm-up that is done."""
         ...
 

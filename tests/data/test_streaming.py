@@ -148,12 +148,12 @@ def test_an_error_of_the_reading_thread_is_raised_by_the_training_loop():
     x_ng = matrix(203)
     source = CellsOnDisk(Broken(x_ng, np.append(np.arange(0, 203, 20), 203)), lambda block: block, 7)
     with pytest.raises(OSError, match="the disk is gone"):
-        list(read_ahead(source, [np.arange(100), np.arange(100, 203), np.arange(5)]))
+        list(read_ahead(source.rows, [np.arange(100), np.arange(100, 203), np.arange(5)]))
 
 
 def test_stopping_early_ends_the_thread():
     before = threading.active_count()
-    stream = read_ahead(on_disk(matrix(100), [0, 50, 100]), (np.arange(10) for _ in range(1000)))
+    stream = read_ahead(on_disk(matrix(100), [0, 50, 100]).rows, (np.arange(10) for _ in range(1000)))
     next(stream)
     stream.close()
     assert threading.active_count() == before

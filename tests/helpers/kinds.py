@@ -5,6 +5,7 @@ A kind is a tuple: model, likelihood and, for some, a variant.
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from functools import cache
 
@@ -16,6 +17,8 @@ from sparcell.config.presets import STUDY_2019
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models import MODELS
 
+DEVICE = os.environ.get("SPARCELL_TEST_DEVICE", "cpu")
+"""Where these models are trained: set by pytest's option --device."""
 VARIANTS = {
     "programs": {"decoder_type": "nonnegative-linear", "slab": "softplus-normal", "n_prior_components": 1},
     "linear": {"decoder_type": "linear"},
@@ -71,7 +74,7 @@ def settings_of(kind, **changes):
     """Return settings of a kind that train quickly: the 2019 study's network for expression, a small one for counts."""
     model, likelihood, *variants = kind
     settings = {**COUNTS} if explains_counts(kind) else {**STUDY_2019, **QUICK}
-    settings |= {"seed": 1, "likelihood": likelihood}
+    settings |= {"seed": 1, "likelihood": likelihood, "device": DEVICE}
     for variant in variants:
         settings |= VARIANTS[variant]
     return MODELS[model](**accepted_by(model, settings | changes))
@@ -92,7 +95,7 @@ def fitted(kind, **settings):
 
 
 def weights(model):
-    return {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+    return {name: tensor.cpu().numpy() for name, tensor in model.network.state_dict().items()}
 
 
 def assert_same_weights(one, two):

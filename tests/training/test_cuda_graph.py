@@ -17,7 +17,7 @@ from sparcell.data import loader
 from sparcell.training import cuda_graph, loop
 from sparcell.training.cuda_graph import CudaGraphStep
 from sparcell.training.plan import TrainPlan
-from sparcell.training.state import TrainState
+from sparcell.training.state import FAST_LR_FACTOR, TrainState
 
 EXACT = {"learning_rate": 2**-9, "lr_schedule": "constant", "epochs": 6, "early_stopping_patience": 0}
 """A learning rate that single precision holds exactly, unlike those of a cosine."""
@@ -80,12 +80,17 @@ def test_recorded_steps_follow_schedule_and_warmup(schedule, monkeypatch):
     np.testing.assert_allclose(model.history["loss"], plain.history["loss"], rtol=1e-5)
 
 
-def state_and_step(kind=("beta-vae", "nb")):
-    settings = settings_of(kind, **EXACT)
+WARMING = {"gate": "steep-sigmoid", "spike_warmup": True}
+"""Settings of a β-VSC whose step depends on the progress of the warm-up."""
+
+
+def state_and_step(warming=None):
+    kind = ("beta-vsc", "nb") if warming else ("beta-vae", "nb")
+    settings = settings_of(kind, **EXACT, **(warming or {}))
     network = settings.network(5)
     state = TrainState.start(network.train(), settings, generator())
     plan = TrainPlan.of(settings, 10, 1.0)
-    step = CudaGraphStep(state, partial(loop.train_step, state, plan), 8, Recorder())
+    step = CudaGraphStep(state, partial(loop.train_step, state, plan), Recorder())
     return state, step
 
 
@@ -93,25 +98,45 @@ def counts(seed, n_cells=8):
     return cells(torch.poisson(torch.full((n_cells, 5), 3.0), generator=generator(seed)))
 
 
-def test_only_full_minibatches_after_the_warmup_with_one_kl_weight_are_recorded():
+def test_a_step_is_recorded_once_for_each_of_two_sizes_after_the_first_step():
     state, step = state_and_step()
     recorder = step.recorder
     state.set_lr(1.0)
-    cases = [
-        ("before Adam has moments", counts(0), 1.0, 1.0),
-        ("in the warm-up", counts(1), 1.0, 0.5),
-        ("a small minibatch", counts(2, 5), 1.0, 1.0),
-    ]
-    for reason, batch, kl_weight, progress in cases:
-        step(batch, kl_weight, progress)
-        assert step.recorded is None, reason
-    step(counts(3), 1.0, 1.0)
-    assert recorder.n_replays == 3 + 1  # the trial steps, and this one
-    for _, batch, kl_weight, progress in [*cases[1:], ("another weight", counts(4), 0.5, 1.0)]:
-        step(batch, kl_weight, progress)
-    assert recorder.n_replays == 4
-    step(counts(5), 1.0, 1.0)
-    assert recorder.n_replays == 5
+    step(counts(0), 1.0, 1.0)
+    assert not step.recorded, "Adam has no moments before the first step"
+    sizes = [(8, 4), (8, 5), (5, 9), (5, 10), (3, 10), (8, 11)]
+    """Cells of a minibatch, and replays after it: three trial steps at the first of a size, and each step; a third size is not recorded."""
+    for number, (n_cells, n_replays) in enumerate(sizes):
+        step(counts(number, n_cells), 1.0, 1.0)
+        assert recorder.n_replays == n_replays
+    assert list(step.recorded) == [8, 5]
+
+
+def test_a_second_recording_leaves_the_learning_rate_where_the_first_one_reads_it():
+    state, step = state_and_step()
+    state.set_lr(1.0)
+    places = []
+    for n_cells in (8, 8, 5, 8):
+        step(counts(n_cells, n_cells), 1.0, 1.0)
+        places.append([group["lr"] for group in state.adam.param_groups])
+    assert len(step.recorded) == 2
+    assert all(one is two for one, two in zip(places[1], places[-1], strict=True))
+    state.set_lr(0.25)
+    assert [float(lr) for lr in places[1]] == pytest.approx(
+        [0.25 * state.lr, 0.25 * state.lr * FAST_LR_FACTOR]
+    )
+
+
+def test_a_recording_reads_the_weight_of_the_kl_and_the_progress():
+    (state, recorded), (plain_state, plain) = state_and_step(WARMING), state_and_step(WARMING)
+    plain.recorder = None
+    for number in range(6):
+        for each in (state, plain_state):
+            each.set_lr(0.5)
+        schedule = (0.3 * number, 0.2 * number)
+        found, expected = recorded(counts(number), *schedule), plain(counts(number), *schedule)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert len(recorded.recorded) == 1
 
 
 def test_trying_a_recording_leaves_the_state_unchanged():
@@ -122,8 +147,7 @@ def test_trying_a_recording_leaves_the_state_unchanged():
         for each in (state, plain_state):
             each.set_lr(0.5)
         assert torch.equal(recorded(counts(number), 1.0, 1.0), plain(counts(number), 1.0, 1.0))
-    assert recorded.recorder is None
-    assert recorded.recorded is not None
+    assert list(recorded.recorded) == [8]
     assert torch.equal(state.generator.get_state(), plain_state.generator.get_state())
     for name, values in plain_state.tensors().items():
         assert torch.equal(state.tensors()[name], values), name
@@ -148,26 +172,23 @@ def test_a_recording_that_fails_or_differs_is_dropped_with_a_warning(recorder, m
     assert_same_weights(model, plain)
 
 
-def test_a_snapshot_from_before_adam_had_moments_ends_the_replaying():
+def test_after_adam_s_moments_moved_the_step_is_recorded_again():
     state, step = state_and_step()
     recorder, at_start = step.recorder, state.tensors()
     state.set_lr(1.0)
     for number in range(3):
         step(counts(number), 1.0, 1.0)
-    n_replays = recorder.n_replays
+    assert recorder.n_replays == 5
     state.load_snapshot(state.tensors())  # in place: the recording still fits
     step(counts(3), 1.0, 1.0)
-    assert recorder.n_replays == n_replays + 1
+    assert recorder.n_replays == 6
     state.load_snapshot(at_start)
-    for number in range(3):
-        step(counts(number), 1.0, 1.0)
-    assert recorder.n_replays == n_replays + 1
+    step(counts(4), 1.0, 1.0)
+    assert recorder.n_replays == 6, "the first step makes Adam's moments"
+    step(counts(5), 1.0, 1.0)
+    assert recorder.n_replays == 6 + 3 + 1
 
 
-def test_only_a_gpu_records_and_only_if_asked(monkeypatch):
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    monkeypatch.delenv("SPARCELL_CUDA_GRAPH", raising=False)
-    assert cuda_graph.recorder_for(gpu) is None
-    monkeypatch.setenv("SPARCELL_CUDA_GRAPH", "1")
-    assert cuda_graph.recorder_for(gpu) is cuda_graph.cuda_graph
-    assert cuda_graph.recorder_for(cpu) is None
+def test_only_a_gpu_records():
+    assert cuda_graph.recorder_for(torch.device("cuda")) is cuda_graph.cuda_graph
+    assert cuda_graph.recorder_for(torch.device("cpu")) is None

@@ -5,8 +5,9 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -16,7 +17,8 @@ from sparcell.data.sources import rows_of_matrix
 from sparcell.protocols import SparseRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -31,21 +33,25 @@ MAX_WINDOW_VALUES = 1 << 24
 NumberedCells = tuple["NDArray[np.integer]", SparseRows]
 """Row numbers, and these cells in the same order."""
 
+Item = TypeVar("Item")
 
-def read_ahead(source: CellSource, plan: Iterable[NDArray[np.integer]]) -> Iterator[NumberedCells]:
-    """Yield the cells of each item of `plan`; a thread reads the next item meanwhile. At most two items are in memory.
 
-    An error of the thread is raised where its item would have been yielded.
+def read_ahead(
+    read: Callable[[NDArray[np.integer]], Item], plan: Iterable[NDArray[np.integer]], n_threads: int = 1
+) -> Iterator[tuple[NDArray[np.integer], Item]]:
+    """Yield each item of `plan` with what `read` returns for it; threads read the next items meanwhile.
+
+    At most `n_threads` + 1 items are in memory. An error of a thread is raised where its item would have been yielded.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="sparcell-reader") as thread:
-        pending = None
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="sparcell-reader") as threads:
+        pending: deque[tuple[NDArray[np.integer], Future[Item]]] = deque()
         for index in plan:
-            coming = (index, thread.submit(source.rows, index))
-            if pending is not None:
-                yield pending[0], pending[1].result()
-            pending = coming
-        if pending is not None:
-            yield pending[0], pending[1].result()
+            pending.append((index, threads.submit(read, index)))
+            if len(pending) > n_threads:
+                rows, coming = pending.popleft()
+                yield rows, coming.result()
+        for rows, coming in pending:
+            yield rows, coming.result()
 
 
 def cut(windows: Iterable[NumberedCells], batch_size: int) -> Iterator[NumberedCells]:
@@ -67,15 +73,12 @@ def cut(windows: Iterable[NumberedCells], batch_size: int) -> Iterator[NumberedC
         yield left
 
 
-def read_sequentially(
+def sequential_windows(
     source: CellSource, rows: NDArray[np.integer], batch_size: int
 ) -> Iterator[NumberedCells]:
-    """Yield cells of a source on disk in minibatches, in the order of `rows`."""
-    assert source.edges is not None
+    """Yield cells of a source on disk in windows of at least `batch_size` cells, in the order of `rows`."""
     step = max(batch_size, round(READ_VALUES / values_per_cell(source)))
-    return cut(
-        read_ahead(source, (rows[start : start + step] for start in range(0, len(rows), step))), batch_size
-    )
+    return read_ahead(source.rows, (rows[start : start + step] for start in range(0, len(rows), step)))
 
 
 def values_per_cell(source: CellSource) -> float:
@@ -134,10 +137,12 @@ class StreamedTrainingData:
         self.loader, self.train_rows, self.validation_rows = loader, train_rows, validation_rows
         self.batch_size, self.seed = batch_size, seed
         self.n_blocks = n_blocks or _blocks_in_window(loader.source)
+        at_once = loader.cells_at_once(batch_size)
         self._validation = [
-            _copied(*part) for part in read_sequentially(loader.source, validation_rows, batch_size)
+            _copied(*part)
+            for part in cut(sequential_windows(loader.source, validation_rows, at_once), at_once)
         ]
-        self._stream: Iterator[NumberedCells] = iter(())
+        self._stream: Iterator[Minibatch] = iter(())
         self._next = (0, 0)  # epoch and step of the next minibatch of the stream
 
     @property
@@ -155,9 +160,9 @@ class StreamedTrainingData:
             self._stream = self._read(epoch, first)
         for step in range(first, min(last, self.n_steps)):
             self._next = (0, 0)  # whoever stops here cannot go on
-            rows, cells = next(self._stream)
+            batch = next(self._stream)
             self._next = (epoch, step + 1)
-            yield self.loader.minibatch(rows, cells)
+            yield batch
 
     def sequential_batches(self) -> Iterator[Minibatch]:
         """Yield the training cells in the order of the file."""
@@ -165,20 +170,19 @@ class StreamedTrainingData:
 
     def some(self, rows: NDArray[np.integer]) -> Iterator[Minibatch]:
         """Yield the cells numbered `rows`, in that order."""
-        return (
-            self.loader.minibatch(*part)
-            for part in read_sequentially(self.loader.source, rows, self.batch_size)
-        )
+        windows = sequential_windows(self.loader.source, rows, self.batch_size)
+        return self.loader.cut(windows, self.batch_size)
 
     def validation_batches(self) -> Iterator[Minibatch]:
         """Yield the validation cells, always in the same order."""
         return (self.loader.minibatch(rows, cells) for rows, cells in self._validation)
 
-    def _read(self, epoch: int, first: int) -> Iterator[NumberedCells]:
+    def _read(self, epoch: int, first: int) -> Iterator[Minibatch]:
         source = self.loader.source
         assert source.edges is not None
         windows = epoch_windows(self.train_rows, source.edges, self.n_blocks, self.seed, epoch)
-        return cut(read_ahead(source, skip(windows, first * self.batch_size)), self.batch_size)
+        read = read_ahead(source.rows, skip(windows, first * self.batch_size))
+        return self.loader.cut(read, self.batch_size)
 
 
 def _blocks_in_window(source: CellSource) -> int:

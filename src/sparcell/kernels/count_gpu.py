@@ -1,8 +1,12 @@
 """The head of a count likelihood together with the likelihood, on a GPU: the same formulas as in `counts`, by Triton kernels.
 
 The n × g logits are made once, by a matrix product, and overwritten by their gradients in the backward pass. What the kernels say is
-compared with the plain formula once in a process, on the very GPU, before anything depends on it. Suffixes: n cells, g genes, h hidden
-units, q 1, or n where each cell has dispersions of its own.
+compared with the plain formula once in a process, on the very GPU, before anything depends on it.
+
+Without the kernels training on 2,000 genes takes 23 % more time with minibatches of 256 cells, and 18 % with 4,096 (nb, NVIDIA H200,
+2026-11-28). What torch's compiler makes of the plain formula is 9 to 24 % faster than the kernels with the products, but it compiles for
+6 s for each size of minibatch, or 30 s for all sizes; the kernels take 1 to 3 s. Suffixes: n cells, g genes, h hidden units, q 1, or n
+where each cell has dispersions of its own.
 """
 
 from __future__ import annotations

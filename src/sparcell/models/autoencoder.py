@@ -53,7 +53,7 @@ class PointEncoder(nn.Module):
             ACTIVATIONS[settings.latent_activation](),
         )
 
-    def forward(self, features_nh: Tensor, progress: float = 1.0) -> Point:
+    def forward(self, features_nh: Tensor, progress: float | Tensor = 1.0) -> Point:
         """Return the points of a minibatch."""
         return Point(self.code(features_nh))
 

@@ -52,7 +52,7 @@ class GaussianEncoder(nn.Module):
         self.mu = posterior_head(n_features, settings.head_width, settings.n_latent)
         self.log_sigma = posterior_head(n_features, settings.head_width, settings.n_latent)
 
-    def forward(self, features_nh: Tensor, progress: float = 1.0) -> GaussianPosterior:
+    def forward(self, features_nh: Tensor, progress: float | Tensor = 1.0) -> GaussianPosterior:
         """Return the Gaussians of a minibatch."""
         return GaussianPosterior(self.mu(features_nh), self.log_sigma(features_nh))
 

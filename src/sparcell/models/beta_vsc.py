@@ -81,7 +81,7 @@ class SpikeSlabEncoder(nn.Module):
         log_weight_u = torch.log_softmax(self.prior_weight, dim=0)
         return Prior(self.prior_mu, self.prior_log_sigma, self.prior_logit, log_weight_u, self.slab)
 
-    def forward(self, features_nh: Tensor, progress: float = 1.0) -> SpikeSlab:
+    def forward(self, features_nh: Tensor, progress: float | Tensor = 1.0) -> SpikeSlab:
         """Return the spikes and slabs of a minibatch.
 
         In a spike warm-up the slab is N(p · mu, p · sigma² + 1 - p) at progress p: at first only the spikes carry information, then the
@@ -89,7 +89,7 @@ class SpikeSlabEncoder(nn.Module):
         """
         mu = self.mu(features_nh)
         log_sigma = self.log_sigma(features_nh).clamp(*LOG_SIGMA_RANGE)
-        if self.settings.spike_warmup and progress < 1:
+        if self.settings.spike_warmup:
             log_sigma = 0.5 * torch.log(progress * (2 * log_sigma).exp() + (1 - progress))
             mu = progress * mu
         draw, temperature = GATES[self.settings.gate], self.settings.temperature

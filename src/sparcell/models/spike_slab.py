@@ -26,7 +26,7 @@ STEEPNESS = (50.0, 200.0)
 
 
 def straight_through(
-    logit: Tensor, temperature: float, progress: float, generator: torch.Generator
+    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
 ) -> Tensor:
     """Draw gates of exactly 0 or 1, which are 1 with probability gamma.
 
@@ -40,13 +40,17 @@ def straight_through(
     return on + (1 - 2 * on) * (tail - tail.detach())
 
 
-def hard_concrete(logit: Tensor, temperature: float, progress: float, generator: torch.Generator) -> Tensor:
+def hard_concrete(
+    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
+) -> Tensor:
     """Draw gates from 0 to 1 that are exactly 0 with probability 1 - gamma, with a gradient wherever they are not cut."""
     a = (_location(logit, temperature) + _logistic(logit, generator)) / temperature
     return (a.sigmoid() * (STRETCH_HIGH - STRETCH_LOW) + STRETCH_LOW).clamp(0, 1)
 
 
-def steep_sigmoid(logit: Tensor, temperature: float, progress: float, generator: torch.Generator) -> Tensor:
+def steep_sigmoid(
+    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
+) -> Tensor:
     """Draw the VSC paper's gates, sigmoid(c (u - 1 + gamma)): close to 0 or 1, the more so the steeper."""
     steepness = STEEPNESS[0] + progress * (STEEPNESS[1] - STEEPNESS[0])
     uniform = torch.rand(logit.shape, generator=generator, device=logit.device, dtype=logit.dtype)
@@ -63,7 +67,7 @@ def _location(logit: Tensor, temperature: float) -> Tensor:
     return logit + temperature * math.log(-STRETCH_LOW / STRETCH_HIGH)
 
 
-Gate = Callable[["Tensor", float, float, torch.Generator], "Tensor"]
+Gate = Callable[["Tensor", float, "float | Tensor", torch.Generator], "Tensor"]
 """(logit of gamma, temperature, fraction of the warm-up done, generator) → gates, all (n, k)."""
 
 GATES: dict[str, Gate] = {

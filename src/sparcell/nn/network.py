@@ -139,7 +139,7 @@ class Network(nn.Module):
         return kernels.log_scaled(cells, TARGET_SUM / library_size_n1.squeeze(1).numpy())
 
     def posterior(
-        self, batch: Minibatch, generator: torch.Generator | None = None, progress: float = 1.0
+        self, batch: Minibatch, generator: torch.Generator | None = None, progress: float | Tensor = 1.0
     ) -> Posterior:
         """Return q(z|x) of a minibatch. In training, `generator` draws the dropout; `progress` is the fraction of the warm-up done."""
         training_generator = generator if self.training else None
@@ -164,7 +164,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def augment_batch(
-        self, x: Tensor | SparseRows, batch: Minibatch, generator: torch.Generator, progress: float
+        self, x: Tensor | SparseRows, batch: Minibatch, generator: torch.Generator, progress: float | Tensor
     ) -> tuple[Tensor | SparseRows | SparseRowsPlusDelta, Minibatch]:
         """Return what the encoder reads of each cell in a random counterfactual batch, and the minibatch with these batches.
 
@@ -209,7 +209,7 @@ class Network(nn.Module):
         h_nh: Tensor = self.decoder(z_nk, self.decoder_type.decoder_covariates(batch))
         return torch.cat([h_nh, batch.batch_nb], dim=1) if batch.n_batches else h_nh
 
-    def forward(self, batch: Minibatch, generator: torch.Generator, progress: float = 1.0) -> Output:
+    def forward(self, batch: Minibatch, generator: torch.Generator, progress: float | Tensor = 1.0) -> Output:
         """Encode, draw latents, decode."""
         posterior = self.posterior(batch, generator, progress)
         return Output(posterior, self.decode(posterior.rsample(generator), batch))

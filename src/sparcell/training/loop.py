@@ -92,7 +92,11 @@ def run_steps(
 
 
 def train_step(
-    state: TrainState, plan: TrainPlan, batch: Minibatch, kl_weight: float, progress: float
+    state: TrainState,
+    plan: TrainPlan,
+    batch: Minibatch,
+    kl_weight: float | Tensor,
+    progress: float | Tensor,
 ) -> Tensor:
     """Make one step; return its loss, reconstruction, KL and weight of the KL, (4,). Nothing in it waits for the device."""
     network, generator = state.network, state.generator
@@ -102,7 +106,7 @@ def train_step(
     loss.total.backward()  # type: ignore[no-untyped-call]
     state.optimizer_step(plan.config.max_grad_norm)
     terms = [loss.total.detach(), loss.reconstruction.detach(), loss.kl.detach()]
-    return torch.stack([*terms, torch.full_like(terms[0], kl_weight)])
+    return torch.stack([*terms, torch.zeros_like(terms[0]) + kl_weight])
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils import get_total_norm
 from torch.optim.adamw import adamw
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class AdamW:
             return
         divisor = None
         if max_grad_norm > 0:  # the factor of `torch.nn.utils.clip_grad_norm_`
-            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in moving]))
+            norm = get_total_norm(moving)
             divisor = ((norm + 1e-6) / max_grad_norm).clamp_min(1).float()
         remaining = iter(grads)
         for group in self.param_groups:

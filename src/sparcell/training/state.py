@@ -82,6 +82,8 @@ class TrainState:
     def hold_lr(self, *, on_device: bool) -> None:
         """Store the learning rate as a tensor on the device, which a CUDA graph can read, or as a plain number."""
         for group in self.adam.param_groups:
+            if isinstance(group["lr"], torch.Tensor) == on_device:
+                continue  # a tensor stays: an earlier recording reads it
             lr = float(group["lr"])
             group["lr"] = torch.tensor(lr, device=self.generator.device) if on_device else lr
 
