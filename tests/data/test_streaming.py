@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sparcell.data import sampler
+from sparcell.data.blocks import RowUnits
 from sparcell.data.covariates import Covariates
 from sparcell.data.loader import Loader
-from sparcell.data.sources import CellsOnDisk, InMemoryCells
+from sparcell.data.sources import CellsOnDisk, InMemoryCells, rows_of_matrix
 from sparcell.data.streaming import StreamedTrainingData, cut, read_ahead, skip
 
 
@@ -25,9 +26,10 @@ class Stored:
     def __init__(self, x_ng, edges):
         self.x_ng, self.edges, self.reads = x_ng, np.asarray(edges), []
 
-    def read(self, start, stop):
-        self.reads.append((start, stop))
-        return self.x_ng[start:stop]
+    def select(self, row_n, units):
+        block_n = np.searchsorted(self.edges, row_n, side="right")
+        self.reads += np.unique(block_n).tolist()
+        return rows_of_matrix(self.x_ng[row_n])
 
 
 def matrix(n_cells, n_genes=7, seed=0):
@@ -37,7 +39,7 @@ def matrix(n_cells, n_genes=7, seed=0):
 
 
 def on_disk(x_ng, edges):
-    return CellsOnDisk(Stored(x_ng, edges), lambda block: block, x_ng.shape[1])
+    return CellsOnDisk(Stored(x_ng, edges), RowUnits.unchanged(x_ng.shape[1]))
 
 
 def streamed(x_ng, edges, *, batch_size=16, n_blocks=3, validation=0.1):
@@ -61,12 +63,6 @@ def test_rows_are_the_rows_asked_for_in_their_order(data, n_cells):
     )
     cells = on_disk(x_ng, edges).rows(index)
     np.testing.assert_array_equal(cells.matrix().toarray(), x_ng[index].toarray())
-
-
-def test_a_read_touches_only_the_blocks_of_its_cells():
-    source = on_disk(matrix(100), [0, 25, 50, 75, 100])
-    source.rows(np.array([80, 3, 5, 90]))
-    assert source.stored.reads == [(3, 6), (80, 91)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -140,13 +136,13 @@ def test_validation_cells_are_read_once_and_are_the_same_each_time():
 
 def test_an_error_of_the_reading_thread_is_raised_by_the_training_loop():
     class Broken(Stored):
-        def read(self, start, stop):
-            if start >= 120:
+        def select(self, row_n, units):
+            if row_n[-1] >= 120:
                 raise OSError("the disk is gone")
-            return super().read(start, stop)
+            return super().select(row_n, units)
 
     x_ng = matrix(203)
-    source = CellsOnDisk(Broken(x_ng, np.append(np.arange(0, 203, 20), 203)), lambda block: block, 7)
+    source = CellsOnDisk(Broken(x_ng, np.append(np.arange(0, 203, 20), 203)), RowUnits.unchanged(7))
     with pytest.raises(OSError, match="the disk is gone"):
         list(read_ahead(source.rows, [np.arange(100), np.arange(100, 203), np.arange(5)]))
 

@@ -6,6 +6,7 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.data.facts import MatrixFacts
+    from sparcell.protocols import SparseRows
 
 Matrix: TypeAlias = Any
 """A numpy array, any scipy sparse matrix or array (scipy ships no types), or a matrix on disk (`StoredRows`)."""
@@ -23,6 +25,25 @@ BLOCK_VALUES = 1 << 22
 """Number of values that are looked at together, so that checks need no second copy."""
 ROW_BLOCK_VALUES = 1 << 20
 """Approximate number of values of a block of cells, which is copied several times on its way to the model's units."""
+
+
+@dataclass(frozen=True)
+class RowUnits:
+    """How rows of a stored matrix become those of a model."""
+
+    position_g: NDArray[np.integer]
+    """Number of each stored gene among those that are kept, (g,); -1 for a gene that is left out."""
+    n_genes: int
+    """Number of genes that are kept."""
+    rounded: bool = False
+    """Whether values are rounded to whole numbers."""
+    target_sum: float = 0.0
+    """Total that each cell is scaled to over all stored genes, before log(1 + x); 0 for values that stay as they are."""
+
+    @classmethod
+    def unchanged(cls, n_genes: int) -> RowUnits:
+        """Keep all genes and values."""
+        return cls(np.arange(n_genes), n_genes)
 
 
 @runtime_checkable
@@ -45,6 +66,10 @@ class StoredRows(Protocol):
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return rows start … stop - 1 as they are stored."""
+        ...
+
+    def select(self, row_n: NDArray[np.integer], units: RowUnits) -> SparseRows:
+        """Return rows in ascending order in a model's genes and units; columns sorted, each once, no zeros."""
         ...
 
 

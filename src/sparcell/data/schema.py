@@ -8,17 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from scipy import sparse
 
-from sparcell.data.blocks import StoredRows, canonical, choose_columns, needs_no_change, row_blocks, stack
+from sparcell.data.blocks import RowUnits, StoredRows, choose_columns, needs_no_change, row_blocks, stack
 from sparcell.data.covariates import Covariates
 from sparcell.data.expression import counts_finder, has_layer, model_cells, read_layer
 from sparcell.data.missing_genes import MissingGenes, check_missing_genes
-from sparcell.data.normalize import log_normalized
+from sparcell.data.normalize import TARGET_SUM, log_normalized
 from sparcell.data.sources import CellsOnDisk, InMemoryCells
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError, did_you_mean
@@ -212,7 +211,9 @@ class Schema:
         expected: MatrixKind = "counts" if self.counts or self.log_normalize else "log-normalized"
         require_kind(matrix, expected, where, find_counts=find_counts, call=FOR_DATA)
         if isinstance(matrix, StoredRows):
-            return CellsOnDisk(matrix, partial(self._rows_in_units, position_g=positions), len(self.genes))
+            target = TARGET_SUM if self.log_normalize else 0.0
+            units = RowUnits(positions, len(self.genes), rounded=self.counts, target_sum=target)
+            return CellsOnDisk(matrix, units, None if self.mean is None else self.zscore)
         return InMemoryCells(self._in_units(adata, positions))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:
@@ -229,11 +230,6 @@ class Schema:
         else:
             n_values = x_ng.nnz if sparse.issparse(x_ng) else x_ng.size
             units_ng = stack(self._blocks(adata, position_g), (adata.n_obs, n_genes), n_values)
-        return units_ng if self.mean is None else sparse.csr_matrix(self.zscore(units_ng.toarray()))
-
-    def _rows_in_units(self, rows: sparse.csr_matrix, position_g: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Return some rows of the data as they are stored in the model's genes and units, z-scored if the model has `scale`."""
-        units_ng = self._in_model_units(canonical(rows), position_g)
         return units_ng if self.mean is None else sparse.csr_matrix(self.zscore(units_ng.toarray()))
 
     def _blocks(self, adata: AnnData, position_g: NDArray[np.int64]) -> Iterator[sparse.csr_matrix]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from sparcell.protocols import SparseRows
 
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from scipy import sparse
 
-    from sparcell.data.blocks import StoredRows
+    from sparcell.data.blocks import RowUnits, StoredRows
 
 
 class InMemoryCells:
@@ -57,21 +57,19 @@ class CellsOnDisk:
     ----------
     stored
         The matrix on disk.
-    to_model_units
-        Turns rows as they are stored into the model's genes and units; columns sorted, each once, no zeros.
-    n_genes
-        Number of the model's genes.
+    units
+        The model's genes, and how values are changed.
+    zscore
+        Turns cells in these units into z-scores, (n, g) dense. Default: not z-scored.
     """
 
     def __init__(
         self,
         stored: StoredRows,
-        to_model_units: Callable[[sparse.csr_matrix], sparse.csr_matrix],
-        n_genes: int,
+        units: RowUnits,
+        zscore: Callable[[NDArray[np.floating]], NDArray[np.float32]] | None = None,
     ) -> None:
-        self.stored = stored
-        self.to_model_units = to_model_units
-        self.n_genes = n_genes
+        self.stored, self.units, self.zscore = stored, units, zscore
 
     def __len__(self) -> int:
         return int(self.stored.edges[-1])
@@ -89,25 +87,9 @@ class CellsOnDisk:
     def rows(self, index: NDArray[np.integer]) -> SparseRows:
         """Return the cells numbered `index`, in that order."""
         order = np.argsort(index, kind="stable")
-        row_n = np.asarray(index, dtype=np.int64)[order]
-        block_n = np.searchsorted(self.stored.edges, row_n, side="right") - 1
-        parts, starts, stops, offset = [], [], [], 0
-        for rows in np.split(row_n, np.flatnonzero(np.diff(block_n)) + 1):
-            if not len(rows):
-                continue
-            first = int(rows[0])
-            part = self.to_model_units(self.stored.read(first, int(rows[-1]) + 1))
-            starts.append(part.indptr[rows - first].astype(np.int64) + offset)
-            stops.append(part.indptr[rows - first + 1].astype(np.int64) + offset)
-            offset += len(part.data)
-            parts.append(part)
-        if not parts:
-            none = np.empty(0, dtype=np.int64)
-            return SparseRows(none, none, none.astype(np.int32), none.astype(np.float32), self.n_genes)
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        column = np.concatenate([part.indices for part in parts])
-        value = np.concatenate([part.data for part in parts])
-        return SparseRows(
-            np.concatenate(starts)[back], np.concatenate(stops)[back], column, value, self.n_genes
-        )
+        cells = self.stored.select(np.asarray(index, dtype=np.int64)[order], self.units)
+        if self.zscore is not None:
+            cells = rows_of_matrix(sparse.csr_matrix(self.zscore(cells.matrix().toarray())))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return cells.take(place)

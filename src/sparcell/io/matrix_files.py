@@ -20,12 +20,18 @@ from scipy import sparse
 from sparcell.data.blocks import choose_columns
 from sparcell.data.facts import scan
 from sparcell.errors import InputError, did_you_mean
+from sparcell.io.chunks import values_reader
 from sparcell.io.files import existing_path
+from sparcell.io.hdf5_filters import load_filters, require_filters
+from sparcell.io.selection import select_rows
+from sparcell.kernels.row_loops import NO_GENE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sparcell.data.blocks import RowUnits
     from sparcell.data.facts import MatrixFacts
+    from sparcell.protocols import SparseRows
 
 BLOCK_VALUES = 1 << 16
 """Least number of values in a block; a block is a whole number of stored chunks. A row that crosses the end of a block makes one more chunk
@@ -92,6 +98,12 @@ class MatrixFile:
         """Number of stored values."""
         return self.shape[0] * self.shape[1] if self._indptr is None else int(self._indptr[-1])
 
+    def n_values_of(self, row_n: NDArray[np.integer]) -> int:
+        """Return the number of stored values of some rows."""
+        if self._indptr is None:
+            return len(row_n) * self._n_columns
+        return int((self._indptr[row_n + 1] - self._indptr[row_n]).sum())
+
     @cached_property
     def facts(self) -> MatrixFacts:
         """What one pass over the matrix finds; the first call reads the whole matrix."""
@@ -129,7 +141,18 @@ class MatrixFile:
         rows = self._read(start, stop)
         return rows if self._position_g is None else choose_columns(rows, self._position_g, self.shape[1])
 
+    def select(self, row_n: NDArray[np.integer], units: RowUnits) -> SparseRows:
+        """Return rows `row_n`, in ascending order, in a model's genes and units. Several threads read."""
+        return select_rows([(self, row_n, units)])
+
     def _read(self, start: int, stop: int) -> sparse.csr_matrix:
+        column, value, indptr = self.stored_values(start, stop)
+        if len(column) and not (int(column.min()) >= 0 and int(column.max()) < self._n_columns):
+            raise self.outside(start, stop)
+        return sparse.csr_matrix((value, column, indptr), shape=(stop - start, self._n_columns))
+
+    def stored_values(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """Return columns and values of rows start … stop - 1, and where each row begins; columns are not checked."""
         if os.getpid() != self._process:  # a handle of HDF5 does not survive a fork
             self._open()
         if self._changed() != self._opened:
@@ -138,25 +161,34 @@ class MatrixFile:
             )
         try:
             if self._indptr is None:
-                return sparse.csr_matrix(np.asarray(self._matrix[start:stop]))
+                dense = sparse.csr_matrix(np.asarray(self._matrix[start:stop]))
+                return dense.indices, dense.data, dense.indptr.astype(np.int64)
             first, last = int(self._indptr[start]), int(self._indptr[stop])
-            value, column = self._matrix["data"][first:last], self._matrix["indices"][first:last]
-        except Exception as error:  # h5py, zarr and numcodecs raise many types for damaged files
+            value, column = self._values(first, last), self._columns(first, last)
+        except Exception as error:  # h5py, zarr and the decompressors raise many types for damaged files
             raise InputError(
                 f"{self.where}: cells {start + 1} to {stop} cannot be read ({type(error).__name__}: {str(error)[:200]}). The file is "
                 "damaged. Copy the file again."
             ) from error
-        column = np.asarray(column)
         if len(column) != last - first or len(value) != last - first:
             raise InputError(
                 f"{self.where} ends before its last cell; the file is incomplete. Copy it again."
             )
-        if len(column) and not (int(column.min()) >= 0 and int(column.max()) < self._n_columns):
-            raise InputError(
-                f"{self.where} is damaged: cells {start + 1} to {stop} have values outside of its {self._n_columns} genes. Copy it again."
-            )
-        indptr = self._indptr[start : stop + 1] - first
-        return sparse.csr_matrix((np.asarray(value), column, indptr), shape=(stop - start, self._n_columns))
+        return column, value, self._indptr[start : stop + 1] - first
+
+    def outside(self, start: int, stop: int) -> InputError:
+        """Return the error for columns that do not exist."""
+        return InputError(
+            f"{self.where} is damaged: cells {start + 1} to {stop} have values outside of its {self._n_columns} genes. Copy it again."
+        )
+
+    def position(self, units: RowUnits) -> NDArray[np.int64]:
+        """Return the new position of each stored column, as `kernels.row_loops.map_rows` reads it."""
+        if self._position_g is None:
+            return np.asarray(units.position_g, dtype=np.int64)
+        position_g = np.full(self._n_columns, NO_GENE, dtype=np.int64)
+        position_g[self._position_g >= 0] = units.position_g
+        return position_g
 
     def obs(self, keys: Sequence[str] = ()) -> pd.DataFrame:
         """Return columns of obs, (n, number of keys). Cells are numbered; their names are not read."""
@@ -213,6 +245,9 @@ class MatrixFile:
         self._root = open_root(self.path)
         self._process, self._opened = os.getpid(), self._changed()
         self._matrix: Any = self._root.get(self._name, None)
+        if self._matrix is not None and hasattr(self._matrix, "keys"):
+            self._values = values_reader(self._matrix["data"], self.path)
+            self._columns = values_reader(self._matrix["indices"], self.path)
 
     def _changed(self) -> tuple[int, int]:
         """Return size and time of change of the file, or of the zarr folder itself."""
@@ -275,7 +310,12 @@ def open_root(path: Path) -> Any:
             return zarr.open_group(path, mode="r")
         import h5py
 
-        return h5py.File(path, "r")
+        load_filters()
+        root = h5py.File(path, "r")
+        require_filters(root, path.name)
+        return root
+    except InputError:
+        raise
     except Exception as error:  # h5py and zarr raise many types
         raise InputError(
             f"{path} cannot be opened ({type(error).__name__}: {str(error)[:200]}); expected an .h5ad file or a zarr folder."

@@ -14,6 +14,7 @@ from scipy import sparse
 from sparcell.errors import InputError
 from sparcell.io import matrix_market
 from sparcell.io.files import existing_path
+from sparcell.io.hdf5_filters import load_filters, require_filters
 from sparcell.io.places import ZARR_FILES
 from sparcell.io.rules import apply_rules, check_sound
 from sparcell.io.tables import Orientation, genes_in_rows, read_numbers
@@ -128,8 +129,12 @@ def _reader(path: Path) -> tuple[Callable[[Path], AnnData] | None, bool]:
 
 
 def _read_h5ad(path: Path) -> AnnData:
+    import h5py
     from anndata import read_h5ad
 
+    load_filters()
+    with h5py.File(path, "r") as file:
+        require_filters(file, path.name)
     return read_h5ad(path)
 
 

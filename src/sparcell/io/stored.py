@@ -15,10 +15,9 @@ import pandas as pd
 
 from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.validation import require_size
-from sparcell.data.blocks import canonical
+from sparcell.data.blocks import RowUnits
 from sparcell.data.genes import describe_other_features, gene_mask, named_by
 from sparcell.data.sampler import subsample
-from sparcell.data.sources import CellsOnDisk
 from sparcell.io.files import atomic_write
 from sparcell.io.matrix_files import MatrixFile, n_stored_values
 from sparcell.io.readers import read
@@ -156,7 +155,7 @@ class StoredCells:
 
         n_cells = round(max_values * self.n_obs / max(1, self.file.n_values))
         rows = subsample(self.n_obs, max(1, n_cells), seed)
-        cells = CellsOnDisk(self.file, canonical, self.n_vars).rows(rows)
+        cells = self.file.select(rows, RowUnits.unchanged(self.n_vars))
         obs = self.obs.iloc[rows].set_axis(rows.astype(str))
         if self.layer is None:
             return AnnData(cells.matrix(), obs=obs, var=self.var)
