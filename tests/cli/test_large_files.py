@@ -53,3 +53,44 @@ def test_embed_encodes_as_in_memory_and_copies_the_matrix_if_asked(path, tmp_pat
 def test_a_wrong_size_is_one_message(path, tmp_path, run, capsys):
     assert run(f"fit {path} --model beta-vsc --memory much --out {tmp_path / 'o.h5ad'}") == 1
     assert "memory is 'much'; expected a size above 0, such as 4GB" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def donors(tmp_path_factory):
+    folder, adata = tmp_path_factory.mktemp("donors"), sp.datasets.pbmc3k()[:400].copy()
+    adata = adata[:, np.asarray(adata.X.sum(axis=0)).ravel() > 100].copy()
+    adata[:200].copy().write_h5ad(folder / "one.h5ad")
+    adata[200:, ::-1].copy().write_h5ad(folder / "two.h5ad")
+    return folder / "one.h5ad", folder / "two.h5ad"
+
+
+@pytest.mark.parametrize("memory", ["1KB", "4GB"])
+def test_several_files_are_fitted_and_embedded_as_one(donors, tmp_path, run, memory):
+    one, two = donors
+    fit = FIT.replace("1KB", memory)
+    model, out = tmp_path / "model", tmp_path / "out.h5ad"
+    assert run(f"fit {one} {two} {fit} --batch-key file --model-dir {model} --out {out}") == 0
+    written = ad.read_h5ad(out)
+    assert written.obs["file"].value_counts().to_dict() == {"one": 200, "two": 200}
+    assert sp.load(model).schema.covariates.batch.names == ("one", "two")
+    assert (
+        run(f"embed {one} {two} --model-dir {model} --memory {memory} --out {tmp_path / 'again.h5ad'}") == 0
+    )
+    np.testing.assert_array_equal(
+        ad.read_h5ad(tmp_path / "again.h5ad").obsm["X_beta_vsc"], written.obsm["X_beta_vsc"]
+    )
+    np.testing.assert_array_equal(sp.load(model).transform([one, two]), written.obsm["X_beta_vsc"])
+
+
+def test_several_files_without_a_batch_key_offer_the_file(donors, tmp_path, run, caplog):
+    caplog.set_level("INFO", logger="sparcell")
+    for memory in ("1KB", "4GB"):
+        caplog.clear()
+        fit = FIT.replace("1KB", memory)
+        assert run(f"fit {donors[0]} {donors[1]} {fit} --model-dir {tmp_path / memory}") == 0
+        assert "--batch-key file removes its effect" in caplog.text
+
+
+def test_no_input_of_several_is_overwritten(donors, tmp_path, run, capsys):
+    assert run(f"fit {donors[0]} {donors[1]} {FIT} --out {donors[1]}") == 1
+    assert "--out is the input" in capsys.readouterr().err

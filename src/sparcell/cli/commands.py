@@ -49,6 +49,7 @@ log = logging.getLogger("sparcell")
 
 Resume = Annotated[bool, Parameter(negative="", show_default=False)]
 Star = Parameter(name="*")
+Inputs = Annotated[list[Path], Parameter(negative="")]
 
 
 def study(
@@ -132,7 +133,7 @@ def benchmark(
 
 
 def fit(
-    input: Path,
+    input: Inputs,
     *,
     model: ModelName,
     fit: Annotated[FitOptions, Star] = None,
@@ -145,7 +146,8 @@ def fit(
     Parameters
     ----------
     input
-        Raw counts or log-normalized values, in any format that `study` reads.
+        Raw counts or log-normalized values, in any format that `study` reads. Several files, such as one per donor, are joined: genes that
+        all files have, and the file of each cell in obs["file"], which --batch-key file makes the batch.
     model
         The model to train.
     """
@@ -212,7 +214,7 @@ def fit_settings(config: FitConfig, model: str, changes: dict[str, Any]) -> dict
     return preset_settings(preset, model) | changes
 
 
-def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> None:
+def check_fit_targets(config: FitConfig, input: list[Path], *, overwrite: bool) -> None:
     """Raise InputError, before any work, if nothing would be saved or a target cannot be written."""
     from sparcell.io import model_folder
 
@@ -236,7 +238,7 @@ def check_fit_targets(config: FitConfig, input: Path, *, overwrite: bool) -> Non
 
 
 def embed(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -249,7 +251,7 @@ def embed(
     ----------
     input
         Cells with the genes of the model, and raw counts or log-normalized values as in training. A model from `study` also reads raw
-        counts.
+        counts. Several files are joined as for `fit`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out

@@ -22,7 +22,7 @@ FILES = ".sparcell-files.json"
 IGNORED = (FILES, ".DS_Store", ".sparcell-lock")
 
 
-def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
+def check_output_file(out: Path, input: list[Path], *, overwrite: bool) -> None:
     """Raise InputError, before any work, if an .h5ad file cannot be written or would replace a file that sparcell did not write."""
     from sparcell.io import files, marks, places
 
@@ -30,10 +30,11 @@ def check_output_file(out: Path, input: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
     files.check_output_folder(out.parent, allow_existing=True)
     places.check_file(out)
-    if out.exists() and input.exists() and out.samefile(input):
-        raise InputError(
-            f"--out is the input, {input}; expected another name, so that the input stays as it is."
-        )
+    for path in input:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise InputError(
+                f"--out is the input, {path}; expected another name, so that the input stays as it is."
+            )
     if out.exists() and not overwrite:
         raise InputError(
             f"--out is {out}, which exists; expected a new name, so that nothing is overwritten. Add --overwrite to replace a file "

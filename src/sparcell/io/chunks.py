@@ -113,7 +113,7 @@ class Hdf5Values(ChunkedValues):
             ZSTD: lambda n_bytes: _zstd,
         }
         filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
-        is_readable = (
+        has_known_chunks = (
             hasattr(os, "preadv")
             and dataset.dtype.kind in "iufb"
             and dataset.file.userblock_size == 0
@@ -122,7 +122,7 @@ class Hdf5Values(ChunkedValues):
             and set(filters) <= set(known)
             and (hasattr(dataset.id, "chunk_iter") if dataset.chunks else dataset.id.get_offset() is not None)
         )
-        if not is_readable:
+        if not has_known_chunks:
             return None
         n_bytes = itemsize * (dataset.chunks or dataset.shape)[0]
         return cls(dataset, path, [known[code](n_bytes) for code in filters])
@@ -145,10 +145,10 @@ class Hdf5Values(ChunkedValues):
             self._read_bytes(content, offset)
             values[...] = self.decoded(content, decoders[::-1])[first : first + len(values)]
 
-    def _read_bytes(self, content: NDArray[np.uint8], offset: int) -> None:
-        n_read = 0
-        while n_read < len(content):
-            n_more = os.preadv(self._descriptor, [memoryview(content)[n_read:]], offset + n_read)
+    def _read_bytes(self, content: Bytes, offset: int) -> None:
+        view, n_read = memoryview(content), 0
+        while n_read < len(view):
+            n_more = os.preadv(self._descriptor, [view[n_read:]], offset + n_read)
             if n_more == 0:
                 raise EOFError("the file ends before its last chunk")
             n_read += n_more
@@ -164,7 +164,7 @@ class ZarrValues(ChunkedValues):
     @classmethod
     def of(cls, array: Any, path: Path) -> ZarrValues | None:
         """Return the array, or None if it has shards, or filters or compressors that are not known here."""
-        metadata = getattr(array, "metadata", None)
+        metadata: Any = getattr(array, "metadata", None)
         if not hasattr(metadata, "encode_chunk_key") or array.dtype.kind not in "iufb" or array.filters:
             return None
         if metadata.zarr_format == 2:

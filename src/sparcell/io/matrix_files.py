@@ -5,6 +5,7 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from scipy import sparse
 
 from sparcell.data.blocks import choose_columns
 from sparcell.data.facts import scan
+from sparcell.data.genes import describe_other_features, gene_mask, named_by
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io.chunks import values_reader
 from sparcell.io.files import existing_path
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from sparcell.data.blocks import RowUnits
     from sparcell.data.facts import MatrixFacts
     from sparcell.protocols import SparseRows
+
+log = logging.getLogger("sparcell")
 
 BLOCK_VALUES = 1 << 16
 """Least number of values in a block; a block is a whole number of stored chunks. A row that crosses the end of a block makes one more chunk
@@ -107,7 +111,7 @@ class MatrixFile:
     @cached_property
     def facts(self) -> MatrixFacts:
         """What one pass over the matrix finds; the first call reads the whole matrix."""
-        return scan(self._checked_blocks())
+        return scan(self.checked_blocks())
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -131,10 +135,14 @@ class MatrixFile:
             "matrix": self._name,
         }
 
-    def keep_genes(self, mask_g: NDArray[np.bool_]) -> None:
-        """Leave out the columns that are False in `mask_g`, (g,), from now on."""
-        self._position_g = np.where(mask_g, np.cumsum(mask_g) - 1, -1).astype(np.int64)
-        self.shape = (self.shape[0], int(mask_g.sum()))
+    def place_genes(self, position_g: NDArray[np.integer], n_genes: int) -> None:
+        """Read genes at other places from now on: `position_g` holds the new number of each gene, or -1 to leave it out, (g,)."""
+        if self._position_g is None:
+            self._position_g = np.asarray(position_g, dtype=np.int64)
+        else:
+            kept = self._position_g >= 0
+            self._position_g[kept] = np.asarray(position_g)[self._position_g[kept]]
+        self.shape = (self.shape[0], n_genes)
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return rows start … stop - 1 as they are stored, (n, g)."""
@@ -187,7 +195,8 @@ class MatrixFile:
         if self._position_g is None:
             return np.asarray(units.position_g, dtype=np.int64)
         position_g = np.full(self._n_columns, NO_GENE, dtype=np.int64)
-        position_g[self._position_g >= 0] = units.position_g
+        kept = self._position_g >= 0
+        position_g[kept] = np.asarray(units.position_g)[self._position_g[kept]]
         return position_g
 
     def obs(self, keys: Sequence[str] = ()) -> pd.DataFrame:
@@ -228,7 +237,7 @@ class MatrixFile:
         """Names of the cells, read from the file at each call."""
         return pd.Index(self._names("obs"))
 
-    def _checked_blocks(self) -> Iterator[sparse.csr_matrix]:
+    def checked_blocks(self) -> Iterator[sparse.csr_matrix]:
         """Yield all blocks; raise InputError if a cell has two values of one gene, as after the loss of a part of the indices."""
         for start, stop in pairwise(self.edges.tolist()):
             block = self.read(start, stop)
@@ -320,6 +329,18 @@ def open_root(path: Path) -> Any:
         raise InputError(
             f"{path} cannot be opened ({type(error).__name__}: {str(error)[:200]}); expected an .h5ad file or a zarr folder."
         ) from error
+
+
+def genes_of(file: MatrixFile, gene_symbols: str | None) -> pd.DataFrame:
+    """Return var of a file with the rows that are genes, and leave other features, such as antibodies, out of the matrix.
+
+    The index holds the names of column `gene_symbols`, if there is one.
+    """
+    var, mask_g = file.var, gene_mask(file.var)
+    if not mask_g.all():
+        log.info("%s: %s", file.path, describe_other_features(var))
+        file.place_genes(np.where(mask_g, np.cumsum(mask_g) - 1, -1), int(mask_g.sum()))
+    return named_by(var[mask_g], gene_symbols) if gene_symbols else var[mask_g]
 
 
 def name_in_file(layer: str | None) -> str:

@@ -49,6 +49,7 @@ BATCH_NAMES = (
         "technology",
         "run",
         "lane",
+        "file",
     ),
 )
 """Names of columns of batches, in the order in which a hint names them, without case and punctuation."""

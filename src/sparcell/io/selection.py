@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ MAX_THREADS = 8
 
 Part = tuple["MatrixFile", "NDArray[np.integer]", "RowUnits"]
 """A file, some of its rows in ascending order, and how they become those of a model."""
+
+BlockRead = tuple["MatrixFile", "NDArray[np.integer]", "NDArray[np.int64]", "RowUnits", "NDArray[np.int64]"]
+"""What a thread does at a time: the arguments of `_read_block`."""
 
 
 class Arena:
@@ -58,30 +62,23 @@ def select_rows(parts: Sequence[Part]) -> SparseRows:
     n_rows = np.cumsum([0, *(len(row_n) for _, row_n, _ in parts)])
     bound_n = np.empty((n_rows[-1], 2), np.int64)
     arena = Arena(sum(file.n_values_of(row_n) for file, row_n, _ in parts))
-    jobs = []
+    blocks: list[BlockRead] = []
     for (file, row_n, units), begin in zip(parts, n_rows[:-1], strict=True):
         position_g = file.position(units)
         block_n = np.searchsorted(file.edges, row_n, side="right")
-        ends = np.flatnonzero(np.diff(block_n, append=-1)) + 1
-        starts = [0, *ends[:-1].tolist()]
-        jobs += [
+        changes = np.flatnonzero(np.diff(block_n, prepend=-1, append=-1))
+        blocks += [
             (file, row_n[first:last], bound_n[begin + first : begin + last], units, position_g)
-            for first, last in zip(starts, ends.tolist(), strict=True)
+            for first, last in pairwise(changes.tolist())
         ]
-
-    def read(
-        job: tuple[MatrixFile, NDArray[np.integer], NDArray[np.int64], RowUnits, NDArray[np.int64]],
-    ) -> None:
-        _read_block(arena, *job)
-
-    n_threads = min(torch.get_num_threads(), MAX_THREADS, len(jobs))
-    if n_threads < 2:
-        for job in jobs:
-            read(job)
+    n_threads = min(torch.get_num_threads(), MAX_THREADS)
+    if n_threads < 2 or len(blocks) < 2:
+        for block in blocks:
+            _read_block(arena, *block)
     else:
         # The threads end with this call: a process that forks later has none that are missing in the child.
         with ThreadPoolExecutor(n_threads, thread_name_prefix="sparcell-blocks") as threads:
-            for _ in threads.map(read, jobs):
+            for _ in threads.map(lambda block: _read_block(arena, *block), blocks):
                 pass
     n_genes = parts[0][2].n_genes
     column, value = arena.column[: arena.n_values], arena.value[: arena.n_values]

@@ -16,11 +16,13 @@ import pandas as pd
 from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.validation import require_size
 from sparcell.data.blocks import RowUnits
-from sparcell.data.genes import describe_other_features, gene_mask, named_by
 from sparcell.data.sampler import subsample
+from sparcell.errors import InputError
 from sparcell.io.files import atomic_write
-from sparcell.io.matrix_files import MatrixFile, n_stored_values
+from sparcell.io.joining import file_column
+from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
 from sparcell.io.readers import read
+from sparcell.io.several_files import MatrixFiles, read_files
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +38,7 @@ SAMPLE_VALUES = 1 << 25
 class CellNames(Sequence[str]):
     """Names of the cells of a file, read one at a time when a message needs one."""
 
-    def __init__(self, file: MatrixFile) -> None:
+    def __init__(self, file: MatrixFile | MatrixFiles) -> None:
         self.file = file
 
     def __len__(self) -> int:
@@ -54,7 +56,8 @@ class StoredCells:
     Parameters
     ----------
     path
-        An .h5ad file or a zarr folder with the matrix stored as CSR.
+        An .h5ad file or a zarr folder with the matrix stored as CSR, or several. Cells of several files are below each other, with the
+        genes that all files have (matched by name, in the order of the first file) and the file of each cell in obs["file"].
     layer
         The matrix: a layer, "raw", or None for X.
     obs_keys
@@ -80,6 +83,8 @@ class StoredCells:
     --------
     >>> cells = sp.io.StoredCells("atlas.h5ad", obs_keys=["donor"])
     >>> model = sp.BetaVSC().fit(cells, batch_key="donor")
+    >>> cells = sp.io.StoredCells(["donor1.h5ad", "donor2.h5ad"])
+    >>> model = sp.BetaVSC().fit(cells, batch_key="file")
     """
 
     isbacked = is_view = False
@@ -87,19 +92,21 @@ class StoredCells:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         layer: str | None = None,
         obs_keys: Sequence[str] = (),
         gene_symbols: str | None = None,
     ) -> None:
-        self.file = MatrixFile(path, layer)
+        paths = as_paths(path)
+        self.file: MatrixFile | MatrixFiles
+        if len(paths) == 1:
+            self.file = MatrixFile(paths[0], layer)
+            self.var = genes_of(self.file, gene_symbols)
+        else:
+            self.file = MatrixFiles(paths, layer, gene_symbols)
+            self.var = self.file.var
         self.layer = layer
         self.obs = self.file.obs(list(dict.fromkeys(obs_keys)))
-        var, mask_g = self.file.var, gene_mask(self.file.var)
-        if not mask_g.all():
-            log.info("%s: %s", path, describe_other_features(var))
-            self.file.keep_genes(mask_g)
-        self.var = named_by(var[mask_g], gene_symbols) if gene_symbols else var[mask_g]
         self.obsm: dict[str, Any] = {}
         self.varm: dict[str, Any] = {}
         self.uns: dict[str, Any] = {}
@@ -118,12 +125,12 @@ class StoredCells:
         return self.file.shape[1]
 
     @property
-    def X(self) -> MatrixFile | None:
+    def X(self) -> MatrixFile | MatrixFiles | None:
         """The matrix, if it is X."""
         return self.file if self.layer is None else None
 
     @property
-    def layers(self) -> dict[str, MatrixFile]:
+    def layers(self) -> dict[str, MatrixFile | MatrixFiles]:
         """The matrix, if it is a layer or raw."""
         return {} if self.layer is None else {self.layer: self.file}
 
@@ -209,23 +216,23 @@ class StoredCells:
 
 
 def open_cells(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     layer: str | None = None,
     obs_keys: Sequence[str] = (),
     gene_symbols: str | None = None,
     memory: str | int = MAX_MEMORY,
 ) -> AnnData | StoredCells:
-    """Read a file as a whole, or leave its matrix on disk if the matrix would take more than `memory`.
+    """Read a file or several as a whole, or leave the matrix on disk if it would take more than `memory`.
 
     Parameters
     ----------
     path
-        Any format that `read` reads. Only .h5ad and zarr can stay on disk.
+        Any format that `read` reads, or several files, which are joined as in `StoredCells`. Only .h5ad and zarr can stay on disk.
     layer, obs_keys, gene_symbols
         As for `StoredCells`.
     memory
-        Largest matrix in memory: bytes, or text such as "4GB" or "500MB".
+        Largest matrix in memory, of all files together: bytes, or text such as "4GB" or "500MB".
 
     Raises
     ------
@@ -237,31 +244,52 @@ def open_cells(
     ::
 
         cells = sp.io.open_cells("atlas.h5ad", obs_keys=["donor"], memory="2GB")
+        cells = sp.io.open_cells(["donor1.h5ad", "donor2.h5ad"])
     """
-    limit = require_size("memory", memory)
-    path = Path(path)
-    if not _can_stay_on_disk(path) or n_stored_values(path, layer) * BYTES_PER_VALUE <= limit:
-        return read(path, gene_symbols=gene_symbols)
-    return StoredCells(path, layer, obs_keys, gene_symbols)
+    limit, paths = require_size("memory", memory), as_paths(path)
+    if not all(map(_can_stay_on_disk, paths)) or _n_values(paths, layer) * BYTES_PER_VALUE <= limit:
+        return (
+            read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
+        )
+    return StoredCells(paths, layer, obs_keys, gene_symbols)
 
 
 def open_for_model(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     layer: str | None,
     obs_keys: Sequence[str],
     *,
     gene_symbols: str | None = None,
     memory: str | int = MAX_MEMORY,
 ) -> AnnData | StoredCells:
-    """Open a file for a fitted model as `open_cells` does: X where the file lacks the layer, columns of obs as far as there are any."""
-    path = Path(path)
-    if not _can_stay_on_disk(path):
-        return read(path)
-    file = MatrixFile(path, layer if n_stored_values(path, layer) else None)
-    there = file.obs_columns
-    return open_cells(
-        path, layer=file.layer, obs_keys=[key for key in obs_keys if key in there], memory=memory
+    """Open files for a fitted model as `open_cells` does: X where a file lacks the layer, columns of obs as far as all files have them."""
+    paths = as_paths(path)
+    if not all(map(_can_stay_on_disk, paths)):
+        return open_cells(paths, gene_symbols=gene_symbols)
+    layer = layer if all(n_stored_values(one, layer) for one in paths) else None
+    columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
+    there = set.intersection(*columns) | (
+        {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
     )
+    return open_cells(
+        paths,
+        layer=layer,
+        obs_keys=[key for key in obs_keys if key in there],
+        gene_symbols=gene_symbols,
+        memory=memory,
+    )
+
+
+def as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return one path or several as a list."""
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    if not paths:
+        raise InputError("no file is given; expected one path or more.")
+    return paths
+
+
+def _n_values(paths: Sequence[Path], layer: str | None) -> int:
+    return sum(n_stored_values(path, layer) for path in paths)
 
 
 def _can_stay_on_disk(path: Path) -> bool:

@@ -43,7 +43,7 @@ def map_rows(column, value, bound_m, position_g, units, out_column, out_value, b
     at = 0
     for row in range(len(bound_m)):
         first, last = bound_m[row, 0], bound_m[row, 1]
-        total = 0.0
+        total = np.float64(0)
         if target > 0:
             for k in range(first, last):
                 stored = np.uint64(column[k])

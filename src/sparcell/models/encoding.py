@@ -5,7 +5,7 @@ Suffixes: n cells, g genes, k latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,14 +68,15 @@ class FittedEncoder:
 
     @torch.no_grad()
     def latent_representation(
-        self, data: AnnData | str | Path, *, unseen: Unseen = "error"
+        self, data: AnnData | str | Path | Sequence[str | Path], *, unseen: Unseen = "error"
     ) -> LatentRepresentation:
         """Encode cells in one pass: posterior means, KL and inclusion probabilities.
 
         Parameters
         ----------
         data
-            Cells with the genes the model was trained on, in any order; further genes are ignored.
+            Cells with the genes the model was trained on, in any order; further genes are ignored. Several paths are joined as in
+            `io.StoredCells`.
         unseen
             What to do with a batch or category that was not there at fit: "error", or "average" to encode such cells, or data without
             the column, as an average batch. Only matters with `encode_covariates`.
@@ -104,7 +105,7 @@ class FittedEncoder:
 
     def transform(
         self,
-        data: AnnData | str | Path,
+        data: AnnData | str | Path | Sequence[str | Path],
         *,
         sparse: bool = False,
         min_inclusion: float = MIN_INCLUSION,
@@ -286,9 +287,9 @@ class FittedEncoder:
 
     @torch.no_grad()
     def _posteriors(
-        self, data: AnnData | str | Path, unseen: Unseen, *, decode: bool = True
+        self, data: AnnData | str | Path | Sequence[str | Path], unseen: Unseen, *, decode: bool = True
     ) -> Iterator[tuple[Posterior, Minibatch]]:
-        if isinstance(data, str | Path):
+        if isinstance(data, str | Path | Sequence):
             data = stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
         loader = self._loader(data, unseen, decode=decode)
         for batch in loader.all_cells(INFERENCE_BATCH):

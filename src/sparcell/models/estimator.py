@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +122,7 @@ class Estimator(ModelConfig):
 
     def fit(
         self,
-        data: AnnData | str | Path,
+        data: AnnData | str | Path | Sequence[str | Path],
         *,
         layer: str | None = None,
         genes_key: str | None = None,
@@ -140,7 +140,9 @@ class Estimator(ModelConfig):
         Parameters
         ----------
         data
-            AnnData, `io.StoredCells`, or a path that `io.read` reads. n cells × g genes, with at least `batch_size` cells.
+            AnnData, `io.StoredCells`, or a path that `io.read` reads. n cells × g genes, with at least `batch_size` cells. Several paths,
+            such as one per donor, are joined as in `io.StoredCells`: genes that all files have, and the file of each cell in obs["file"],
+            which `batch_key="file"` makes the batch.
         layer, genes_key, batch_key, covariates, log_normalize, scale
             What the model reads of the data: see `DataConfig`. With likelihood auto, raw counts get nb; log-normalized values, and data
             with `log_normalize` or `scale` set, get gaussian.
@@ -186,7 +188,7 @@ class Estimator(ModelConfig):
         )
         adata: AnnData | StoredCells = (
             data
-            if not isinstance(data, str | Path)
+            if not isinstance(data, str | Path | Sequence)
             else open_cells(data, layer=layer, obs_keys=config.obs_keys, memory=memory)
         )
         find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
