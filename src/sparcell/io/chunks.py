@@ -101,7 +101,8 @@ class Hdf5Values(ChunkedValues):
             self.offset[:], self.size[:] = dataset.id.get_offset(), len(dataset) * self.dtype.itemsize
         self.fill_value = dataset.fillvalue
         self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
+        # Not at the end of the process: threads that still read would then read from a file that was opened since.
+        weakref.finalize(self, os.close, self._descriptor).atexit = False
 
     @classmethod
     def of(cls, dataset: Any, path: Path) -> Hdf5Values | None:

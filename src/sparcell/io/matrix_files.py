@@ -258,15 +258,32 @@ class MatrixFile:
             self._values = values_reader(self._matrix["data"], self.path)
             self._columns = values_reader(self._matrix["indices"], self.path)
 
-    def _changed(self) -> tuple[int, int]:
-        """Return size and time of change of the file, or of the zarr folder itself."""
+    def _changed(self) -> list[tuple[int, int]]:
+        """Return size and time of change of the file, or of a zarr folder and the folders of its chunks."""
         try:
-            stat = self.path.stat()
+            stats = [self.path.stat()]
+            if not self.path.is_file():
+                stats += [
+                    path.stat()
+                    for part in ("", "data", "indices", "data/c", "indices/c")
+                    if (path := self.path / self._name / part).is_dir()
+                ]
         except OSError as error:
             raise InputError(
                 f"{self.path} is gone ({error.strerror}); expected a file that stays while it is read."
             ) from error
-        return stat.st_size, stat.st_mtime_ns
+        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a worker process opens again: handles of the file."""
+        handles = ("_root", "_matrix", "_values", "_columns")
+        return {name: value for name, value in vars(self).items() if name not in handles}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        opened = self._opened
+        self._open()
+        self._opened = opened
 
     def _check_layer(self) -> None:
         if self._matrix is None:
