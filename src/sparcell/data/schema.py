@@ -19,6 +19,7 @@ from sparcell.data.expression import counts_finder, has_layer, model_cells, read
 from sparcell.data.missing_genes import MissingGenes, check_missing_genes
 from sparcell.data.normalize import TARGET_SUM, log_normalized
 from sparcell.data.sources import CellsOnDisk, InMemoryCells
+from sparcell.data.streaming import sequential_windows
 from sparcell.data.validation import check_matrix, infer_matrix_kind, require_kind
 from sparcell.errors import InputError, did_you_mean
 
@@ -143,8 +144,7 @@ class Schema:
         covariates = Covariates.fit(adata.obs, data.batch_key, data.covariates)
         schema = cls(tuple(adata.var_names[mask]), data.layer, counts, log_normalize, covariates=covariates)
         if counts:
-            blocks = schema._blocks(adata, schema._positions(adata))
-            sizes = np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)) for block in blocks])
+            sizes = schema._library_sizes(adata)
             return replace(schema, median_library_size=max(1.0, float(np.median(sizes))))
         return schema._with_moments(adata) if data.scale else schema
 
@@ -172,6 +172,22 @@ class Schema:
         return cls(
             **{**stored, **moments, "genes": genes, "median_library_size": size, "covariates": covariates}
         )
+
+    def _library_sizes(self, adata: AnnData) -> NDArray[np.float64]:
+        """Return the total of each cell over the model's genes, (n,)."""
+        matrix, positions = read_layer(adata, self.layer)[0], self._positions(adata)
+        if isinstance(matrix, StoredRows):
+            source = CellsOnDisk(matrix, self._units(positions))
+            blocks: Iterator[sparse.csr_matrix] = (
+                cells.matrix() for _, cells in sequential_windows(source, np.arange(len(source)), 1)
+            )
+        else:
+            blocks = self._blocks(adata, positions)
+        return np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in blocks])
+
+    def _units(self, position_g: NDArray[np.int64]) -> RowUnits:
+        target = TARGET_SUM if self.log_normalize else 0.0
+        return RowUnits(position_g, len(self.genes), rounded=self.counts, target_sum=target)
 
     def _with_moments(self, adata: AnnData) -> Schema:
         n, sum_g, square_g = adata.n_obs, np.zeros(len(self.genes)), np.zeros(len(self.genes))
@@ -211,9 +227,7 @@ class Schema:
         expected: MatrixKind = "counts" if self.counts or self.log_normalize else "log-normalized"
         require_kind(matrix, expected, where, find_counts=find_counts, call=FOR_DATA)
         if isinstance(matrix, StoredRows):
-            target = TARGET_SUM if self.log_normalize else 0.0
-            units = RowUnits(positions, len(self.genes), rounded=self.counts, target_sum=target)
-            return CellsOnDisk(matrix, units, None if self.mean is None else self.zscore)
+            return CellsOnDisk(matrix, self._units(positions), None if self.mean is None else self.zscore)
         return InMemoryCells(self._in_units(adata, positions))
 
     def matrix(self, adata: AnnData) -> sparse.csr_matrix:

@@ -25,7 +25,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.io.chunks import values_reader
 from sparcell.io.files import existing_path
 from sparcell.io.hdf5_filters import load_filters, require_filters
-from sparcell.io.selection import select_rows
+from sparcell.io.selection import in_threads, select_rows
 from sparcell.kernels.row_loops import NO_GENE
 
 if TYPE_CHECKING:
@@ -239,8 +239,9 @@ class MatrixFile:
 
     def checked_blocks(self) -> Iterator[sparse.csr_matrix]:
         """Yield all blocks; raise InputError if a cell has two values of one gene, as after the loss of a part of the indices."""
-        for start, stop in pairwise(self.edges.tolist()):
-            block = self.read(start, stop)
+        bounds = list(pairwise(self.edges.tolist()))
+        blocks = in_threads(lambda rows: self.read(*rows), bounds)
+        for (start, stop), block in zip(bounds, blocks, strict=True):
             n_values = block.nnz
             block.sum_duplicates()
             if block.nnz < n_values:

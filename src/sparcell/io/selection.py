@@ -5,11 +5,12 @@ Suffixes: n all rows that are asked for, m those of one block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sparcell.data.blocks import RowUnits
     from sparcell.io.matrix_files import MatrixFile
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 MAX_THREADS = 8
 """Most threads that read blocks. There are as many as torch uses, up to this number."""
 
@@ -71,18 +74,33 @@ def select_rows(parts: Sequence[Part]) -> SparseRows:
             (file, row_n[first:last], bound_n[begin + first : begin + last], units, position_g)
             for first, last in pairwise(changes.tolist())
         ]
-    n_threads = min(torch.get_num_threads(), MAX_THREADS)
-    if n_threads < 2 or len(blocks) < 2:
-        for block in blocks:
-            _read_block(arena, *block)
-    else:
-        # The threads end with this call: a process that forks later has none that are missing in the child.
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="sparcell-blocks") as threads:
-            for _ in threads.map(lambda block: _read_block(arena, *block), blocks):
-                pass
+    for _ in in_threads(lambda block: _read_block(arena, *block), blocks):
+        pass
     n_genes = parts[0][2].n_genes
     column, value = arena.column[: arena.n_values], arena.value[: arena.n_values]
     return SparseRows(bound_n[:, 0], bound_n[:, 1], column, value, n_genes)
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield what `function` returns for each item, in order. Several threads work ahead, by two items each.
+
+    The threads end with the iteration: a process that forks later has none that are missing in the child.
+    """
+    n_threads = min(torch.get_num_threads(), MAX_THREADS)
+    if n_threads < 2 or len(items) < 2:
+        yield from map(function, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="sparcell-blocks") as threads:
+        try:
+            for item in items:
+                pending.append(threads.submit(function, item))
+                if len(pending) > 2 * n_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _read_block(
