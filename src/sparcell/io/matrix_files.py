@@ -228,6 +228,13 @@ class MatrixFile:
         return table
 
     @property
+    def stored_obs(self) -> Any:
+        """The group of obs if an .h5ad file can take it as it is: None for zarr, and for the layout before anndata 0.8."""
+        group = self._root["obs"]
+        is_new = group.attrs.get("encoding-version") == "0.2.0"
+        return group if self.path.is_file() and is_new else None
+
+    @property
     def var(self) -> pd.DataFrame:
         """The genes of the matrix with all columns, (g, …)."""
         return self.table("raw/var" if self.layer == "raw" else "var")

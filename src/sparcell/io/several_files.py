@@ -154,6 +154,11 @@ class MatrixFiles:
         return obs
 
     @property
+    def stored_obs(self) -> None:
+        """None: the tables of several files are joined."""
+        return
+
+    @property
     def cell_names(self) -> pd.Index:
         """Names of the cells, read from the files at each call."""
         return unique_cell_names([file.cell_names for file in self.files], self.labels)

@@ -199,18 +199,28 @@ class StoredCells:
         from anndata import AnnData
         from anndata.io import sparse_dataset, write_elem
 
-        obs = self.file.table("obs")
-        shell = AnnData(obs=obs, var=self.var, obsm=self.obsm, varm=self.varm, uns=self.uns)
-        shell.write_h5ad(path, compression="gzip")
-        if not with_x:
-            return
+        obs, how = self.file.stored_obs, {"compression": "gzip"}
+        if obs is None:
+            shell = AnnData(
+                obs=self.file.table("obs"), var=self.var, obsm=self.obsm, varm=self.varm, uns=self.uns
+            )
+        else:
+            shell = AnnData(var=self.var, varm=self.varm, uns=self.uns)
+        shell.write_h5ad(path, **how)
         with h5py.File(path, "r+") as target:
+            if obs is not None:  # names of many cells need much memory, so they are copied from file to file
+                del target["obs"]
+                obs.file.copy(obs, target, name="obs")
+                for key, values in self.obsm.items():
+                    write_elem(target["obsm"], key, values, dataset_kwargs=how)
+            if not with_x:
+                return
             for number, (start, stop) in enumerate(
                 zip(self.file.edges[:-1], self.file.edges[1:], strict=True)
             ):
                 block = self.file.read(int(start), int(stop))
                 if number == 0:
-                    write_elem(target, "X", block, dataset_kwargs={"compression": "gzip"})
+                    write_elem(target, "X", block, dataset_kwargs=how)
                 else:
                     sparse_dataset(target["X"]).append(block)
 
