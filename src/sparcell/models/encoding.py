@@ -93,13 +93,13 @@ class FittedEncoder:
             latents = model.latent_representation(adata)
             latents.mean_nk, latents.inclusion_nk, latents.active_k
         """
-        posteriors = [posterior for posterior, _ in self._posteriors(data, unseen, decode=False)]
-        gammas = [posterior.gamma for posterior in posteriors if posterior.gamma is not None]
-        latents = LatentRepresentation(
-            gather(posterior.mean for posterior in posteriors),
-            gather(posterior.kl() for posterior in posteriors),
-            gather(gammas) if gammas else None,
-        )
+        means, kls, gammas = [], [], []
+        for posterior, _ in self._posteriors(data, unseen, decode=False):
+            means.append(posterior.mean)
+            kls.append(posterior.kl())
+            if posterior.gamma is not None:
+                gammas.append(posterior.gamma)
+        latents = LatentRepresentation(gather(means), gather(kls), gather(gammas) if gammas else None)
         self.last_encoded = (len(latents.mean_nk), int(latents.active_k.sum()))
         return latents
 
