@@ -93,13 +93,16 @@ class FittedEncoder:
             latents = model.latent_representation(adata)
             latents.mean_nk, latents.inclusion_nk, latents.active_k
         """
-        means, kls, gammas = [], [], []
-        for posterior, _ in self._posteriors(data, unseen, decode=False):
-            means.append(posterior.mean)
-            kls.append(posterior.kl())
+        adata = self._opened(data)
+        mean, kl, gamma = (RowsOfPieces(adata.n_obs) for _ in range(3))
+        for posterior, _ in self._posteriors(adata, unseen, decode=False):
+            mean.add(posterior.mean)
+            kl.add(posterior.kl())
             if posterior.gamma is not None:
-                gammas.append(posterior.gamma)
-        latents = LatentRepresentation(gather(means), gather(kls), gather(gammas) if gammas else None)
+                gamma.add(posterior.gamma)
+        assert mean.array is not None
+        assert kl.array is not None
+        latents = LatentRepresentation(mean.array, kl.array, gamma.array)
         self.last_encoded = (len(latents.mean_nk), int(latents.active_k.sum()))
         return latents
 
@@ -289,17 +292,35 @@ class FittedEncoder:
     def _posteriors(
         self, data: AnnData | str | Path | Sequence[str | Path], unseen: Unseen, *, decode: bool = True
     ) -> Iterator[tuple[Posterior, Minibatch]]:
-        if isinstance(data, str | Path | Sequence):
-            data = stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
-        loader = self._loader(data, unseen, decode=decode)
+        loader = self._loader(self._opened(data), unseen, decode=decode)
         for batch in loader.all_cells(INFERENCE_BATCH):
             yield self.network.posterior(batch), batch
+
+    def _opened(self, data: AnnData | str | Path | Sequence[str | Path]) -> Any:
+        if isinstance(data, str | Path | Sequence):
+            return stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
+        return data
 
     def _loader(self, adata: AnnData, unseen: Unseen, *, decode: bool = True) -> Loader:
         covariates, needed = self.schema.covariates, decode or self.settings.encode_covariates
         values = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
         n_genes = len(self.schema.genes)
         return Loader(self.schema.cells(adata), values, n_genes, self.device, max_resident_bytes=0)
+
+
+class RowsOfPieces:
+    """An array that is reserved once and filled with the results of minibatches: pieces of many cells would take its memory twice."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows, self.n_filled = n_rows, 0
+        self.array: Floats | None = None
+
+    def add(self, piece: torch.Tensor) -> None:
+        """Append the rows of a minibatch, (m, k)."""
+        if self.array is None:
+            self.array = np.empty((self.n_rows, piece.shape[1]), dtype=np.float32)
+        self.array[self.n_filled : self.n_filled + len(piece)] = piece.cpu().numpy()
+        self.n_filled += len(piece)
 
 
 def gather(pieces: Iterator[torch.Tensor] | list[torch.Tensor]) -> Floats:
