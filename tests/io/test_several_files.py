@@ -17,6 +17,7 @@ from sparcell.data.blocks import RowUnits
 from sparcell.data.sources import CellsOnDisk
 from sparcell.errors import InputError
 from sparcell.io.stored import StoredCells, open_cells
+from sparcell.models import BetaVAE
 
 INDEX_TYPES = [np.int16, np.int32, np.int64, np.uint32, np.uint64]
 
@@ -170,3 +171,12 @@ def test_repeated_genes_are_refused(tmp_path, donors):
     path = written(adata, tmp_path / "three.h5ad")
     with pytest.raises(InputError, match="three has more than one gene named 'C'"):
         StoredCells([donors[0], path])
+
+
+def test_training_on_several_files_resumes_from_its_checkpoint(donors, tmp_path):
+    settings = {"epochs": 2, "batch_size": 16, "n_latent": 2, "encoder_widths": (8,), "decoder_widths": (8,)}
+    how = {"memory": 1, "silent": True, "batch_key": "file"}
+    first = BetaVAE(**settings).fit(list(donors), checkpoint_dir=tmp_path / "c", **how)
+    again = BetaVAE(**settings).fit(list(donors), checkpoint_dir=tmp_path / "c", **how)
+    assert list(first.history["seconds"]) == list(again.history["seconds"])  # nothing was trained anew
+    np.testing.assert_array_equal(first.transform(list(donors)), again.transform(list(donors)))

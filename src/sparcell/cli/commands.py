@@ -146,8 +146,8 @@ def fit(
     Parameters
     ----------
     input
-        Raw counts or log-normalized values, in any format that `study` reads. Several files, such as one per donor, are joined: genes that
-        all files have, and the file of each cell in obs["file"], which --batch-key file makes the batch.
+        Raw counts or log-normalized values, in any format of `study`. Several files are joined by gene name (their batch:
+        --batch-key file).
     model
         The model to train.
     """
