@@ -24,7 +24,7 @@ INDEX_TYPES = [np.int16, np.int32, np.int64, np.uint32, np.uint64]
 
 def cells(n_cells, genes, seed=0, names="c", **columns):
     rng = np.random.default_rng(seed)
-    x_ng = sparse.csr_matrix(rng.poisson(0.5, (n_cells, len(genes))).astype(np.float32))
+    x_ng = sparse.csr_matrix(rng.poisson(2, (n_cells, len(genes))).astype(np.float32))
     obs = pd.DataFrame(columns, index=[f"{names}{number}" for number in range(n_cells)])
     return ad.AnnData(x_ng, obs=obs, var=pd.DataFrame(index=list(genes)))
 
