@@ -55,6 +55,55 @@ def test_a_wrong_size_is_one_message(path, tmp_path, run, capsys):
     assert "memory is 'much'; expected a size above 0, such as 4GB" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["study {} --out {}", "benchmark {} --labels-key donor --out {}"])
+def test_comparisons_of_too_many_cells_are_one_error_before_any_work(command, path, tmp_path, run, capsys):
+    assert run(command.format(path, tmp_path / "out") + " --memory 1MB") == 1
+    assert "Compare fewer cells, drawn at random: n_cells=" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").glob("*.html"))
+
+
+def test_a_study_of_some_cells_says_so(path, tmp_path, run):
+    out = tmp_path / "out"
+    study = f"study {path} --out {out} --n-cells 300 --models beta-vae --presets hvg --epochs 2 --seeds 1 --min-genes 0 --n-top-genes 500"
+    assert run(f"{study} --labels-key donor --max-genes 0 --max-pct-mito 100 --batch-size 64") == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "This page is about 300 of 400 cells, drawn at random from all over the input." in page
+    assert ad.read_h5ad(out / "study.h5ad").n_obs == 300
+
+
+@pytest.mark.parametrize("memory", ["1KB", "4GB"])
+def test_a_dry_run_of_fit_measures_and_writes_nothing(memory, path, tmp_path, run, capsys):
+    fit = f"fit {path} --model beta-vsc --n-latent 4 --batch-key donor --n-top-genes 100 --memory {memory}"
+    assert run(f"{fit} --dry-run --model-dir {tmp_path / 'model'} --out {tmp_path / 'out.h5ad'}") == 0
+    text = capsys.readouterr().out
+    assert (
+        "400 cells × 1,002 genes; X holds raw counts (of the cells measured); 100 genes used; batch: donor (2 values)"
+        in text
+    )
+    assert ("windows" in text) == ("speed: reading" in text) == (memory == "1KB")
+    assert "epochs at most" in text
+    assert text.endswith("dry run: nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_embed_measures_and_writes_nothing(path, tmp_path, run, capsys):
+    assert run(f"fit {path} {FIT} --model-dir {tmp_path / 'model'}") == 0
+    capsys.readouterr()
+    embed = (
+        f"embed {path} --model-dir {tmp_path / 'model'} --out {tmp_path / 'out.h5ad'} --memory 1KB --dry-run"
+    )
+    assert run(embed) == 0
+    assert "speed: reading" in capsys.readouterr().out
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_budget_that_cannot_be_kept_is_one_error(path, tmp_path, run, capsys, monkeypatch):
+    monkeypatch.setattr("sparcell.data.budget.MIN_BUDGET", 1000)
+    assert run(f"fit {path} {FIT} --model-dir {tmp_path / 'model'}") == 1
+    assert "and training from this file takes at least" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.fixture(scope="module")
 def donors(tmp_path_factory):
     folder, adata = tmp_path_factory.mktemp("donors"), sp.datasets.pbmc3k()[:400].copy()

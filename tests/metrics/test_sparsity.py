@@ -69,9 +69,9 @@ def test_a_latent_that_is_off_in_some_cells_is_sparse_by_its_mean():
 def test_a_representation_says_whether_it_is_sparse():
     mean_nk = np.repeat([[0.0], [2.0]], 10, axis=0).astype(np.float32)
     on_nk = np.ones_like(mean_nk)
-    assert LatentRepresentation(mean_nk, on_nk, None).sparsity is None
-    assert not LatentRepresentation(mean_nk, on_nk, on_nk).sparsity.is_sparse
-    assert LatentRepresentation(mean_nk, on_nk, (mean_nk > 0).astype(np.float32)).sparsity.is_sparse
+    assert LatentRepresentation(mean_nk, np.zeros(1), None).sparsity is None
+    assert not LatentRepresentation(mean_nk, np.zeros(1), on_nk).sparsity.is_sparse
+    assert LatentRepresentation(mean_nk, np.zeros(1), (mean_nk > 0).astype(np.float32)).sparsity.is_sparse
 
 
 def test_a_mask_or_probabilities_of_the_wrong_kind_raise():

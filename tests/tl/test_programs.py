@@ -39,7 +39,7 @@ def chosen_latents(n_cells=N_CELLS, *, spikes=True):
     inclusion_nk = rng.uniform(size=mean_nk.shape).astype(np.float32)
     mean_nk[:, 1] = np.abs(mean_nk[:, 1])
     mean_nk[:, 3] *= 0.01
-    return LatentRepresentation(mean_nk, np.zeros_like(mean_nk), inclusion_nk if spikes else None)
+    return LatentRepresentation(mean_nk, np.zeros(N_LATENT), inclusion_nk if spikes else None)
 
 
 def decoder_of(model, adata, latents):
@@ -155,7 +155,7 @@ def test_a_gene_that_hardly_any_cell_has_does_not_lead_the_list(adata):
         head.bias.copy_(torch.log(torch.tensor([40.0, 0.04, *[9959.96 / 38] * 38])))
     mean_nk = np.zeros_like(latents.mean_nk)
     mean_nk[::2, 0] = 1
-    one = LatentRepresentation(mean_nk, latents.kl_nk, (mean_nk > 0).astype(np.float32))
+    one = LatentRepresentation(mean_nk, latents.kl_k, (mean_nk > 0).astype(np.float32))
     found = find_programs(decoder_of(model, adata, one), seed=0)
     assert found.latent_p.tolist() == [0]
     effect_g, fold_g = found.effect_pg[0], found.log2_fold_pg[0]

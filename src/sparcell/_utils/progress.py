@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,3 +77,35 @@ def _lines(title: str, total: int, console: Console, n_before: int) -> Callable[
             )
 
     return advance
+
+
+def resources_text(n_cells: int, seconds: float, *, read_before: float | None = None) -> str:
+    """Return cells per second, gigabytes read from files since `read_before`, and the memory of this process, as far as they are known.
+
+    `read_before` is what `gigabytes_read` returned; None for data in memory.
+    """
+    parts = [f"{n_cells / seconds:,.0f} cells/s"] if seconds > 0 else []
+    read, memory = gigabytes_read(), gigabytes_in_memory()
+    if read_before is not None and read is not None:
+        parts.append(f"{read - read_before:.1f} GB read")
+    if memory is not None:
+        parts.append(f"{memory:.1f} GB memory")
+    return ", ".join(parts)
+
+
+def gigabytes_read() -> float | None:
+    """Return what this process has read from files, in GB; None where the system does not tell."""
+    return _field("/proc/self/io", "rchar:", 1e9)
+
+
+def gigabytes_in_memory() -> float | None:
+    """Return the memory of this process in GB; None where the system does not tell."""
+    return _field("/proc/self/status", "VmRSS:", 1e6)
+
+
+def _field(path: str, name: str, unit: float) -> float | None:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((float(line.split()[1]) / unit for line in lines if line.startswith(name)), None)

@@ -15,12 +15,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from sparcell import io, pp
+from sparcell import pp
 from sparcell.benchmark.methods import BATCH, HELD_OUT
 from sparcell.benchmark.treatments import treatment_warning
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of, digest_of_matrix
 from sparcell.io import labels
+from sparcell.io.samples import read_sample
 from sparcell.study.prepare import use_counts_layer
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class BenchmarkData:
     """Number of cells without counts in the chosen genes."""
     batch_warning: str = ""
     """Set if the batches look like treatments; see `treatment_warning`."""
+    sampled: str = ""
+    """Set if the cells are some of those of the file: "50,000 of 1,000,000 cells, drawn at random"."""
 
     @property
     def digest(self) -> str:
@@ -66,7 +69,9 @@ class BenchmarkData:
 
 def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
     """Read and check the data, choose the genes, and split the cells. Raises InputError before any long computation."""
-    adata = io.read(data, gene_symbols=config.gene_symbols)
+    adata, sampled = read_sample(
+        data, config.n_cells, layer=config.layer, gene_symbols=config.gene_symbols, memory=config.memory
+    )
     check_columns(adata, config)
     cell_labels = labels.labels_from_obs(adata, str(config.labels_key))
     batches = None if config.batch_key is None else batches_of(adata, config.batch_key)
@@ -103,6 +108,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
         n_genes_before=adata.n_vars,
         n_dropped=n_dropped,
         batch_warning=batch_warning,
+        sampled=sampled,
     )
 
 

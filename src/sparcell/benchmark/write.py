@@ -141,6 +141,7 @@ def provenance(
         "n_genes_before": data.n_genes_before,
         "n_test": data.n_test,
         "n_dropped": data.n_dropped,
+        **({"sampled": data.sampled} if data.sampled else {}),
     }
 
 

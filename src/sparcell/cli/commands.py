@@ -155,8 +155,10 @@ def fit(
     if "flavor" in given(fit) and config.n_top_genes is None:
         raise InputError("--flavor needs a number of genes to choose; add --n-top-genes 2000.")
     model_settings = fit_settings(config, model, given(settings))
-    check_fit_targets(config, input, overwrite=how.overwrite)
+    if not config.dry_run:
+        check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
+    from sparcell.cli import dry_run
     from sparcell.io.obs_columns import log_batch_hint
     from sparcell.models import MODELS
 
@@ -173,6 +175,9 @@ def fit(
     if config.out is not None and not isinstance(adata, io.StoredCells):
         io.check_writable(adata, config.out.name)
     log_batch_hint(adata.obs, keys)
+    if config.dry_run:
+        dry_run.print_fit(adata, MODELS[model](**model_settings), config, data_settings)
+        return
     if config.n_top_genes is not None:
         data_settings["genes_key"] = fitting.choose_genes(adata, config, data_settings)
     estimator = MODELS[model](**model_settings)
@@ -258,8 +263,10 @@ def embed(
         New .h5ad file: the data with the latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), EmbedConfig(**given(embed))
-    targets.check_output_file(out, input, overwrite=how.overwrite)
+    if not config.dry_run:
+        targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell import io
+    from sparcell.cli import dry_run
     from sparcell.io import stored
     from sparcell.models import load
 
@@ -274,6 +281,9 @@ def embed(
     if not isinstance(adata, io.StoredCells):
         io.check_writable(adata, out.name)
     model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
+    if config.dry_run:
+        dry_run.print_embed(adata, model, config.unseen)
+        return
     fitting.drop_older_results(adata, model.settings.name)
     model.embed(adata, unseen=config.unseen)
     write_cells(adata, out, with_x=config.with_x)

@@ -7,8 +7,10 @@ from cyclopts import Group
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
+    CountsConfig,
     DiskConfig,
     FitConfig,
+    MemoryConfig,
     ProgramsConfig,
     QualityConfig,
     StudyConfig,
@@ -39,11 +41,14 @@ class FurtherOptions(Group):
 
 
 BASIC = Group("Options", sort_key=0)
+LARGE_FILES = FurtherOptions("Large files", sort_key=2)
 SCORES = FurtherOptions("Scores and maps", sort_key=4)
 
 GROUPS: dict[type, Group] = {
     FitConfig: FurtherOptions("Output", sort_key=1),
-    DiskConfig: FurtherOptions("Large files", sort_key=2),
+    CountsConfig: LARGE_FILES,
+    MemoryConfig: LARGE_FILES,
+    DiskConfig: LARGE_FILES,
     DataConfig: FurtherOptions("Data", sort_key=2),
     GenesConfig: FurtherOptions("Genes", sort_key=2),
     QualityConfig: FurtherOptions("Quality control", sort_key=3),

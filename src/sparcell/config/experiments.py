@@ -40,20 +40,32 @@ class InputConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiskConfig:
+class MemoryConfig:
     """What happens with a file that is too large for the memory."""
 
     memory: Annotated[
         str,
-        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
+        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks. Training then "
+        "takes at most this much memory beside the libraries and the model.",
     ] = MAX_MEMORY
+
+    def __post_init__(self) -> None:
+        require_size("memory", self.memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskConfig(MemoryConfig):
+    """What is written of a file that is too large for the memory, and what the work would take."""
+
+    dry_run: Annotated[
+        bool,
+        "Print shapes, genes, memory and time, measured on a few blocks and steps, and write nothing.",
+    ] = False
+
     with_x: Annotated[
         bool,
         "Copy the matrix of a file that stays on disk into --out. Default: --out holds all but the matrix.",
     ] = False
-
-    def __post_init__(self) -> None:
-        require_size("memory", self.memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +74,18 @@ class CountsConfig(InputConfig):
 
     layer: Annotated[str | None, "Layer with the raw counts; raw: adata.raw. Default: X."] = None
     title: Annotated[str | None, "Title of the page. Default: the name of the input."] = None
+    n_cells: Annotated[
+        int | None, "Compare this many cells, drawn at random from all over the input. Default: all cells."
+    ] = None
+    memory: Annotated[
+        str,
+        "Largest matrix that is read into memory. A larger .h5ad file or zarr folder is an error, unless n_cells is set.",
+    ] = MAX_MEMORY
+
+    def __post_init__(self) -> None:
+        if self.n_cells is not None:
+            require_whole("n_cells", self.n_cells, 1)
+        require_size("memory", self.memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +210,7 @@ class StudyConfig(CountsConfig, GenesConfig, QualityConfig):
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
+        CountsConfig.__post_init__(self)
         GenesConfig.__post_init__(self)
         require(len(self.models) > 0, "models", self.models, "at least one model")
         require(len(self.presets) > 0, "presets", self.presets, "at least one preset")
@@ -248,6 +273,7 @@ class BenchmarkConfig(CountsConfig, GenesConfig):
     perplexity: Annotated[float, "Perplexity of the t-SNE maps."] = 40.0
 
     def __post_init__(self) -> None:
+        CountsConfig.__post_init__(self)
         GenesConfig.__post_init__(self)
         require_whole("seeds", self.seeds, 1)
         require_whole("n_top_genes", self.n_top_genes, 50)
@@ -289,7 +315,6 @@ class ModelInputConfig(InputConfig):
         Literal["error", "average"],
         "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
     ] = "error"
-
     missing_genes: Annotated[
         Literal["error", "zero"],
         "Genes of the model that the input lacks. error: stop. zero: they count as not expressed, if at most 20 % are missing.",
@@ -310,7 +335,7 @@ class EmbedConfig(ModelInputConfig, DiskConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgramsConfig(ModelInputConfig):
+class ProgramsConfig(ModelInputConfig, MemoryConfig):
     """How the programs of a model are read, named and checked.
 
     Examples
@@ -353,4 +378,5 @@ class ProgramsConfig(ModelInputConfig):
         )
         require_whole("seeds", self.seeds, 1, or_word="auto")
         require_whole("seed", self.seed, 0)
-        super().__post_init__()
+        ModelInputConfig.__post_init__(self)
+        MemoryConfig.__post_init__(self)

@@ -5,9 +5,10 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -46,31 +47,57 @@ class RowUnits:
         return cls(np.arange(n_genes), n_genes)
 
 
-@runtime_checkable
-class StoredRows(Protocol):
-    """A matrix on disk that is read by ranges of rows, such as `io.MatrixFile`."""
+class StoredRows(ABC):
+    """A matrix that is read by ranges of rows, such as `io.MatrixFile`.
+
+    A base class, not a protocol: before Python 3.12, isinstance of a protocol would call `facts`, which reads the whole matrix.
+    """
 
     shape: tuple[int, int]
     edges: NDArray[np.int64]
     """Rows where stored blocks begin, and the number of cells."""
+    where: str
+    """Name of the matrix in messages."""
 
     @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    @property
+    @abstractmethod
+    def n_values(self) -> int:
+        """Number of stored values."""
+
+    @property
+    @abstractmethod
     def facts(self) -> MatrixFacts:
         """Facts of the whole matrix; the first call reads it once."""
-        ...
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What changes if the file changes."""
-        ...
+    @abstractmethod
+    def identity(self) -> dict[str, Any] | None:
+        """What changes if the file changes; None if only the values themselves tell two matrices apart."""
 
+    @abstractmethod
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return rows start … stop - 1 as they are stored."""
-        ...
 
+    @abstractmethod
+    def checked_blocks(self) -> Iterator[sparse.csr_matrix]:
+        """Yield all blocks, each position once; raise InputError for signs of damage."""
+
+    @abstractmethod
     def select(self, row_n: NDArray[np.integer], units: RowUnits) -> SparseRows:
         """Return rows in ascending order in a model's genes and units; columns sorted, each once, no zeros."""
-        ...
+
+    @abstractmethod
+    def place_genes(self, position_g: NDArray[np.integer], n_genes: int) -> None:
+        """Read genes at other places from now on: `position_g` holds the new number of each gene, or -1 to leave it out, (g,)."""
+
+    def keep_genes(self, mask_g: NDArray[np.bool_]) -> None:
+        """Leave out the genes that are False in `mask_g`, (g,), from now on."""
+        self.place_genes(np.where(mask_g, np.cumsum(mask_g) - 1, -1), int(mask_g.sum()))
 
 
 def row_slices(x_ng: Matrix) -> Iterator[sparse.csr_matrix]:

@@ -5,7 +5,7 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,6 +153,16 @@ def scan(blocks: Iterable[sparse.csr_matrix]) -> MatrixFacts:
         facts.add(block, n_cells)
         n_cells += block.shape[0]
     return facts
+
+
+def noted_blocks(rows: StoredRows) -> Iterator[sparse.csr_matrix]:
+    """Yield all blocks of a matrix, which may be changed. Its facts are known at the end, so that they need no pass of their own."""
+    facts, n_cells = MatrixFacts(), 0
+    for block in rows.checked_blocks():
+        facts.add(block, n_cells)
+        n_cells += block.shape[0]
+        yield block
+    rows.__dict__["facts"] = facts  # a cached property
 
 
 def is_whole(value: NDArray[Any]) -> NDArray[np.bool_]:

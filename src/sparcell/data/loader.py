@@ -14,7 +14,7 @@ import torch
 
 from sparcell.data import sampler
 from sparcell.data.packed import PackedRows
-from sparcell.data.sources import InMemoryCells
+from sparcell.data.sources import HeldCells, InMemoryCells
 from sparcell.data.streaming import cut, read_ahead, sequential_windows
 from sparcell.protocols import Minibatch
 
@@ -54,7 +54,7 @@ class Loader:
         device: torch.device,
         max_resident_bytes: int | None = None,
     ) -> None:
-        self.source = source
+        self.source: CellSource = source
         self.device = device
         self.batch_n = torch.from_numpy(covariates.batch_n).to(device)
         self.covariates_nc = torch.from_numpy(covariates.covariates_nc).to(device)
@@ -69,6 +69,11 @@ class Loader:
         limit = _resident_limit(device) if max_resident_bytes is None else max_resident_bytes
         if not self.sparse and source.edges is None and len(source) * n_genes * 4 <= limit:
             self.resident = self._all_dense(n_genes)
+
+    def hold(self, rows: NDArray[np.integer]) -> None:
+        """Read some cells into memory, in one pass over the file; only these cells can be asked for afterwards. No change in memory."""
+        if self.source.edges is not None:
+            self.source = HeldCells(self.source, rows)
 
     def _library_sizes(self, index: NDArray[np.integer], cells: SparseRows) -> Tensor:
         size_n = self._library_size_n[index]

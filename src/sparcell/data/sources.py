@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.data.blocks import RowUnits, StoredRows
+    from sparcell.protocols import CellSource
 
 
 class InMemoryCells:
@@ -80,8 +81,8 @@ class CellsOnDisk:
         return self.stored.edges
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What changes if the file changes."""
+    def identity(self) -> dict[str, Any] | None:
+        """What changes if the file changes; None if it cannot be told."""
         return self.stored.identity
 
     def rows(self, index: NDArray[np.integer]) -> SparseRows:
@@ -93,3 +94,39 @@ class CellsOnDisk:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         return cells.take(place)
+
+
+class HeldCells:
+    """Some cells of another source, read once and kept in memory under their row numbers; no other cells can be asked for.
+
+    Parameters
+    ----------
+    source
+        The cells.
+    rows
+        Numbers of the cells to keep, in any order.
+    """
+
+    def __init__(self, source: CellSource, rows: NDArray[np.integer]) -> None:
+        self.row_m = np.unique(rows)
+        self.cells = source.rows(self.row_m)
+        self.n_cells = len(source)
+
+    def __len__(self) -> int:
+        return self.n_cells
+
+    @property
+    def edges(self) -> None:
+        """None: cells are read in any order at the same cost."""
+        return
+
+    @property
+    def identity(self) -> None:
+        """None: only the values themselves tell two matrices apart."""
+        return
+
+    def rows(self, index: NDArray[np.integer]) -> SparseRows:
+        """Return the cells numbered `index`, in that order."""
+        position = np.searchsorted(self.row_m, index)
+        assert np.array_equal(self.row_m[position], index), "cells that are not held"
+        return self.cells.take(position)

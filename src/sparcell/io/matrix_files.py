@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell.data.blocks import choose_columns
+from sparcell.data.blocks import StoredRows, choose_columns
 from sparcell.data.facts import scan
 from sparcell.data.genes import describe_other_features, gene_mask, named_by
 from sparcell.errors import InputError, did_you_mean
@@ -42,7 +42,7 @@ BLOCK_VALUES = 1 << 16
 to be read, so smaller blocks would read most chunks twice."""
 
 
-class MatrixFile:
+class MatrixFile(StoredRows):
     """A matrix of cells × genes in an .h5ad file or a zarr folder, with the names and annotations beside it.
 
     Parameters
@@ -137,6 +137,7 @@ class MatrixFile:
 
     def place_genes(self, position_g: NDArray[np.integer], n_genes: int) -> None:
         """Read genes at other places from now on: `position_g` holds the new number of each gene, or -1 to leave it out, (g,)."""
+        self.__dict__.pop("facts", None)  # those of other genes
         if self._position_g is None:
             self._position_g = np.asarray(position_g, dtype=np.int64)
         else:
@@ -227,12 +228,16 @@ class MatrixFile:
             table: pd.DataFrame = read_elem(self._root[name])
         return table
 
+    def obsm(self, key: str) -> Any:
+        """Return an array of obsm as numpy array, (n, …); None if the file has no such array."""
+        stored = self._root["obsm"].get(key) if "obsm" in self._root else None
+        return None if stored is None or hasattr(stored, "keys") else np.asarray(stored[:])
+
     @property
     def stored_obs(self) -> Any:
-        """The group of obs if an .h5ad file can take it as it is: None for zarr, and for the layout before anndata 0.8."""
+        """The group of obs if it can be copied by blocks; None for the layout before anndata 0.8."""
         group = self._root["obs"]
-        is_new = group.attrs.get("encoding-version") == "0.2.0"
-        return group if self.path.is_file() and is_new else None
+        return group if group.attrs.get("encoding-version") == "0.2.0" else None
 
     @property
     def var(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sparcell.data.blocks import StoredRows
 from sparcell.data.facts import scan
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io.joining import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from sparcell.protocols import SparseRows
 
 
-class MatrixFiles:
+class MatrixFiles(StoredRows):
     """The matrices of several files below each other, with the genes that all files have. Attributes are those of `MatrixFile`.
 
     Parameters
@@ -103,7 +104,22 @@ class MatrixFiles:
     @cached_property
     def facts(self) -> MatrixFacts:
         """What one pass over all files finds; the first call reads them."""
-        return scan(block for file in self.files for block in file.checked_blocks())
+        return scan(self.checked_blocks())
+
+    def checked_blocks(self) -> Iterator[sparse.csr_matrix]:
+        """Yield all blocks of all files; raise InputError for signs of damage."""
+        return (block for file in self.files for block in file.checked_blocks())
+
+    def place_genes(self, position_g: NDArray[np.integer], n_genes: int) -> None:
+        """Read genes at other places from now on: see `MatrixFile.place_genes`."""
+        self.__dict__.pop("facts", None)  # those of other genes
+        for file in self.files:
+            file.place_genes(position_g, n_genes)
+        self.shape = (self.shape[0], n_genes)
+
+    def obsm(self, key: str) -> None:
+        """None: arrays of several files are not joined."""
+        return
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return rows start … stop - 1, (n, g)."""

@@ -6,16 +6,18 @@ Suffixes: n cells, g genes, k latents.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.validation import require_size
-from sparcell.data.blocks import RowUnits
+from sparcell.data.blocks import RowUnits, StoredRows
+from sparcell.data.budget import BYTES_PER_VALUE, MIN_BUDGET
+from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError
 from sparcell.io.files import atomic_write
@@ -23,35 +25,23 @@ from sparcell.io.joining import file_column
 from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
 from sparcell.io.readers import read
 from sparcell.io.several_files import MatrixFiles, read_files
+from sparcell.io.stored_rows import CellNames, KeptRows
+from sparcell.io.stored_writing import write_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 log = logging.getLogger("sparcell")
 
-BYTES_PER_VALUE = 8
-"""Of a sparse matrix in memory: float32 value and int32 index."""
 SAMPLE_VALUES = 1 << 25
 """Values of the cells that variable genes are chosen from: 256 MB in memory."""
-
-
-class CellNames(Sequence[str]):
-    """Names of the cells of a file, read one at a time when a message needs one."""
-
-    def __init__(self, file: MatrixFile | MatrixFiles) -> None:
-        self.file = file
-
-    def __len__(self) -> int:
-        return len(self.file)
-
-    def __getitem__(self, number: Any) -> Any:
-        return self.file.cell_names[number]
 
 
 class StoredCells:
     """Cells of an .h5ad file or zarr folder whose matrix stays on disk.
 
-    `fit`, `transform` and `embed` take it in place of an AnnData. The file is only read.
+    `fit`, `transform`, `embed`, `programs` and steps of `sp.pp` take it in place of an AnnData. The file is only read.
 
     Parameters
     ----------
@@ -70,7 +60,8 @@ class StoredCells:
     n_obs, n_vars, var, var_names
         As in AnnData. For layer "raw", genes are those of raw.
     obs
-        The columns `obs_keys`; cells are numbered, because names of many cells need much memory.
+        The columns `obs_keys`; cells are numbered, because names of many cells need much memory. `write` adds columns that are put here
+        to those of the file.
     obsm, uns, varm
         Empty dicts, for results. `write` stores them beside the annotations of the file.
 
@@ -89,6 +80,9 @@ class StoredCells:
 
     isbacked = is_view = False
     raw = None
+    var: pd.DataFrame
+    memory: int | None = None
+    """Bytes that training from this file may take; None for no limit."""
 
     def __init__(
         self,
@@ -98,41 +92,79 @@ class StoredCells:
         gene_symbols: str | None = None,
     ) -> None:
         paths = as_paths(path)
-        self.file: MatrixFile | MatrixFiles
+        file: MatrixFile | MatrixFiles
         if len(paths) == 1:
-            self.file = MatrixFile(paths[0], layer)
-            self.var = genes_of(self.file, gene_symbols)
+            file = MatrixFile(paths[0], layer)
+            var = genes_of(file, gene_symbols)
         else:
-            self.file = MatrixFiles(paths, layer, gene_symbols)
-            self.var = self.file.var
-        self.layer = layer
-        self.obs = self.file.obs(list(dict.fromkeys(obs_keys)))
+            file = MatrixFiles(paths, layer, gene_symbols)
+            var = file.var
+        self._take_over(file, layer, file.obs(list(dict.fromkeys(obs_keys))), var)
+
+    @classmethod
+    def of(cls, rows: StoredRows, layer: str | None, obs: pd.DataFrame, var: pd.DataFrame) -> StoredCells:
+        """Return cells whose matrix is read from `rows`, with tables that are in memory.
+
+        Examples
+        --------
+        ::
+
+            cells = sp.io.StoredCells.of(rows, None, adata.obs, adata.var)
+        """
+        cells = cls.__new__(cls)
+        cells._take_over(rows, layer, obs, var)
+        return cells
+
+    def _take_over(self, rows: StoredRows, layer: str | None, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+        self.rows, self.layer, self.obs = rows, layer, obs
+        self.file = rows if isinstance(rows, MatrixFile | MatrixFiles) else None
+        is_gene_g = gene_mask(var)
+        self.var = var[is_gene_g].copy()
+        if not is_gene_g.all():
+            log.info("%s: %s", rows.where, describe_other_features(var))
+            rows.keep_genes(is_gene_g)
         self.obsm: dict[str, Any] = {}
         self.varm: dict[str, Any] = {}
         self.uns: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        return f"StoredCells: {self.n_obs} cells × {self.n_vars} genes, {self.file.where}"
+        return f"StoredCells: {self.n_obs} cells × {self.n_vars} genes, {self.rows.where}"
+
+    def __getitem__(self, rows: Any) -> AnnData:
+        """Return some cells in memory, as `AnnData`: row numbers, a mask or a slice. Cells are named by their numbers in the file."""
+        from anndata import AnnData
+
+        number_m = np.arange(self.n_obs)[rows]
+        order = np.argsort(number_m, kind="stable")
+        cells = self.rows.select(number_m[order], RowUnits.unchanged(self.n_vars))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        cells = cells.take(place)
+        obs = self.obs.iloc[number_m]
+        obs = obs.set_axis(obs.index.astype(str))
+        if self.layer is None:
+            return AnnData(cells.matrix(), obs=obs, var=self.var)
+        return AnnData(obs=obs, var=self.var, layers={self.layer: cells.matrix()})
 
     @property
     def n_obs(self) -> int:
         """Number of cells."""
-        return self.file.shape[0]
+        return self.rows.shape[0]
 
     @property
     def n_vars(self) -> int:
         """Number of genes."""
-        return self.file.shape[1]
+        return self.rows.shape[1]
 
     @property
-    def X(self) -> MatrixFile | MatrixFiles | None:
+    def X(self) -> StoredRows | None:
         """The matrix, if it is X."""
-        return self.file if self.layer is None else None
+        return self.rows if self.layer is None else None
 
     @property
-    def layers(self) -> dict[str, MatrixFile | MatrixFiles]:
+    def layers(self) -> dict[str, StoredRows]:
         """The matrix, if it is a layer or raw."""
-        return {} if self.layer is None else {self.layer: self.file}
+        return {} if self.layer is None else {self.layer: self.rows}
 
     @property
     def var_names(self) -> pd.Index:
@@ -140,9 +172,98 @@ class StoredCells:
         return self.var.index
 
     @property
-    def obs_names(self) -> CellNames:
+    def obs_names(self) -> Any:
         """Names of the cells, read when asked for."""
-        return CellNames(self.file)
+        return self.obs.index if self.file is None else CellNames(self.file, self.rows)
+
+    def read_obs(self, keys: Sequence[str]) -> None:
+        """Read further columns of obs from the file; raise InputError for missing ones.
+
+        Examples
+        --------
+        ::
+
+            cells.read_obs(["cell_type"])
+        """
+        missing = [key for key in dict.fromkeys(keys) if key not in self.obs]
+        if self.file is not None and missing:
+            columns = self.file.obs(missing)
+            self.obs = self.obs.assign(**{key: columns[key].iloc[self.obs.index].array for key in missing})
+
+    def read_obsm(self, key: str) -> Any:
+        """Return an array of obsm of the file, (n, …), such as "X_umap"; None if there is none.
+
+        Examples
+        --------
+        ::
+
+            umap_n2 = cells.read_obsm("X_umap")
+        """
+        values = self.obsm.get(key)
+        if values is None and self.file is not None:
+            values = self.file.obsm(key)
+            values = (
+                values[self.rows.row_m] if values is not None and isinstance(self.rows, KeptRows) else values
+            )
+        return values
+
+    def keep_cells(self, kept_n: NDArray[np.bool_]) -> None:
+        """Leave out the cells that are False in `kept_n`, (n,), from now on: `fit` and `embed` do not see them. The file stays as it is.
+
+        Raises
+        ------
+        InputError
+            Unless there is a value for each cell, and at least one is true.
+
+        Examples
+        --------
+        ::
+
+            cells.keep_cells(cells.obs["donor"] == "a")
+        """
+        kept_n = np.asarray(kept_n, dtype=bool)
+        if kept_n.shape != (self.n_obs,) or not kept_n.any():
+            raise InputError(
+                f"the mask has {int(kept_n.sum())} of {kept_n.size} cells; expected one value for each of {self.n_obs} cells, one or more "
+                "of them true."
+            )
+        if kept_n.all():
+            return
+        inner, of_all_n = self.rows, kept_n
+        if isinstance(inner, KeptRows):
+            of_all_n = np.zeros(inner.stored.shape[0], dtype=bool)
+            of_all_n[inner.row_m[kept_n]] = True
+            inner = inner.stored
+        self.rows = KeptRows(inner, of_all_n)
+        self.obs = self.obs[kept_n].copy()
+        self.obsm = {key: values[kept_n] for key, values in self.obsm.items()}
+
+    def keep_genes(self, kept_g: NDArray[np.bool_]) -> None:
+        """Leave out the genes that are False in `kept_g`, (g,), from now on. The file stays as it is.
+
+        Examples
+        --------
+        ::
+
+            cells.keep_genes(~cells.var_names.str.startswith("MT-"))
+        """
+        kept_g = np.asarray(kept_g, dtype=bool)
+        self.rows.keep_genes(kept_g)
+        self.var = self.var[kept_g].copy()
+        self.varm = {key: values[kept_g] for key, values in self.varm.items()}
+
+    def without_results(self) -> StoredCells:
+        """Return the same cells with empty obsm, varm and uns. The matrix and its facts are shared.
+
+        Examples
+        --------
+        ::
+
+            model.programs(cells.without_results())  # writes nothing into cells
+        """
+        cells = StoredCells.__new__(StoredCells)
+        cells.__dict__.update(self.__dict__, var=self.var.copy(), obsm={}, varm={}, uns={})
+        return cells
 
     def sample(self, max_values: int = SAMPLE_VALUES, seed: int = 0) -> AnnData:
         """Return cells from all over the file, drawn at random, in memory: as many as hold about `max_values` values, or all.
@@ -158,15 +279,10 @@ class StoredCells:
 
             sp.pp.variable_genes(cells.sample())
         """
-        from anndata import AnnData
-
-        n_cells = round(max_values * self.n_obs / max(1, self.file.n_values))
-        rows = subsample(self.n_obs, max(1, n_cells), seed)
-        cells = self.file.select(rows, RowUnits.unchanged(self.n_vars))
-        obs = self.obs.iloc[rows].set_axis(rows.astype(str))
-        if self.layer is None:
-            return AnnData(cells.matrix(), obs=obs, var=self.var)
-        return AnnData(obs=obs, var=self.var, layers={self.layer: cells.matrix()})
+        if self.memory is not None:  # choosing genes copies the cells several times
+            max_values = min(max_values, max(self.memory, MIN_BUDGET) // (4 * BYTES_PER_VALUE))
+        n_cells = round(max_values * self.n_obs / max(1, self.rows.n_values))
+        return self[subsample(self.n_obs, max(1, n_cells), seed)]
 
     def write(self, path: str | Path, *, with_x: bool = False) -> None:
         """Write an .h5ad file: obs and var of the file, and the results in obsm, varm and uns.
@@ -190,39 +306,8 @@ class StoredCells:
             model.embed(cells)
             cells.write("embedded.h5ad")
         """
-        with atomic_write(path) as temporary, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._write(temporary, with_x)
-
-    def _write(self, path: Path, with_x: bool) -> None:
-        import h5py
-        from anndata import AnnData
-        from anndata.io import sparse_dataset, write_elem
-
-        obs, how = self.file.stored_obs, {"compression": "gzip"}
-        if obs is None:
-            shell = AnnData(
-                obs=self.file.table("obs"), var=self.var, obsm=self.obsm, varm=self.varm, uns=self.uns
-            )
-        else:
-            shell = AnnData(var=self.var, varm=self.varm, uns=self.uns)
-        shell.write_h5ad(path, **how)
-        with h5py.File(path, "r+") as target:
-            if obs is not None:  # names of many cells need much memory, so they are copied from file to file
-                del target["obs"]
-                obs.file.copy(obs, target, name="obs")
-                for key, values in self.obsm.items():
-                    write_elem(target["obsm"], key, values, dataset_kwargs=how)
-            if not with_x:
-                return
-            for number, (start, stop) in enumerate(
-                zip(self.file.edges[:-1], self.file.edges[1:], strict=True)
-            ):
-                block = self.file.read(int(start), int(stop))
-                if number == 0:
-                    write_elem(target, "X", block, dataset_kwargs=how)
-                else:
-                    sparse_dataset(target["X"]).append(block)
+        with atomic_write(path) as temporary:
+            write_cells(self, temporary, with_x=with_x)
 
 
 def open_cells(
@@ -257,11 +342,13 @@ def open_cells(
         cells = sp.io.open_cells(["donor1.h5ad", "donor2.h5ad"])
     """
     limit, paths = require_size("memory", memory), as_paths(path)
-    if not all(map(_can_stay_on_disk, paths)) or _n_values(paths, layer) * BYTES_PER_VALUE <= limit:
+    if not all(map(can_stay_on_disk, paths)) or _n_values(paths, layer) * BYTES_PER_VALUE <= limit:
         return (
             read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
         )
-    return StoredCells(paths, layer, obs_keys, gene_symbols)
+    cells = StoredCells(paths, layer, obs_keys, gene_symbols)
+    cells.memory = limit
+    return cells
 
 
 def open_for_model(
@@ -274,13 +361,14 @@ def open_for_model(
 ) -> AnnData | StoredCells:
     """Open files for a fitted model as `open_cells` does: X where a file lacks the layer, columns of obs as far as all files have them."""
     paths = as_paths(path)
-    if not all(map(_can_stay_on_disk, paths)):
+    if not all(map(can_stay_on_disk, paths)):
         return open_cells(paths, gene_symbols=gene_symbols)
     layer = layer if all(n_stored_values(one, layer) for one in paths) else None
-    columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
-    there = set.intersection(*columns) | (
-        {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
-    )
+    there: set[str] = set()
+    if _n_values(paths, layer) * BYTES_PER_VALUE > require_size("memory", memory):
+        columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
+        there = set.intersection(*columns)
+        there |= {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
     return open_cells(
         paths,
         layer=layer,
@@ -302,5 +390,6 @@ def _n_values(paths: Sequence[Path], layer: str | None) -> int:
     return sum(n_stored_values(path, layer) for path in paths)
 
 
-def _can_stay_on_disk(path: Path) -> bool:
+def can_stay_on_disk(path: Path) -> bool:
+    """Return whether cells of a file can be read without reading the whole file."""
     return path.suffix == ".h5ad" or (path.is_dir() and path.suffix == ".zarr")

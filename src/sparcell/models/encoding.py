@@ -19,7 +19,9 @@ from sparcell.config.validation import require_whole
 from sparcell.data.loader import Loader
 from sparcell.errors import InputError
 from sparcell.io import stored
+from sparcell.io.backed import leave_on_disk
 from sparcell.io.labels import labels_from_obs
+from sparcell.io.stored import StoredCells
 from sparcell.models.decoding import average_minibatch
 from sparcell.protocols import EpochRecord
 from sparcell.results.latents import MIN_INCLUSION, LatentRepresentation
@@ -75,8 +77,9 @@ class FittedEncoder:
         Parameters
         ----------
         data
-            Cells with the genes the model was trained on, in any order; further genes are ignored. Several paths are joined as in
-            `io.StoredCells`.
+            Cells with the genes the model was trained on, in any order; further genes are ignored. AnnData in memory, `io.StoredCells`, or
+            a path; several paths are joined as in `io.StoredCells`. An AnnData with a Dask array, or one that a file of more than 4 GB
+            backs, is read by blocks of cells.
         unseen
             What to do with a batch or category that was not there at fit: "error", or "average" to encode such cells, or data without
             the column, as an average batch. Only matters with `encode_covariates`.
@@ -91,18 +94,19 @@ class FittedEncoder:
         ::
 
             latents = model.latent_representation(adata)
-            latents.mean_nk, latents.inclusion_nk, latents.active_k
+            latents.mean_nk, latents.inclusion_nk, latents.kl_k, latents.active_k
         """
-        adata = self._opened(data)
-        mean, kl, gamma = (RowsOfPieces(adata.n_obs) for _ in range(3))
-        for posterior, _ in self._posteriors(adata, unseen, decode=False):
+        loader = self._loader(self._opened(data), unseen, decode=False)
+        n_cells, kl_k = len(loader.source), np.zeros(self.settings.n_latent)
+        mean, gamma = RowsOfPieces(n_cells), RowsOfPieces(n_cells)
+        for batch in loader.all_cells(INFERENCE_BATCH):
+            posterior = self.network.posterior(batch)
             mean.add(posterior.mean)
-            kl.add(posterior.kl())
+            kl_k += posterior.kl().cpu().numpy().sum(axis=0, dtype=np.float64)
             if posterior.gamma is not None:
                 gamma.add(posterior.gamma)
         assert mean.array is not None
-        assert kl.array is not None
-        latents = LatentRepresentation(mean.array, kl.array, gamma.array)
+        latents = LatentRepresentation(mean.array, kl_k / n_cells, gamma.array)
         self.last_encoded = (len(latents.mean_nk), int(latents.active_k.sum()))
         return latents
 
@@ -217,6 +221,7 @@ class FittedEncoder:
         key_added: str | None = None,
         seed: int = 0,
         unseen: Unseen = "error",
+        latents: LatentRepresentation | None = None,
     ) -> Programs:
         """Read each active latent as a gene program: the cells it is on in, the genes it raises there, what it explains.
 
@@ -234,10 +239,13 @@ class FittedEncoder:
             Draws the cells that are decoded.
         unseen
             As for `latent_representation`.
+        latents
+            The cells' latent representation, if it was computed already.
 
         Returns
         -------
-        The programs as tables: see `Programs`.
+        The programs as tables: see `Programs`. From a file that stays on disk the tables are those of the same cells in memory: latents
+        are computed for all cells, and the cells that are decoded are read from all over the file.
 
         Writes
         ------
@@ -252,15 +260,18 @@ class FittedEncoder:
             programs.summary
         """
         require_whole("n_genes", n_genes, 1)
-        labels = None if labels_key is None else labels_from_obs(adata, labels_key)
-        latents, key = self.latent_representation(adata, unseen=unseen), self._key(key_added)
-        decoder = ProgramDecoder(self.network, self.schema, self._loader(adata, unseen), latents)
+        cells, key = self._opened(adata), self._key(key_added)
+        if isinstance(cells, StoredCells) and labels_key is not None:
+            cells.read_obs([labels_key])
+        labels = None if labels_key is None else labels_from_obs(cells, labels_key)
+        if latents is None:
+            latents = self.latent_representation(cells, unseen=unseen)
+        decoder = ProgramDecoder(self.network, self.schema, self._loader(cells, unseen), latents)
         effects = find_programs(decoder, seed)
         programs = program_tables(effects, key, self.schema.genes, n_genes, labels)
         cells_n = sample_cells(effects.on_np, seed)
-        programs = replace(
-            programs, cells=CellSample(self.schema.expression(adata[cells_n]), effects.on_np[cells_n])
-        )
+        sample = CellSample(self.schema.expression(cells[cells_n]), effects.on_np[cells_n])
+        programs = replace(programs, cells=sample)
         effect_gk = np.zeros((adata.n_vars, latents.mean_nk.shape[1]), dtype=np.float32)
         row_g = adata.var_names.get_indexer(list(self.schema.genes))  # -1: a gene that only raw has
         effect_gk[row_g[row_g >= 0]] = effects.by_latent(effect_gk.shape[1])[row_g >= 0]
@@ -290,16 +301,17 @@ class FittedEncoder:
 
     @torch.no_grad()
     def _posteriors(
-        self, data: AnnData | str | Path | Sequence[str | Path], unseen: Unseen, *, decode: bool = True
+        self, data: AnnData | str | Path | Sequence[str | Path], unseen: Unseen
     ) -> Iterator[tuple[Posterior, Minibatch]]:
-        loader = self._loader(self._opened(data), unseen, decode=decode)
+        loader = self._loader(self._opened(data), unseen)
         for batch in loader.all_cells(INFERENCE_BATCH):
             yield self.network.posterior(batch), batch
 
     def _opened(self, data: AnnData | str | Path | Sequence[str | Path]) -> Any:
+        """Return data to read from: large files, and the data of objects that are not in memory, stay where they are."""
         if isinstance(data, str | Path | Sequence):
             return stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
-        return data
+        return leave_on_disk(data, self.schema.layer)
 
     def _loader(self, adata: AnnData, unseen: Unseen, *, decode: bool = True) -> Loader:
         covariates, needed = self.schema.covariates, decode or self.settings.encode_covariates

@@ -13,13 +13,15 @@ from sparcell.config.data import DataConfig
 from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.model import ModelConfig
 from sparcell.data import sampler
+from sparcell.data.budget import plan_memory
 from sparcell.data.expression import counts_finder, model_cells, read_layer
 from sparcell.data.loader import Loader, TrainingData
 from sparcell.data.schema import Schema
-from sparcell.data.streaming import StreamedTrainingData
+from sparcell.data.streaming import StreamedTrainingData, values_per_cell
 from sparcell.data.validation import check_matrix, infer_matrix_kind
 from sparcell.errors import InputError
 from sparcell.io import model_folder
+from sparcell.io.backed import leave_on_disk
 from sparcell.io.stored import StoredCells, open_cells
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models.fitted import Model
@@ -148,7 +150,8 @@ class Estimator(ModelConfig):
             with `log_normalize` or `scale` set, get gaussian.
         memory
             A path to an .h5ad file or zarr folder whose matrix would take more memory than this, such as "4GB", stays on disk: training
-            reads it in windows of shuffled cells. Does not matter for data in memory.
+            reads it in windows of shuffled cells. So does the file of a backed AnnData. A Dask array is always computed in windows. Does
+            not matter for data in memory.
         checkpoint_dir
             Folder for checkpoints, written every 30 seconds, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same
             settings and data, training continues from there and ends with the same model as an uninterrupted run.
@@ -191,6 +194,7 @@ class Estimator(ModelConfig):
             if not isinstance(data, str | Path | Sequence)
             else open_cells(data, layer=layer, obs_keys=config.obs_keys, memory=memory)
         )
+        adata = leave_on_disk(adata, layer, memory=memory)
         find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
         resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
         counts = LIKELIHOODS[resolved.likelihood].counts
@@ -226,15 +230,22 @@ class Estimator(ModelConfig):
         source = schema.cells(adata)
         network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)
         loader = Loader(source, covariates, len(schema.genes), device)
-        kind = TrainingData if source.edges is None else StreamedTrainingData
         rows = sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed)
-        data = kind(loader, *rows, self.batch_size, self.seed)
+        data: TrainingData | StreamedTrainingData
+        if source.edges is None:
+            data = TrainingData(loader, *rows, self.batch_size, self.seed)
+        else:
+            limit, per_cell = getattr(adata, "memory", None), values_per_cell(source)
+            n_stored, n_columns = len(source.edges) - 1, schema.covariates.n_columns
+            memory = plan_memory(len(source), n_stored, per_cell, len(rows[1]), limit, n_columns)
+            data = StreamedTrainingData(loader, *rows, self.batch_size, self.seed, memory.n_blocks)
         some = data.train_rows[sampler.subsample(len(data.train_rows), nmf_init.MAX_CELLS, nmf_init.SEED)]
         network.to(device).init_from_data(data.sequential_batches(), data.some(some))
         state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device))
         use_bfloat16 = torch_runtime.use_bfloat16(self.precision, device)
         plan = TrainPlan.of(self, data.n_steps, self.kl_weight, use_bfloat16=use_bfloat16)
         title = f"{type(self).__name__}, seed {self.seed}"
+        read_before = None if source.edges is None else progress.gigabytes_read()
         with CheckpointWriter.open(checkpoint_dir, self, schema, source, covariates) as checkpoints:
             history = checkpoints.resume(state)
             try:
@@ -246,7 +257,8 @@ class Estimator(ModelConfig):
                 ):
                     for record in train(state, data, plan):
                         history.append(record)
-                        advance(f"loss {record.loss:,.1f} nats per cell")
+                        speed = progress.resources_text(len(rows[0]), record.seconds, read_before=read_before)
+                        advance(f"loss {record.loss:,.1f} nats per cell, {speed}")
                         checkpoints.note(state, history)
                         if on_epoch is not None:
                             on_epoch(record)

@@ -16,8 +16,10 @@ import torch
 from sparcell import io
 from sparcell._utils import torch_runtime
 from sparcell.config.validation import require_whole
+from sparcell.data.expression import has_layer
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
+from sparcell.io.backed import leave_on_disk
 from sparcell.models.decoding import decoded_cells, in_batch
 from sparcell.models.description import describe
 from sparcell.models.display import model_html, model_text
@@ -269,8 +271,9 @@ class Model(FittedEncoder):
 
             model.for_data(adata, layer="raw").embed(adata)
         """
-        model = copy.copy(self)
-        model.schema = replace(self.schema.resolve_layer(adata, layer), missing_genes=missing_genes)
+        model, read = copy.copy(self), self.schema.layer if layer is None else layer
+        cells = leave_on_disk(adata, read if has_layer(adata, read) else layer)
+        model.schema = replace(self.schema.resolve_layer(cells, layer), missing_genes=missing_genes)
         return model
 
     def save(self, folder: str | Path) -> None:

@@ -6,14 +6,17 @@ from sparcell.pp.clustering import cluster, name_clusters
 from sparcell.pp.highly_variable import variable_genes
 from sparcell.pp.normalization import lognormalize
 from sparcell.pp.quality import quality_control
+from sparcell.pp.quality_metrics import QualityMetrics, quality_metrics
 from sparcell.pp.recipe import cell_types, seurat
 
 __all__ = [
+    "QualityMetrics",
     "cell_types",
     "cluster",
     "lognormalize",
     "name_clusters",
     "quality_control",
+    "quality_metrics",
     "seurat",
     "variable_genes",
 ]

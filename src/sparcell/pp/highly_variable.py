@@ -18,6 +18,8 @@ from sparcell.config.genes import DEFAULT_FLAVOR, Flavor
 from sparcell.data.expression import counts_finder
 from sparcell.data.validation import require_kind
 from sparcell.errors import InputError, did_you_mean, format_settings
+from sparcell.io.backed import leave_on_disk
+from sparcell.io.stored import StoredCells
 from sparcell.pp.gene_ranks import pearson_rank, vst_rank
 from sparcell.pp.slots import checked_matrix
 
@@ -66,7 +68,7 @@ RULES: dict[Flavor, Rule] = {
 
 
 def variable_genes(
-    adata: AnnData,
+    adata: AnnData | StoredCells,
     *,
     n_top_genes: int = 2000,
     flavor: Flavor = DEFAULT_FLAVOR,
@@ -83,7 +85,9 @@ def variable_genes(
     Parameters
     ----------
     adata
-        n cells × g genes with raw counts.
+        n cells × g genes with raw counts. For `io.StoredCells`, an AnnData with a Dask array, and one that a file of more than 4 GB
+        backs, genes are chosen on random cells from all over the file that hold 34 million values together, or on all cells if they hold
+        fewer.
     n_top_genes
         Number of genes to mark. If the data have fewer genes, all are marked, with a warning.
     flavor
@@ -122,8 +126,19 @@ def variable_genes(
     """
     if flavor not in RULES:
         raise InputError(f"there is no flavor {flavor!r}; {did_you_mean(flavor, RULES)}")
-    if layer is None and "counts" in adata.layers:
+    if isinstance(adata, StoredCells) and layer is None:
+        layer = adata.layer
+    elif layer is None and "counts" in adata.layers:
         layer = "counts"
+    cells = leave_on_disk(adata, layer)
+    if isinstance(cells, StoredCells):
+        if isinstance(adata, StoredCells) and batch_key is not None:
+            cells.read_obs([batch_key])
+        some = cells.sample()
+        log.info("variable genes are chosen on %s of %s cells", f"{some.n_obs:,}", f"{cells.n_obs:,}")
+        variable_genes(some, n_top_genes=n_top_genes, flavor=flavor, layer=layer, batch_key=batch_key)
+        _copy_columns(some, adata)
+        return
     where, counts_ng = checked_matrix(adata, layer)
     require_kind(counts_ng, "counts", where, find_counts=counts_finder(adata))
     if n_top_genes < 1:
@@ -138,6 +153,16 @@ def variable_genes(
     adata.var.drop(columns="highly_variable_nbatches", errors="ignore", inplace=True)
     if batch_key is not None:
         adata.var["highly_variable_nbatches"] = votes_g
+
+
+def _copy_columns(some: AnnData, adata: AnnData | StoredCells) -> None:
+    """Write what `variable_genes` found in some cells into var of all cells; features that are no genes are False or missing."""
+    adata.var.drop(columns="highly_variable_nbatches", errors="ignore", inplace=True)
+    for column in [name for name in some.var.columns if name.startswith("highly_variable")]:
+        values = some.var[column].set_axis(range(some.n_vars))
+        position_g = some.var_names.get_indexer(adata.var_names)
+        filled = values.reindex(position_g, fill_value=False if column == "highly_variable" else np.nan)
+        adata.var[column] = filled.to_numpy(dtype=bool if column == "highly_variable" else None)
 
 
 def _choose(

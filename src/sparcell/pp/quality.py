@@ -8,21 +8,24 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from sparcell.config.experiments import MAX_MEMORY
+from sparcell.data.blocks import row_slices
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.errors import InputError, format_settings
+from sparcell.io.backed import leave_on_disk
+from sparcell.io.stored import StoredCells
 from sparcell.pp.highly_variable import batches_of
+from sparcell.pp.quality_metrics import counted, counted_on_disk
 from sparcell.pp.slots import require_counts, take_into_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-
-    from sparcell.data.blocks import Matrix
 
 log = logging.getLogger("sparcell")
 
@@ -63,19 +66,19 @@ class ManyCellsRemovedWarning(UserWarning):
     """Quality control removed more than MAX_REMOVED_FRACTION of the cells."""
 
 
-def _genes_in_cells(adata: AnnData, min_cells: int) -> NDArray[np.bool_]:
+def _frequent_genes(n_cells_g: NDArray[np.int64], min_cells: int, n_cells: int) -> NDArray[np.bool_]:
     """Return which genes have a count in at least `min_cells` cells, (g,); raise InputError if none has."""
-    gene_g = count_nonzero(adata.X, axis=0) >= min_cells
+    gene_g: NDArray[np.bool_] = n_cells_g >= min_cells
     if not gene_g.any():
         raise InputError(
-            f"No gene has a count in {min_cells} of the {adata.n_obs} cells or more; expected at least one: give more "
+            f"No gene has a count in {min_cells} of the {n_cells} cells or more; expected at least one: give more "
             "cells, or lower min_cells of sp.pp.quality_control."
         )
     return gene_g
 
 
 def quality_control(
-    adata: AnnData,
+    adata: AnnData | StoredCells,
     *,
     min_cells: int = 3,
     min_genes: int | None = None,
@@ -96,7 +99,9 @@ def quality_control(
     ----------
     adata
         Raw counts in X. Filtered in place: X, layers, obs, var and all else together. Features that are not gene expression, such as
-        antibodies, are removed. Data that a file backs are read into memory; the file does not change.
+        antibodies, are removed. Data that a file backs are read into memory; the file does not change. A Dask array stays one. Of
+        `io.StoredCells` the matrix is read in one pass; cells and genes that are removed are not read any more, and the file stays as it
+        is.
     min_cells
         Genes with a count in fewer cells are removed.
     min_genes, max_genes
@@ -111,7 +116,7 @@ def quality_control(
 
     Returns
     -------
-    Table of all cells before filtering, indexed by barcode: n_genes and total_counts (of the remaining genes),
+    Table of all cells before filtering, indexed by barcode (cells on disk by number): n_genes and total_counts (of the remaining genes),
     pct_mito (0 to 100), kept (boolean). ``attrs["limits"]`` holds the limits, name → (lowest, highest) over the batches.
 
     Raises
@@ -125,12 +130,7 @@ def quality_control(
     >>> qc = sp.pp.quality_control(adata, max_genes=6000, max_pct_mito=10)
     >>> qc["kept"].mean()
     """
-    require_counts(adata)
-    take_into_memory(adata)
-    gene_g = _genes_in_cells(adata, min_cells) & gene_mask(adata.var)
-    qc = quality_table(
-        adata.X[:, np.flatnonzero(gene_g)], adata.var_names[gene_g], adata.obs_names, mito_prefix
-    )
+    qc, gene_g = _measured(adata, min_cells, mito_prefix)
     if min_genes is None and is_unfiltered(qc):  # limits from the data would be those of empty droplets
         raise InputError(describe_unfiltered(qc))
     batches = {} if batch_key is None else batches_of(adata.obs, batch_key)
@@ -146,9 +146,36 @@ def quality_control(
         log.info("%s", describe_other_features(adata.var))
     genes = f"{gene_g.sum():,} of {adata.n_vars:,} genes, which are in {min_cells} cells or more"
     log.info("%s; and %s", describe_limits(qc, limits, settings), genes)
-    adata._inplace_subset_var(gene_g)
-    adata._inplace_subset_obs(qc["kept"].to_numpy())
+    if isinstance(adata, StoredCells):
+        adata.keep_genes(gene_g)
+        adata.keep_cells(qc["kept"].to_numpy())
+    else:
+        adata._inplace_subset_var(gene_g)
+        adata._inplace_subset_obs(qc["kept"].to_numpy())
     return qc
+
+
+def _measured(
+    adata: AnnData | StoredCells, min_cells: int, mito_prefix: str
+) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Return the table of the cells, and which features stay: genes in `min_cells` cells or more. Only these genes count."""
+    cells: Any = leave_on_disk(adata, None)
+    is_gene_g = gene_mask(adata.var)
+    if isinstance(cells, StoredCells):
+        if adata.isbacked:
+            raise InputError(
+                f"{cells.rows.where} would take more than {MAX_MEMORY}, and cells cannot be removed from a file that backs an AnnData; "
+                "expected cells that stay on disk: cells = sp.io.StoredCells(path), then sp.pp.quality_control(cells)."
+            )
+        metrics = counted_on_disk(cells, mito_prefix, min_cells)
+    else:
+        require_counts(adata)
+        take_into_memory(adata)
+        gene_names = cells.var_names[is_gene_g]
+        counts_ng = cells.X if is_gene_g.all() else cells.X[:, np.flatnonzero(is_gene_g)]
+        metrics = counted(row_slices(counts_ng), cells.obs_names, gene_names, mito_prefix, min_cells)
+    is_gene_g[is_gene_g] = _frequent_genes(metrics.genes["n_cells"].to_numpy(), min_cells, len(metrics.cells))
+    return metrics.cells, is_gene_g
 
 
 def limits_of(
@@ -220,42 +247,6 @@ def format_limit(limit_n: NDArray[np.float64]) -> str:
         for limit in (limit_n.min(), limit_n.max())
     ]
     return " to ".join(dict.fromkeys(texts))
-
-
-def count_nonzero(x_ng: Matrix, axis: int) -> NDArray[np.int64]:
-    """Return the number of values that are not 0, for each gene (axis 0) or each cell (axis 1)."""
-    return np.asarray((x_ng != 0).sum(axis=axis), dtype=np.int64).ravel()
-
-
-def quality_table(x_ng: Matrix, gene_names: pd.Index, cell_names: pd.Index, mito_prefix: str) -> pd.DataFrame:
-    """Return n_genes, total_counts and pct_mito of each cell, indexed by barcode.
-
-    Parameters
-    ----------
-    x_ng
-        Raw counts of the genes that are kept.
-    gene_names, cell_names
-        Lengths g and n.
-    mito_prefix
-        Prefix of the names of mitochondrial genes, in upper or lower case.
-
-    Returns
-    -------
-    Table of n rows. pct_mito is a percentage, 0 to 100; 0 for a cell without counts.
-    """
-    mito_g = np.flatnonzero(gene_names.astype(str).str.upper().str.startswith(mito_prefix.upper()))
-    if not len(mito_g):
-        log.info("no gene name begins with %r: no cell is removed for mitochondrial counts", mito_prefix)
-    total_n = np.asarray(x_ng.sum(axis=1), dtype=np.float64).ravel()
-    mito_n = np.asarray(x_ng[:, mito_g].sum(axis=1), dtype=np.float64).ravel()
-    return pd.DataFrame(
-        {
-            "n_genes": count_nonzero(x_ng, axis=1),
-            "total_counts": total_n,
-            "pct_mito": 100 * np.divide(mito_n, total_n, out=np.zeros_like(total_n), where=total_n > 0),
-        },
-        index=pd.Index(cell_names, name="barcode"),
-    )
 
 
 def kept_cells(qc: pd.DataFrame, limits: Limits) -> NDArray[np.bool_]:

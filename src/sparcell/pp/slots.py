@@ -12,6 +12,7 @@ from sparcell.data.expression import counts_finder, in_memory, is_raw, read_laye
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.data.validation import check_matrix, check_structure, require_kind
 from sparcell.errors import InputError
+from sparcell.io.stored import StoredCells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,6 +31,11 @@ def checked_matrix(adata: AnnData, layer: str | None, *, announce: bool = True) 
     Features that are not gene expression are 0, so that no step counts or chooses them; `announce` logs their number.
     Raises InputError if there is no such matrix, or if `check_matrix` finds a fault.
     """
+    if isinstance(adata, StoredCells):
+        raise InputError(
+            f"these cells stay on disk ({adata!r}), and this step works in memory; expected some of them, cells.sample() or "
+            "cells[rows], or the whole file, sp.io.read(path)."
+        )
     if layer == "lognorm" and layer not in adata.layers:
         raise InputError("There is no layer 'lognorm'; run sp.pp.lognormalize(adata) first.")
     if layer is None and adata.X is None:

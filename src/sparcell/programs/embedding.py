@@ -11,6 +11,7 @@ import numpy as np
 
 from sparcell.data.normalize import log_normalized
 from sparcell.data.sampler import subsample
+from sparcell.io.stored import StoredCells
 from sparcell.results.programs import Embedding2D
 from sparcell.tl.embedding import tsne
 from sparcell.tl.markers import gene_expression
@@ -50,7 +51,8 @@ def embed_cells(
     """
     cells_m = np.sort(subsample(adata.n_obs, MAX_MAP_CELLS, seed))
     stored = {"the map passed by the caller": map_n2}
-    stored |= {f"obsm[{key!r}] of the data": adata.obsm.get(key) for key in MAP_KEYS}
+    read = adata.read_obsm if isinstance(adata, StoredCells) else adata.obsm.get
+    stored |= {f"obsm[{key!r}] of the data": read(key) for key in MAP_KEYS}
     maps = {
         source: np.asarray(xy_n2[cells_m, :2], dtype=np.float64)
         for source, xy_n2 in stored.items()

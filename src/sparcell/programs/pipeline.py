@@ -18,8 +18,10 @@ from sparcell._utils.version import VERSION
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import format_settings
 from sparcell.io import files
+from sparcell.io.backed import leave_on_disk
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
+from sparcell.io.stored import open_for_model
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
 from sparcell.programs.naming import has_model_genes, name_and_test, read_gene_sets
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.models.fitted import Model
+    from sparcell.results.latents import LatentRepresentation
     from sparcell.tl.gene_sets import GeneSets
     from sparcell.tl.programs import Programs
 
@@ -99,7 +102,7 @@ def run(
     sets, sets_source = read_gene_sets(config.gmt)
     folder = _check_output_folder(Path(out))
     fitted = load(model) if isinstance(model, str | Path) else model
-    adata = io.read(data, gene_symbols=config.gene_symbols) if isinstance(data, str | Path) else data
+    adata = _opened(data, fitted, config)
     if config.labels_key is None:
         log_cell_type_hint(adata.obs)
     results = collect(fitted, adata, config, sets=sets, sets_source=sets_source, silent=silent)
@@ -116,6 +119,23 @@ def run(
             ", ".join(fitted.schema.genes[:3]),
         )
     return results
+
+
+def _opened(data: AnnData | str | Path, model: Model, config: ProgramsConfig) -> AnnData | io.StoredCells:
+    """Return the cells, in memory or on disk; log what happens to large files."""
+    layer = config.layer or model.schema.layer
+    if not isinstance(data, str | Path):
+        return leave_on_disk(data, layer, memory=config.memory)
+    keys = model.schema.covariates.keys
+    adata = open_for_model(data, layer, keys, gene_symbols=config.gene_symbols, memory=config.memory)
+    if isinstance(adata, io.StoredCells):
+        log.info(
+            "the matrix stays on disk, since it would take more than %s: all %s cells are encoded, and those to decode are drawn from all "
+            "over the file",
+            config.memory,
+            f"{adata.n_obs:,}",
+        )
+    return adata
 
 
 def _check_output_folder(folder: Path) -> Path:
@@ -166,14 +186,17 @@ def collect(
     config = config or ProgramsConfig(seeds=1)
     if sets is None:
         sets, sets_source = read_gene_sets(config.gmt)
+    adata = leave_on_disk(adata, config.layer or model.schema.layer, memory=config.memory)
     fitted = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     genes = fitted.schema.genes
+    if isinstance(adata, io.StoredCells) and config.labels_key is not None:
+        adata.read_obs([config.labels_key])
     labels = None if config.labels_key is None else labels_from_obs(adata, config.labels_key)
     sets_fit = has_model_genes(sets, genes, required=bool(config.gmt))
     latents = fitted.latent_representation(adata, unseen=config.unseen)
-    programs, stability = _compute_programs(fitted, adata, config, silent)
+    programs, stability = _compute_programs(fitted, adata, latents, config, silent)
     settings: Any = fitted.settings
-    n_active_predicted, prediction_exact = predict_active(fitted, adata)
+    prediction = predict_active(fitted, adata)
     summary, enrichment = name_and_test(programs, sets if sets_fit else None, config.n_genes_enrichment)
     if enrichment.attrs.get("matched") == IGNORING_CASE:
         sets_source += ", matched without regard to upper and lower case"
@@ -195,8 +218,9 @@ def collect(
         n_genes=len(genes),
         n_latent=latents.mean_nk.shape[1],
         n_active=int(latents.active_k.sum()),
-        n_active_predicted=n_active_predicted,
-        prediction_exact=prediction_exact,
+        n_active_predicted=prediction.n_active,
+        prediction_exact=prediction.exact,
+        n_cells_predicted=prediction.n_cells,
         counts=fitted.schema.counts,
         spikes=latents.inclusion_nk is not None,
         sets_source=sets_source if sets_fit else "",
@@ -243,7 +267,7 @@ def choose_n_seeds(model: Model, adata: AnnData, seeds: int | str) -> int:
 
 
 def _compute_programs(
-    model: Model, adata: AnnData, config: ProgramsConfig, silent: bool
+    model: Model, adata: AnnData, latents: LatentRepresentation, config: ProgramsConfig, silent: bool
 ) -> tuple[Programs, Stability | None]:
     """Return the programs, and with several seeds their stability."""
     stability, n_seeds = None, choose_n_seeds(model, adata, config.seeds)
@@ -255,5 +279,6 @@ def _compute_programs(
         n_genes=config.n_genes_listed,
         seed=config.seed,
         unseen=config.unseen,
+        latents=latents,
     )
     return programs, stability

@@ -5,11 +5,13 @@ Suffixes: n cells, g genes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from sparcell.io.stored import StoredCells
 from sparcell.metrics.active_latents import predict_active_latents
 
 if TYPE_CHECKING:
@@ -22,20 +24,35 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 
-def predict_active(model: Model, adata: AnnData) -> tuple[int | None, bool]:
-    """Return the predicted number of active latents, and whether the theory covers the model; None for counts and without a prior.
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted number of active latents."""
 
-    The theory covers a linear decoder of Gaussian expression with Gaussian latents. For other models of expression it is a guide.
+    n_active: int | None
+    """None for counts and for a model without a prior."""
+    exact: bool
+    """Whether the theory covers the model."""
+    n_cells: int
+    """Number of cells whose covariance was computed."""
+
+
+def predict_active(model: Model, adata: AnnData) -> Prediction:
+    """Return the predicted number of active latents.
+
+    The theory covers a linear decoder of Gaussian expression with Gaussian latents. For other models of expression it is a guide. From a
+    file that stays on disk, the covariance is that of `StoredCells.sample`: random cells from all over the file, or all that fit.
     """
     settings: Any = model.settings
     if model.schema.counts or not settings.generative:
-        return None, False
-    x_ng = model.schema.matrix(adata)
+        return Prediction(None, False, 0)
+    cells = adata.sample() if isinstance(adata, StoredCells) else adata
+    x_ng = model.schema.matrix(cells)
     n_latent = int(settings.n_latent)
     value_g = leading_eigenvalues(x_ng, n_latent)
     variance = settings.gaussian_variance if isinstance(settings.gaussian_variance, float | int) else None
     n_active = predict_active_latents(value_g, n_latent, beta=settings.kl_weight, gaussian_variance=variance)
-    return n_active, model.network.decoder_type.additive and settings.gaussian_posterior
+    is_covered = model.network.decoder_type.additive and settings.gaussian_posterior
+    return Prediction(n_active, is_covered, cells.n_obs)
 
 
 def leading_eigenvalues(x_ng: sparse.csr_matrix, n_latent: int) -> Floats:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from sparcell.pl.benchmark import format_mean, format_metric
 from sparcell.pl.tables import value_at
-from sparcell.report.text import Difference, Paragraph, capitalize, difference_of, join_words, pluralize
+from sparcell.report.text import (
+    Difference,
+    Paragraph,
+    capitalize,
+    difference_of,
+    join_words,
+    pluralize,
+    sample_sentence,
+)
 from sparcell.results.benchmark import (
     BASELINE,
     COST,
@@ -159,6 +167,11 @@ def limits(results: BenchmarkResults) -> list[Paragraph]:
         *_batches(results),
         *_single_latents(results),
         *_likelihood(results, means),
+        *(
+            [Paragraph("Cells", (sample_sentence(results.provenance),))]
+            if "sampled" in results.provenance
+            else []
+        ),
         Paragraph("Held-out cells", tuple(_held_out_cells(baselines))),
         Paragraph(
             "Labels",

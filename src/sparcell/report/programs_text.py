@@ -70,8 +70,10 @@ def prediction_sentences(results: ProgramResults) -> list[str]:
             f"The number of active latents can be predicted for Gaussian expression only, not for {reason}."
         ]
     n_predicted = results.n_active_predicted
+    is_sample = 0 < results.n_cells_predicted < results.n_cells
+    origin = f" in {results.n_cells_predicted:,} random cells" if is_sample else ""
     sentences = [
-        f"The eigenvalues of the data's covariance predict {pluralize(n_predicted, 'active latent')}; "
+        f"The eigenvalues of the data's covariance{origin} predict {pluralize(n_predicted, 'active latent')}; "
         f"{results.n_active} {_be(results.n_active)} active."
     ]
     if not results.prediction_exact:

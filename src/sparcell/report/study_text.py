@@ -13,7 +13,15 @@ import numpy as np
 
 from sparcell.metrics.sparsity import sparsity_summary
 from sparcell.pl.tables import contingency, format_seconds, presets, score_summary, value_at
-from sparcell.report.text import Difference, Paragraph, capitalize, difference_of, join_words, pluralize
+from sparcell.report.text import (
+    Difference,
+    Paragraph,
+    capitalize,
+    difference_of,
+    join_words,
+    pluralize,
+    sample_sentence,
+)
 from sparcell.results.study import CLUSTERING_METRICS, MethodResult, StudyResults
 
 if TYPE_CHECKING:
@@ -329,7 +337,7 @@ def caveats(results: StudyResults) -> list[str]:
     fewest, most = (
         (int(n) for n in (summary["n_seeds"].min(), summary["n_seeds"].max())) if len(summary) else (0, 0)
     )
-    sentences = []
+    sentences = [sample_sentence(results.provenance)] if "sampled" in results.provenance else []
     if most > 1:
         span = pluralize(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
         sentences.append(

@@ -118,3 +118,10 @@ def format_value(value: object, key: str = "") -> str:
 def named_values(values: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the entries of a provenance as pairs of texts: the name in words, and the value."""
     return [(str(key).replace("_", " "), format_value(value, str(key))) for key, value in values.items()]
+
+
+def sample_sentence(provenance: Mapping[str, object]) -> str:
+    """Return which cells of the input a page is about, where they are not all of them."""
+    return (
+        f"This page is about {provenance['sampled']} from all over the input. Rare cell types may be missing."
+    )

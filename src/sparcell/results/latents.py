@@ -28,15 +28,10 @@ class LatentRepresentation:
 
     mean_nk: Floats
     """Posterior means."""
-    kl_nk: Floats
-    """KL to the prior in nats."""
+    kl_k: NDArray[np.float64]
+    """KL of each latent to the prior in nats, mean over the cells."""
     inclusion_nk: Floats | None
     """Posterior inclusion probabilities; None for a model without spikes."""
-
-    @property
-    def kl_k(self) -> NDArray[np.float64]:
-        """Mean KL of each latent over the cells, in nats."""
-        return np.asarray(self.kl_nk.mean(axis=0, dtype=np.float64))
 
     @property
     def active_k(self) -> NDArray[np.bool_]:

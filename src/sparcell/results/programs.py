@@ -96,6 +96,8 @@ class ProgramResults:
     """`Stability.matches`; None for a single seed."""
     min_match: float = 0.0
     """`Stability.min_match`."""
+    n_cells_predicted: int = 0
+    """Number of cells whose covariance gave `n_active_predicted`: fewer than `n_cells` for a file that stays on disk."""
     seconds_for_seeds: float = 0.0
     """Seconds that the training of four more seeds takes."""
     settings: Mapping[str, object] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sparcell import datasets, io, pp
+from sparcell import datasets, pp
 from sparcell.data.covariates import Covariates
 from sparcell.data.expression import read_layer
 from sparcell.data.schema import chosen_genes
@@ -20,6 +20,7 @@ from sparcell.errors import InputError, MissingLabelsWarning, format_settings
 from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels, obs_columns
+from sparcell.io.samples import read_sample
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import ManyCellsRemovedWarning
 from sparcell.pp.recipe import normalize_and_cluster
@@ -61,6 +62,8 @@ class StudyData:
     digest: str
     batch_key: str | None = None
     """Variable genes were chosen within the batches of this column of obs."""
+    sampled: str = ""
+    """Set if the cells are some of those of the file: "50,000 of 1,000,000 cells, drawn at random"."""
 
 
 def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[StudyEntry] = ()) -> StudyData:
@@ -80,7 +83,7 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     InputError
         Before any work, for missing columns and layers; before clustering, for a batch_size above the number of cells.
     """
-    adata = datasets.pbmc3k() if data is None else io.read(data, gene_symbols=config.gene_symbols)
+    adata, sampled = _read(data, config)
     title = config.title or ("PBMC3k (10x Genomics)" if data is None else Path(data).name)
     adata = use_counts_layer(adata, config.layer)
     require_same_counts(adata)
@@ -116,7 +119,16 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
         )  # read_label_file has warned of cells without a label
         cell_labels, source = choose_labels(adata, config, from_file, columns.get("cell_type", ""))
     from_pca = agree_with_pca(cell_labels, adata.obs[columns["cluster"]])
-    return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key)
+    return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key, sampled)
+
+
+def _read(data: str | Path | None, config: StudyConfig) -> tuple[AnnData, str]:
+    """Return the cells, and which they are if they are not all: see `read_sample`."""
+    if data is None:
+        return datasets.pbmc3k(), ""
+    return read_sample(
+        data, config.n_cells, layer=config.layer, gene_symbols=config.gene_symbols, memory=config.memory
+    )
 
 
 def use_counts_layer(adata: AnnData, layer: str | None) -> AnnData:

@@ -119,4 +119,4 @@ def provenance(command: str, data: StudyData, config: StudyConfig, seconds: floa
     described = record(
         command, data.title, data.digest, n_seeds=config.seeds or 1, config=settings, seconds=seconds
     )
-    return described | {"qc_limits": limits}
+    return described | {"qc_limits": limits} | ({"sampled": data.sampled} if data.sampled else {})

@@ -168,6 +168,8 @@ def find_programs(decoder: ProgramDecoder, seed: int) -> ProgramEffects:
     mean_nk, on_nk = decoder.latents.mean_nk, decoder.latents.on_nk
     sides = _directions(decoder.latents)
     sample_n = subsample(len(mean_nk), MAX_CELLS, seed)
+    decoded = {side: _cells_to_decode(mean_nk, on_nk, side, seed) for side in sides}
+    decoder.loader.hold(np.concatenate([sample_n, *decoded.values()]))
     delta_nk, delta_all_n = decoder.ablation_delta_nll(sorted({k for k, _ in sides}), sample_n)
     delta_nll = {(k, sign): (delta_nk[k] * (sign * mean_nk[sample_n, k] > 0)).mean() for k, sign in sides}
     sides.sort(key=lambda side: (-delta_nk[side[0]].mean(), side[0], -delta_nll[side]))
@@ -178,10 +180,8 @@ def find_programs(decoder: ProgramDecoder, seed: int) -> ProgramEffects:
     activity_np = np.maximum(mean_nk[:, latent_p] * sign_p, 0)
     on_np = on_nk[:, latent_p] & (activity_np > 0)
     means_4pg = np.zeros((4, len(sides), len(decoder.schema.genes)))
-    for program, (latent, _) in enumerate(sides):
-        on_cells = np.flatnonzero(on_np[:, program])
-        decoded = on_cells[subsample(len(on_cells), MAX_CELLS, seed)]
-        means_4pg[:, program] = decoder.ablate(latent, decoded)
+    for program, side in enumerate(sides):
+        means_4pg[:, program] = decoder.ablate(side[0], decoded[side])
     effect_pg, log2_fold_pg, mean_on_pg, mean_off_pg = means_4pg
     return ProgramEffects(
         latent_p=latent_p,
@@ -197,6 +197,15 @@ def find_programs(decoder: ProgramDecoder, seed: int) -> ProgramEffects:
         delta_nll_all=float(delta_all_n.mean()),
         counts=decoder.network.likelihood.counts,
     )
+
+
+def _cells_to_decode(
+    mean_nk: Floats, on_nk: NDArray[np.bool_], side: tuple[int, int], seed: int
+) -> NDArray[np.int64]:
+    """Return the numbers of at most `MAX_CELLS` cells in which the program of a latent and direction is on."""
+    latent, sign = side
+    on_cells = np.flatnonzero(on_nk[:, latent] & (sign * mean_nk[:, latent] > 0))
+    return np.asarray(on_cells[subsample(len(on_cells), MAX_CELLS, seed)])
 
 
 def _directions(latents: LatentRepresentation) -> list[tuple[int, int]]:

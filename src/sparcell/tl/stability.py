@@ -17,6 +17,7 @@ from anndata import AnnData
 from sparcell.config.validation import require_whole
 from sparcell.data.expression import in_memory
 from sparcell.errors import InputError
+from sparcell.io.stored import StoredCells
 from sparcell.metrics.matching import program_reproducibility
 
 if TYPE_CHECKING:
@@ -201,8 +202,10 @@ def _train_other_seeds(model: Model, adata: AnnData, n_seeds: int, silent: bool)
 def copy_without_results(adata: AnnData) -> AnnData:
     """Return AnnData with the same X, layers, raw, obs and var, and without obsm, varm and uns: results can be written into it.
 
-    X and the layers are shared with `adata`, not copied.
+    X and the layers are shared with `adata`, not copied. Cells that stay on disk do so.
     """
+    if isinstance(adata, StoredCells):
+        return adata.without_results()
     raw = None if adata.raw is None else {"X": adata.raw.X, "var": adata.raw.var}
     x_ng = None if adata.X is None else in_memory(adata.X)
     return AnnData(x_ng, obs=adata.obs.copy(), var=adata.var.copy(), layers=dict(adata.layers), raw=raw)

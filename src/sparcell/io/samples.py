@@ -1,0 +1,103 @@
+"""Random cells of a file, for work that needs all its cells in memory at once."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.validation import require_size
+from sparcell.data.budget import BYTES_PER_VALUE
+from sparcell.data.sampler import subsample
+from sparcell.errors import InputError, format_settings
+from sparcell.io.matrix_files import MatrixFile, n_stored_values
+from sparcell.io.readers import read
+from sparcell.io.rules import apply_rules
+from sparcell.io.stored import StoredCells, can_stay_on_disk
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("sparcell")
+
+MAX_ADVISED = 100_000
+"""Most cells that the message about a file that is too large advises to draw: t-SNE and clustering of more take hours."""
+
+
+def read_sample(
+    path: str | Path,
+    n_cells: int | None = None,
+    *,
+    layer: str | None = None,
+    gene_symbols: str | None = None,
+    memory: str | int = MAX_MEMORY,
+    seed: int = 0,
+) -> tuple[AnnData, str]:
+    """Read a file into memory, or `n_cells` random cells from all over it.
+
+    Parameters
+    ----------
+    path
+        Any format that `read` reads.
+    n_cells
+        Largest number of cells. Default: all. Cells keep the order of the file.
+    layer, gene_symbols
+        As for `StoredCells`. Of a file whose matrix would take more than `memory`, this matrix alone is read.
+    memory
+        Largest matrix in memory: bytes, or text such as "4GB".
+    seed
+        Draws the cells.
+
+    Returns
+    -------
+    The cells, and how many of how many there are: "50,000 of 1,000,000 cells, drawn at random". The text is empty for all cells.
+
+    Raises
+    ------
+    InputError
+        See `read`; and if all cells of a file that is larger than `memory` are wanted.
+
+    Examples
+    --------
+    ::
+
+        adata, sampled = read_sample("atlas.h5ad", 50_000)
+    """
+    path = Path(path)
+    limit = require_size("memory", memory)
+    n_bytes = n_stored_values(path, layer) * BYTES_PER_VALUE if can_stay_on_disk(path) else 0
+    if n_bytes <= limit:
+        adata = read(path, gene_symbols=gene_symbols)
+        n_all = adata.n_obs
+        if n_cells is not None and n_cells < n_all:
+            adata = adata[subsample(n_all, n_cells, seed)].copy()
+    else:
+        file = MatrixFile(path, layer)
+        n_all = len(file)
+        _require_fitting(file, n_cells, n_bytes, limit)
+        cells = StoredCells(path, layer, file.obs_columns, gene_symbols)
+        rows = subsample(n_all, n_cells or n_all, seed)
+        adata = cells[rows]
+        adata.obs_names = file.cell_names[rows]
+        adata = apply_rules(adata, path)
+    if adata.n_obs == n_all:
+        return adata, ""
+    sampled = f"{adata.n_obs:,} of {n_all:,} cells, drawn at random"
+    log.info("%s: %s", path.name, sampled)
+    return adata, sampled
+
+
+def _require_fitting(file: MatrixFile, n_cells: int | None, n_bytes: int, limit: int) -> None:
+    """Raise InputError unless the cells that are wanted take at most `limit` bytes."""
+    n_all = len(file)
+    if min(n_cells or n_all, n_all) * n_bytes <= limit * n_all:
+        return
+    most = max(1, min(MAX_ADVISED, limit * n_all // n_bytes))
+    most -= most % 10 ** max(0, len(str(most)) - 2)
+    size = (n_cells or n_all) / n_all * n_bytes / 1e9
+    raise InputError(
+        f"{file.where} holds {n_all:,} cells, and {'all' if n_cells is None else f'{n_cells:,}'} of them would take {size:,.3g} GB, more "
+        f"than memory={limit / 1e9:,.3g}GB. All cells that are compared are read into memory. Compare fewer cells, drawn at random: "
+        f"{format_settings(n_cells=most)}; or raise the limit with memory."
+    )
