@@ -31,6 +31,7 @@ SLOW = {
     "study/test_study_input.py": "whole studies",
     "study/test_study_output.py": "whole studies",
     "study/test_study_resume.py": "whole studies",
+    "training/test_distributed.py": "starts processes",
 }
 """File → why all of its tests are slow. Single slow tests elsewhere are marked where they stand."""
 

@@ -57,6 +57,11 @@ class SparseRows:
         at = np.arange(indptr[-1]) + np.repeat(self.start_n - indptr[:-1], length_n)
         return sparse.csr_matrix((self.value[at], self.column[at], indptr), shape=self.shape)
 
+    def joined(self, other: SparseRows) -> SparseRows:
+        """Return these cells followed by others, in arrays of their own."""
+        x_ng = sparse.vstack([self.matrix(), other.matrix()], format="csr")
+        return SparseRows(x_ng.indptr[:-1], x_ng.indptr[1:], x_ng.indices, x_ng.data, self.n_genes)
+
     def dense(self) -> Tensor:
         """Return the cells as a dense matrix, (n, g)."""
         return torch.from_numpy(self.matrix().toarray())
@@ -74,6 +79,30 @@ class SparseRowsPlusDelta:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The cells of a step that one of several processes has, which train together."""
+
+    start: int
+    """Number of cells of the step that come before them."""
+    n_own: int
+    """Number of cells; 0 if the step has fewer cells than there are processes. The minibatch is then one cell that does not count."""
+    n_cells: int
+    """Number of cells of the step."""
+
+
+@dataclass(frozen=True)
+class OwnNoise:
+    """A generator whose draws are made for all cells of a step, of which this process takes its own."""
+
+    generator: torch.Generator
+    share: Share
+
+
+Noise = torch.Generator | OwnNoise
+"""What noise is drawn from in training, with the functions of `nn.noise`."""
+
+
+@dataclass(frozen=True)
 class Minibatch:
     """The cells of one training step, on the device of the network."""
 
@@ -87,9 +116,21 @@ class Minibatch:
     """Further covariates: one-hot categories and standardized numbers; c = 0 without covariates."""
     batch_proportions_b: Tensor
     """Fraction of the cells of the fit in each batch; b = 0 if the model has no batches."""
+    share: Share | None = None
+    """Which cells of the step these are, if other processes have the others; None: all."""
 
     def __len__(self) -> int:
         return len(self.library_size_n1)
+
+    @property
+    def n_own(self) -> int:
+        """Number of cells that count in this process."""
+        return len(self) if self.share is None else self.share.n_own
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells of the step, in all processes."""
+        return len(self) if self.share is None else self.share.n_cells
 
     @property
     def n_batches(self) -> int:
@@ -118,10 +159,15 @@ class Minibatch:
         )
 
     def joined(self, other: Minibatch) -> Minibatch:
-        """Return these dense cells followed by others."""
+        """Return these cells followed by others."""
+        x: Tensor | SparseRows
+        if isinstance(self.x, SparseRows) and isinstance(other.x, SparseRows):
+            x = self.x.joined(other.x)
+        else:
+            x = torch.cat([self.x_ng, other.x_ng])
         return replace(
             self,
-            x=torch.cat([self.x_ng, other.x_ng]),
+            x=x,
             library_size_n1=torch.cat([self.library_size_n1, other.library_size_n1]),
             batch_n=torch.cat([self.batch_n, other.batch_n]),
             covariates_nc=torch.cat([self.covariates_nc, other.covariates_nc]),
@@ -241,8 +287,8 @@ class Posterior(Protocol):
         """Posterior inclusion probability of each latent, (n, k); None for a model without spikes."""
         ...
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
-        """Draw z once for each cell, (n, k), with gradients to the posterior's parameters. Used in training."""
+    def rsample(self, noise: Noise) -> Tensor:
+        """Draw z once for each cell, (n, k), with gradients to the posterior's parameters. Used in training: draw with `nn.noise`."""
         ...
 
     def sample(self, generator: torch.Generator) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparcell.data import sampler
+from sparcell.errors import InputError
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,3 +88,48 @@ def test_a_window_mixes_places_from_all_over_the_file():
     windows = list(sampler.epoch_windows(np.arange(2000), edges, 16, 0, 1))
     assert all(400 < rows.mean() < 1600 for rows in windows[:-1])
     assert all(abs(np.diff(rows)).mean() > 100 for rows in windows[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n_cells=st.integers(1, 500),
+    batch_size=st.integers(1, 90),
+    n_lanes=st.integers(1, 7),
+    factor=st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)]),
+)
+def test_every_cell_of_a_step_is_of_one_process_and_lanes_follow_one_another(
+    n_cells, batch_size, n_lanes, factor
+):
+    n_lanes, world = n_lanes * factor[0], n_lanes * factor[1]
+    bounds = [sampler.lane_cells(n_cells, batch_size, lane, n_lanes) for lane in range(n_lanes)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n_cells
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(bounds))
+    for size in {batch_size, n_cells % batch_size or batch_size}:
+        shares = [sampler.share(size, rank, world, n_lanes) for rank in range(world)]
+        covered = [number for share in shares for number in range(share.start, share.start + share.n_own)]
+        assert covered == list(range(size))
+        assert all(share.n_cells == size for share in shares)
+        for share in shares:
+            assert len(sampler.own_index(share)) == max(1, share.n_own)
+            assert sampler.own_index(share).max() < size
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n_cells=st.integers(1, 300), n_lanes=st.integers(2, 5), epoch=st.integers(1, 500))
+def test_the_windows_of_all_lanes_hold_every_training_cell_once(data, n_cells, n_lanes, epoch):
+    inner = data.draw(st.sets(st.integers(1, max(1, n_cells - 1)), max_size=40)) - {n_cells}
+    edges = np.array([0, *sorted(inner), n_cells])
+    train_rows = np.flatnonzero(np.random.default_rng(epoch).random(n_cells) < 0.8)
+    lanes = [sampler.lane_cells(len(train_rows), 16, lane, n_lanes) for lane in range(n_lanes)]
+    found = [list(sampler.epoch_windows(train_rows, edges, 3, 3, epoch, lane)) for lane in lanes]
+    assert [sum(map(len, windows)) for windows in found] == [last - first for first, last in lanes]
+    assert sorted(np.concatenate([np.empty(0, int), *itertools.chain(*found)])) == list(train_rows)
+
+
+def test_lanes_that_cannot_be_dealt_are_an_error():
+    with pytest.raises(
+        InputError,
+        match=r"started by 4 processes.*dealt to 3 processes; expected a divisor or a multiple of 4",
+    ):
+        sampler.lanes_of(0, 3, 4)

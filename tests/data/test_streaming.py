@@ -42,11 +42,11 @@ def on_disk(x_ng, edges):
     return CellsOnDisk(Stored(x_ng, edges), RowUnits.unchanged(x_ng.shape[1]))
 
 
-def streamed(x_ng, edges, *, batch_size=16, n_blocks=3, validation=0.1):
+def streamed(x_ng, edges, *, batch_size=16, n_blocks=3, validation=0.1, place=(0, 1)):
     source = on_disk(x_ng, edges)
     loader = Loader(source, Covariates().average(len(source)), x_ng.shape[1], torch.device("cpu"))
     rows = sampler.train_validation_split(len(source), validation, 0)
-    return StreamedTrainingData(loader, *rows, batch_size, 0, n_blocks)
+    return StreamedTrainingData(loader, *rows, batch_size, 0, n_blocks, place)
 
 
 def values(minibatches):
@@ -153,3 +153,42 @@ def test_stopping_early_ends_the_thread():
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_cells=st.integers(20, 220),
+    batch_size=st.integers(4, 40),
+    places=st.sampled_from([(1, 2), (2, 2), (2, 1), (2, 4), (3, 1), (3, 3), (4, 2)]),
+    first=st.integers(0, 3),
+)
+def test_several_processes_read_the_minibatches_of_one_with_the_same_lanes(
+    n_cells, batch_size, places, first
+):
+    n_lanes, world = places
+    x_ng, edges = matrix(n_cells), np.append(np.arange(0, n_cells, 9), n_cells)
+
+    def steps(place):
+        data = streamed(x_ng, edges, batch_size=batch_size, place=place)
+        data.use_lanes(n_lanes)
+        return list(data.batches(2, min(first, data.n_steps), data.n_steps)), list(data.validation_batches())
+
+    alone, together = steps((0, 1)), [steps((rank, world)) for rank in range(world)]
+    for kind, expected in enumerate(alone):
+        assert all(len(of_rank[kind]) == len(expected) for of_rank in together)
+        for number, whole in enumerate(expected):
+            parts = [of_rank[kind][number] for of_rank in together]
+            if world > 1:
+                assert all(part.n_cells == len(whole) for part in parts)
+            found = np.concatenate([part.x_ng.numpy()[: part.n_own] for part in parts])
+            np.testing.assert_array_equal(found, whole.x_ng.numpy())
+
+
+def test_a_process_reads_its_share_of_the_file():
+    """Each of 4 processes reads a quarter of the 50 blocks, and at most 2 more that lie in two lanes."""
+    x_ng, edges = matrix(1000), np.arange(0, 1001, 20)
+    for rank in range(4):
+        data = streamed(x_ng, edges, validation=0.0, place=(rank, 4))
+        data.loader.source.stored.reads.clear()
+        list(data.batches(1, 0, data.n_steps))
+        assert len(data.loader.source.stored.reads) <= 50 / 4 + 2

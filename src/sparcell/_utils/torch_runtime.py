@@ -10,15 +10,26 @@ from contextlib import contextmanager
 import torch
 
 from sparcell import kernels
+from sparcell._utils import launched
 from sparcell.errors import InputError
 
 log = logging.getLogger("sparcell")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn a setting into a device; "auto" takes a CUDA GPU where there is one, else the CPU."""
+    """Turn a setting into a device; "auto" takes a CUDA GPU where there is one, else the CPU.
+
+    Of several processes that torchrun started on a machine, each takes a GPU of its own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched.world_size() > 1 and torch.cuda.device_count() > 1:
+        if launched.local_rank() >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun started more processes on this machine than its {torch.cuda.device_count()} GPUs; expected "
+                f"--nproc-per-node {torch.cuda.device_count()} or less, or --device cpu."
+            )
+        name = f"cuda:{launched.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

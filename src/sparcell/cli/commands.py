@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from sparcell._utils import launched
 from sparcell.cli import fitting, targets
 from sparcell.cli.options import (
     BenchmarkOptions,
@@ -151,11 +152,11 @@ def fit(
     model
         The model to train.
     """
-    how, config = start(run), FitConfig(**given(fit))
+    how, config = start(run, several_processes=True), FitConfig(**given(fit))
     if "flavor" in given(fit) and config.n_top_genes is None:
         raise InputError("--flavor needs a number of genes to choose; add --n-top-genes 2000.")
     model_settings = fit_settings(config, model, given(settings))
-    if not config.dry_run:
+    if not config.dry_run and launched.rank() == 0:
         check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
     from sparcell.cli import dry_run
@@ -183,6 +184,8 @@ def fit(
     estimator = MODELS[model](**model_settings)
     fitting.log_data(adata, estimator, data_settings)
     fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
+    if launched.rank() > 0:  # the first process writes the results
+        return
     failure = None
     latents = fitted.latent_representation(adata)
     fitting.log_result(fitted, latents, time.perf_counter() - started)
@@ -341,10 +344,18 @@ def command_line() -> str:
     return shlex.join(["sparcell", *sys.argv[1:]])
 
 
-def start(options: RunOptions) -> RunConfig:
-    """Return how a command runs; set its threads, and silence progress and warnings if asked to."""
+def start(options: RunOptions, *, several_processes: bool = False) -> RunConfig:
+    """Return how a command runs; set its threads, and silence progress and warnings if asked to.
+
+    Raises InputError if torchrun started several processes, unless the command is for several; the first one then has all messages.
+    """
     config = RunConfig(**given(options))
-    if config.quiet:
+    if launched.world_size() > 1 and not several_processes:
+        raise InputError(
+            f"torchrun started {launched.world_size()} processes, and this command runs in one; only fit trains in several. Start it "
+            "without torchrun."
+        )
+    if config.quiet or launched.rank() > 0:
         log.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
     if config.threads is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclopts import App
 
-from sparcell._utils import signals
+from sparcell._utils import launched, signals
 from sparcell._utils.version import VERSION
 from sparcell.cli import commands, groups
 from sparcell.errors import SparcellError
@@ -39,10 +39,12 @@ def main() -> None:
         with signals.sigterm_interrupts():
             app(groups.words_for_help(sys.argv[1:]))
     except SparcellError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        which = "" if launched.rank() == 0 else f" in rank {launched.rank()}"
+        print(f"Error{which}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        print(f"\nStopped. {str(stop) or 'No file is left half written.'}", file=sys.stderr)
+        if launched.rank() == 0:
+            print(f"\nStopped. {str(stop) or 'No file is left half written.'}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, signals.Terminated) else 130)
 
 

@@ -6,8 +6,8 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -207,6 +207,13 @@ class TrainingData:
     validation_rows: NDArray[np.integer]
     batch_size: int
     seed: int
+    place: tuple[int, int] = (0, 1)
+    """Number of this process, and the number of processes that train together."""
+    n_lanes: ClassVar[int] = 1
+    """Cells in memory are shared out within each minibatch, so the plan is the same for any number of processes."""
+
+    def use_lanes(self, n_lanes: int) -> None:
+        """Do nothing: see `n_lanes`."""
 
     @property
     def n_steps(self) -> int:
@@ -216,7 +223,7 @@ class TrainingData:
     def batches(self, epoch: int, first: int, last: int) -> Iterator[Minibatch]:
         """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1."""
         steps = sampler.epoch_batches(len(self.train_rows), self.batch_size, self.seed, epoch)[first:last]
-        return self.loader.batches(self.train_rows[step] for step in steps)
+        return self._own_batches([self.train_rows[step] for step in steps])
 
     def sequential_batches(self) -> Iterator[Minibatch]:
         """Yield the training cells in the order of the data."""
@@ -231,4 +238,13 @@ class TrainingData:
         """Yield the validation cells, always in the same order."""
         at_once = self.loader.cells_at_once(self.batch_size)
         steps = sampler.sequential_batches(len(self.validation_rows), at_once)
-        return self.loader.batches(self.validation_rows[step] for step in steps)
+        return self._own_batches([self.validation_rows[step] for step in steps])
+
+    def _own_batches(self, steps: list[NDArray[np.integer]]) -> Iterator[Minibatch]:
+        """Yield the cells that this process has of each step."""
+        if self.place == (0, 1):
+            return self.loader.batches(steps)
+        shares = [sampler.share(len(rows), *self.place) for rows in steps]
+        own = [rows[sampler.own_index(share)] for rows, share in zip(steps, shares, strict=True)]
+        batches = zip(self.loader.batches(own), shares, strict=True)
+        return (replace(batch, share=share) for batch, share in batches)

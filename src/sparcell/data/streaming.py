@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 from scipy import sparse
 
-from sparcell.data.sampler import epoch_windows
+from sparcell.data import sampler
 from sparcell.data.sources import rows_of_matrix
-from sparcell.protocols import SparseRows
+from sparcell.protocols import Minibatch, Share, SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.data.loader import Loader
-    from sparcell.protocols import CellSource, Minibatch
+    from sparcell.protocols import CellSource
 
 READ_VALUES = 1 << 22
 """Approximate number of values that are read at a time where cells are read in their order, so that few blocks are read twice."""
@@ -32,6 +35,8 @@ MAX_WINDOW_VALUES = 1 << 24
 
 NumberedCells = tuple["NDArray[np.integer]", SparseRows]
 """Row numbers, and these cells in the same order."""
+OwnCells = tuple["NDArray[np.integer]", SparseRows, Share]
+"""The same of the cells that this process has of a minibatch, and which they are."""
 
 Item = TypeVar("Item")
 
@@ -123,6 +128,9 @@ class StreamedTrainingData:
         Seed of the order of the cells.
     n_blocks
         Stored blocks in a window. Default: as many as make a window of 16 million values.
+    place
+        Number of this process, and the number of processes that train together. Each reads a lane of its own: cells of the epoch, drawn
+        again each time, with a place of their own in every minibatch. `n_lanes` is their number.
     """
 
     def __init__(
@@ -133,17 +141,23 @@ class StreamedTrainingData:
         batch_size: int,
         seed: int,
         n_blocks: int | None = None,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
         self.loader, self.train_rows, self.validation_rows = loader, train_rows, validation_rows
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.place, self.n_lanes = batch_size, seed, place, place[1]
         self.n_blocks = n_blocks or _blocks_in_window(loader.source)
         at_once = loader.cells_at_once(batch_size)
         self._validation = [
-            _copied(*part)
-            for part in cut(sequential_windows(loader.source, validation_rows, at_once), at_once)
+            self._own_part(rows, cells)
+            for rows, cells in cut(sequential_windows(loader.source, validation_rows, at_once), at_once)
         ]
         self._stream: Iterator[Minibatch] = iter(())
         self._next = (0, 0)  # epoch and step of the next minibatch of the stream
+
+    def use_lanes(self, n_lanes: int) -> None:
+        """Read the cells in as many lanes as the processes that started this run; InputError if this is no share of them."""
+        sampler.lanes_of(*self.place, n_lanes)
+        self.n_lanes = n_lanes
 
     @property
     def n_steps(self) -> int:
@@ -175,14 +189,46 @@ class StreamedTrainingData:
 
     def validation_batches(self) -> Iterator[Minibatch]:
         """Yield the validation cells, always in the same order."""
-        return (self.loader.minibatch(rows, cells) for rows, cells in self._validation)
+        for rows, cells, share in self._validation:
+            batch = self.loader.minibatch(rows, cells)
+            yield batch if self.place == (0, 1) else replace(batch, share=share)
+
+    def _own_part(self, rows: NDArray[np.integer], cells: SparseRows) -> OwnCells:
+        """Return what this process has of cells that each process reads."""
+        share = sampler.share(len(rows), *self.place)
+        own = sampler.own_index(share)
+        return *_copied(rows[own], cells.take(own)), share
 
     def _read(self, epoch: int, first: int) -> Iterator[Minibatch]:
-        source = self.loader.source
+        """Yield what this process has of each step, from step `first` on."""
+        lanes, number, n_parts = sampler.lanes_of(*self.place, self.n_lanes)
+        streams = [self._read_lane(epoch, first, lane) for lane in lanes]
+        if self.n_lanes == n_parts == 1:
+            yield from streams[0]
+            return
+        for step in range(first, self.n_steps):
+            size = min(self.batch_size, len(self.train_rows) - step * self.batch_size)
+            share = sampler.share(size, *self.place, self.n_lanes)
+            # In the last step there may be fewer cells than lanes, and none in those of this process: any cell then, which does not count.
+            found = [batch for stream in streams if (batch := next(stream, None)) is not None]
+            batch = reduce(Minibatch.joined, found or [next(self.some(self.train_rows[:1]))])
+            if n_parts > 1:
+                start = sampler.part(len(batch), number, n_parts)[0]
+                own = sampler.own_index(Share(start, share.n_own, len(batch)))
+                batch = batch.take(torch.from_numpy(own).to(self.loader.device))
+            yield replace(batch, share=share)
+
+    def _read_lane(self, epoch: int, first: int, lane: int) -> Iterator[Minibatch]:
+        source, n_lanes = self.loader.source, self.n_lanes
         assert source.edges is not None
-        windows = epoch_windows(self.train_rows, source.edges, self.n_blocks, self.seed, epoch)
-        read = read_ahead(source.rows, skip(windows, first * self.batch_size))
-        return self.loader.cut(read, self.batch_size)
+        bounds = sampler.lane_cells(len(self.train_rows), self.batch_size, lane, n_lanes)
+        windows = sampler.epoch_windows(
+            *(self.train_rows, source.edges, self.n_blocks, self.seed, epoch),
+            lane=bounds if n_lanes > 1 else None,
+        )
+        start, stop = sampler.part(self.batch_size, lane, n_lanes)
+        read = read_ahead(source.rows, skip(windows, first * (stop - start)))
+        return self.loader.cut(read, stop - start)
 
 
 def _blocks_in_window(source: CellSource) -> int:

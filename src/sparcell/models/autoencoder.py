@@ -16,6 +16,8 @@ from sparcell.nn.mlp import posterior_head
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sparcell.protocols import Noise
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "linear": nn.Identity}
 
 
@@ -26,7 +28,7 @@ class Point:
     mean: Tensor
     gamma: None = None
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, noise: Noise) -> Tensor:
         """Return the point; there is no noise."""
         return self.mean
 

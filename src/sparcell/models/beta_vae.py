@@ -11,9 +11,12 @@ from torch import nn
 from sparcell.config.model import BetaVAEConfig
 from sparcell.models.estimator import Estimator
 from sparcell.nn.mlp import posterior_head
+from sparcell.nn.noise import normal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sparcell.protocols import Noise
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,9 @@ class GaussianPosterior:
     log_sigma: Tensor
     gamma: None = None
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, noise: Noise) -> Tensor:
         """Draw mu + sigma · noise, (n, k), with gradients (Kingma & Welling 2014)."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
-        return self.mean + self.log_sigma.exp() * noise
+        return self.mean + self.log_sigma.exp() * normal(self.mean, noise)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw z, (n, k); the same as `rsample`, which has no relaxation."""

@@ -98,7 +98,7 @@ class SpikeSlabEncoder(nn.Module):
             log_sigma,
             self.logit(features_nh).clamp(-MAX_LOGIT, MAX_LOGIT),
             self.current_prior(),
-            lambda logit, generator: draw(logit, temperature, progress, generator),
+            lambda logit, noise: draw(logit, temperature, progress, noise),
         )
 
     @torch.no_grad()

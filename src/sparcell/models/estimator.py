@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sparcell._utils import progress, signals, torch_runtime
+from sparcell._utils import launched, progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.model import ModelConfig
@@ -28,7 +28,7 @@ from sparcell.models.fitted import Model
 from sparcell.nn import nmf_init
 from sparcell.nn.decoders import DECODERS
 from sparcell.nn.network import Network
-from sparcell.training import divergence
+from sparcell.training import distributed, divergence
 from sparcell.training.checkpoints import CheckpointWriter
 from sparcell.training.loop import NonFiniteLossError, train
 from sparcell.training.plan import TrainPlan
@@ -179,7 +179,7 @@ class Estimator(ModelConfig):
         >>> model.transform(adata[:300]).shape
         (300, 10)
         """
-        if checkpoint_dir is not None:
+        if checkpoint_dir is not None and launched.rank() == 0:
             model_folder.check_target(Path(checkpoint_dir))
         config = DataConfig(
             layer=layer,
@@ -225,6 +225,8 @@ class Estimator(ModelConfig):
             model = sp.BetaVSC().fit(adata)  # checks the data, then trains
         """
         device = torch_runtime.resolve_device(self.device)
+        ranks = distributed.join(device)
+        ranks.check(self, schema, adata.n_obs)
         adata = model_cells(adata, schema.layer)
         covariates = schema.covariates.read(adata.obs)
         source = schema.cells(adata)
@@ -232,22 +234,31 @@ class Estimator(ModelConfig):
         loader = Loader(source, covariates, len(schema.genes), device)
         rows = sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed)
         data: TrainingData | StreamedTrainingData
+        place = (ranks.rank, ranks.world)
         if source.edges is None:
-            data = TrainingData(loader, *rows, self.batch_size, self.seed)
+            data = TrainingData(loader, *rows, self.batch_size, self.seed, place=place)
         else:
             limit, per_cell = getattr(adata, "memory", None), values_per_cell(source)
             n_stored, n_columns = len(source.edges) - 1, schema.covariates.n_columns
             memory = plan_memory(len(source), n_stored, per_cell, len(rows[1]), limit, n_columns)
-            data = StreamedTrainingData(loader, *rows, self.batch_size, self.seed, memory.n_blocks)
+            data = StreamedTrainingData(
+                loader, *rows, self.batch_size, self.seed, memory.n_blocks, place=place
+            )
         some = data.train_rows[sampler.subsample(len(data.train_rows), nmf_init.MAX_CELLS, nmf_init.SEED)]
         network.to(device).init_from_data(data.sequential_batches(), data.some(some))
-        state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device))
+        state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device), ranks)
+        state.n_lanes = data.n_lanes
         use_bfloat16 = torch_runtime.use_bfloat16(self.precision, device)
         plan = TrainPlan.of(self, data.n_steps, self.kl_weight, use_bfloat16=use_bfloat16)
         title = f"{type(self).__name__}, seed {self.seed}"
         read_before = None if source.edges is None else progress.gigabytes_read()
-        with CheckpointWriter.open(checkpoint_dir, self, schema, source, covariates) as checkpoints:
-            history = checkpoints.resume(state)
+        silent, folder = (silent, checkpoint_dir) if ranks.is_first else (True, None)
+        with (
+            ranks.signals_noted(),
+            CheckpointWriter.open(folder, self, schema, source, covariates) as checkpoints,
+        ):
+            history = ranks.start_together(state, checkpoints.resume(state))
+            data.use_lanes(state.n_lanes)
             try:
                 with (
                     progress.bar(

@@ -16,8 +16,12 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
+from sparcell.nn.noise import normal, uniform
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sparcell.protocols import Noise
 
 STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
 """Hard concrete gates are stretched to this interval before they are cut to 0 … 1 (Louizos, Welling & Kingma 2018)."""
@@ -25,41 +29,35 @@ STEEPNESS = (50.0, 200.0)
 """Steepness of the VSC paper's gate at the start of the warm-up and after it (Tonolini et al. 2019)."""
 
 
-def straight_through(
-    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
-) -> Tensor:
+def straight_through(logit: Tensor, temperature: float, progress: float | Tensor, noise: Noise) -> Tensor:
     """Draw gates of exactly 0 or 1, which are 1 with probability gamma.
 
     Their gradient is that of the binary concrete relaxation of the same draw at `temperature`, sigmoid(a) (Bengio et al. 2013;
     Maddison et al. 2017). sigmoid(a) is 0 or 1 up to `tail`, which single precision can hold where it could not hold 1 - tail: so no
     gate loses its gradient by rounding.
     """
-    a = (logit + _logistic(logit, generator)) / temperature
+    a = (logit + _logistic(logit, noise)) / temperature
     on = (a > 0).to(a.dtype)
     tail = (-a.abs()).sigmoid()
     return on + (1 - 2 * on) * (tail - tail.detach())
 
 
-def hard_concrete(
-    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
-) -> Tensor:
+def hard_concrete(logit: Tensor, temperature: float, progress: float | Tensor, noise: Noise) -> Tensor:
     """Draw gates from 0 to 1 that are exactly 0 with probability 1 - gamma, with a gradient wherever they are not cut."""
-    a = (_location(logit, temperature) + _logistic(logit, generator)) / temperature
+    a = (_location(logit, temperature) + _logistic(logit, noise)) / temperature
     return (a.sigmoid() * (STRETCH_HIGH - STRETCH_LOW) + STRETCH_LOW).clamp(0, 1)
 
 
-def steep_sigmoid(
-    logit: Tensor, temperature: float, progress: float | Tensor, generator: torch.Generator
-) -> Tensor:
+def steep_sigmoid(logit: Tensor, temperature: float, progress: float | Tensor, noise: Noise) -> Tensor:
     """Draw the VSC paper's gates, sigmoid(c (u - 1 + gamma)): close to 0 or 1, the more so the steeper."""
     steepness = STEEPNESS[0] + progress * (STEEPNESS[1] - STEEPNESS[0])
-    uniform = torch.rand(logit.shape, generator=generator, device=logit.device, dtype=logit.dtype)
-    return (steepness * (uniform - 1 + logit.sigmoid())).sigmoid()
+    drawn = uniform(logit, noise, dtype=logit.dtype)
+    return (steepness * (drawn - 1 + logit.sigmoid())).sigmoid()
 
 
-def _logistic(logit: Tensor, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(logit.shape, generator=generator, device=logit.device)
-    return torch.logit(uniform, eps=1e-6)
+def _logistic(logit: Tensor, noise: Noise) -> Tensor:
+    drawn = uniform(logit, noise)
+    return torch.logit(drawn, eps=1e-6)
 
 
 def _location(logit: Tensor, temperature: float) -> Tensor:
@@ -67,8 +65,8 @@ def _location(logit: Tensor, temperature: float) -> Tensor:
     return logit + temperature * math.log(-STRETCH_LOW / STRETCH_HIGH)
 
 
-Gate = Callable[["Tensor", float, "float | Tensor", torch.Generator], "Tensor"]
-"""(logit of gamma, temperature, fraction of the warm-up done, generator) → gates, all (n, k)."""
+Gate = Callable[["Tensor", float, "float | Tensor", "Noise"], "Tensor"]
+"""(logit of gamma, temperature, fraction of the warm-up done, noise) → gates, all (n, k)."""
 
 GATES: dict[str, Gate] = {
     "straight-through": straight_through,
@@ -166,7 +164,7 @@ class SpikeSlab:
     log_sigma: Tensor
     logit: Tensor
     prior: Prior
-    draw_gate: Callable[[Tensor, torch.Generator], Tensor]
+    draw_gate: Callable[[Tensor, Noise], Tensor]
 
     @property
     def gamma(self) -> Tensor:
@@ -178,11 +176,10 @@ class SpikeSlab:
         """E z: gamma times the slab's mean, (n, k)."""
         return self.gamma * self.prior.slab.mean(self.mu, self.log_sigma.exp())
 
-    def rsample(self, generator: torch.Generator) -> Tensor:
+    def rsample(self, noise: Noise) -> Tensor:
         """Draw a gate times a slab, (n, k), with gradients: 0 where the gate is 0."""
-        gate = self.draw_gate(self.logit, generator)
-        noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device)
-        return gate * self.prior.slab.transform(self.mu + self.log_sigma.exp() * noise)
+        gate = self.draw_gate(self.logit, noise)
+        return gate * self.prior.slab.transform(self.mu + self.log_sigma.exp() * normal(self.mu, noise))
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw z from q itself, (n, k): exactly 0 where the latent is off."""

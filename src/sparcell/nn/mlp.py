@@ -13,19 +13,21 @@ import torch
 from torch import nn
 
 from sparcell import kernels
+from sparcell.nn.noise import uniform
 from sparcell.protocols import SparseRows, SparseRowsPlusDelta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sparcell.config.model import NetworkConfig
+    from sparcell.protocols import Noise
 
 
-def dropout(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
-    """Set a fraction of the values to 0 and scale the others up to keep the expected sum; unchanged without a generator."""
-    if generator is None or fraction == 0:
+def dropout(x: Tensor, fraction: float, noise: Noise | None) -> Tensor:
+    """Set a fraction of the values to 0 and scale the others up to keep the expected sum; unchanged without noise."""
+    if noise is None or fraction == 0:
         return x
-    kept = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype).ge_(fraction)
+    kept = uniform(x, noise, dtype=x.dtype).ge_(fraction)
     return x * kept.div_(1 - fraction)
 
 
@@ -58,18 +60,20 @@ class MLP(nn.Module):
         self,
         x: Tensor | SparseRows | SparseRowsPlusDelta,
         covariates_nc: Tensor,
-        generator: torch.Generator | None = None,
+        noise: Noise | None = None,
     ) -> Tensor:
-        """Pass through all layers, (n, h). Units are dropped only in training, by draws of `generator`."""
+        """Pass through all layers, (n, h). Units are dropped only in training, by draws from `noise`."""
         for layer in cast("Iterable[nn.Sequential]", self.layers):
+            first, *parts = layer
+            linear = cast("nn.Linear", first)
             if isinstance(x, SparseRows | SparseRowsPlusDelta):
-                linear, *parts = layer
-                h_nh = sparse_forward(cast("nn.Linear", linear), x, covariates_nc)
-                for part in parts:
-                    h_nh = part(h_nh)
+                h_nh = sparse_forward(linear, x, covariates_nc)
             else:
-                h_nh = layer(torch.cat([x, covariates_nc], dim=1) if covariates_nc.shape[1] else x)
-            x = dropout(h_nh, self.dropout, generator if self.training else None)
+                joined = torch.cat([x, covariates_nc], dim=1) if covariates_nc.shape[1] else x
+                h_nh = linear(joined)
+            for part in parts:
+                h_nh = part(h_nh)
+            x = dropout(h_nh, self.dropout, noise if self.training else None)
         return cast("Tensor", x)
 
 

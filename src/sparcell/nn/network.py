@@ -17,13 +17,14 @@ from sparcell import kernels
 from sparcell.data.normalize import TARGET_SUM
 from sparcell.nn.decoders import DECODERS
 from sparcell.nn.mlp import MLP, dropout
+from sparcell.nn.noise import integers
 from sparcell.protocols import Output, SparseRowsPlusDelta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sparcell.config.model import NetworkConfig
-    from sparcell.protocols import LatentEncoder, Likelihood, Minibatch, Posterior, SparseRows
+    from sparcell.protocols import LatentEncoder, Likelihood, Minibatch, Noise, Posterior, SparseRows
 
 MIN_SD, MAX_ZSCORE = 1e-2, 10.0
 """Standardized input: genes that hardly vary are not blown up, and values are cut at this many standard deviations."""
@@ -139,10 +140,10 @@ class Network(nn.Module):
         return kernels.log_scaled(cells, TARGET_SUM / library_size_n1.squeeze(1).numpy())
 
     def posterior(
-        self, batch: Minibatch, generator: torch.Generator | None = None, progress: float | Tensor = 1.0
+        self, batch: Minibatch, noise: Noise | None = None, progress: float | Tensor = 1.0
     ) -> Posterior:
-        """Return q(z|x) of a minibatch. In training, `generator` draws the dropout; `progress` is the fraction of the warm-up done."""
-        training_generator = generator if self.training else None
+        """Return q(z|x) of a minibatch. In training, dropout is drawn from `noise`; `progress` is the fraction of the warm-up done."""
+        training_noise = noise if self.training else None
         cells = self._sparse_cells(batch)
         x: Tensor | SparseRows | SparseRowsPlusDelta
         x = (
@@ -150,11 +151,11 @@ class Network(nn.Module):
             if cells is None
             else self.sparse_encoder_input(cells, batch.library_size_n1)
         )
-        if training_generator is not None and self.batch_augmentation and batch.n_batches > 1:
-            x, batch = self.augment_batch(x, batch, training_generator, progress)
+        if training_noise is not None and self.batch_augmentation and batch.n_batches > 1:
+            x, batch = self.augment_batch(x, batch, training_noise, progress)
         if isinstance(x, torch.Tensor):
-            x = dropout(x, self.input_dropout, training_generator)
-        features_nh = self.encoder(x, self._encoder_covariates(batch), training_generator)
+            x = dropout(x, self.input_dropout, training_noise)
+        features_nh = self.encoder(x, self._encoder_covariates(batch), training_noise)
         return self.latent_encoder(features_nh, progress)
 
     def _sparse_cells(self, batch: Minibatch) -> SparseRows | None:
@@ -164,7 +165,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def augment_batch(
-        self, x: Tensor | SparseRows, batch: Minibatch, generator: torch.Generator, progress: float | Tensor
+        self, x: Tensor | SparseRows, batch: Minibatch, noise: Noise, progress: float | Tensor
     ) -> tuple[Tensor | SparseRows | SparseRowsPlusDelta, Minibatch]:
         """Return what the encoder reads of each cell in a random counterfactual batch, and the minibatch with these batches.
 
@@ -173,8 +174,8 @@ class Network(nn.Module):
         bound stays a bound, since it holds for any encoder.
         """
         features_nh = self.encoder(x, self._encoder_covariates(batch), None)
-        z_nk = self.latent_encoder(features_nh, progress).rsample(generator)
-        batch_n = torch.randint(batch.n_batches, (len(z_nk),), generator=generator, device=z_nk.device)
+        z_nk = self.latent_encoder(features_nh, progress).rsample(noise)
+        batch_n = integers(batch.n_batches, z_nk, noise)
         moved = replace(batch, batch_n=batch_n)
         if isinstance(x, torch.Tensor):
             return x + self._batch_delta(z_nk, batch, moved), moved
@@ -209,7 +210,7 @@ class Network(nn.Module):
         h_nh: Tensor = self.decoder(z_nk, self.decoder_type.decoder_covariates(batch))
         return torch.cat([h_nh, batch.batch_nb], dim=1) if batch.n_batches else h_nh
 
-    def forward(self, batch: Minibatch, generator: torch.Generator, progress: float | Tensor = 1.0) -> Output:
+    def forward(self, batch: Minibatch, noise: Noise, progress: float | Tensor = 1.0) -> Output:
         """Encode, draw latents, decode."""
-        posterior = self.posterior(batch, generator, progress)
-        return Output(posterior, self.decode(posterior.rsample(generator), batch))
+        posterior = self.posterior(batch, noise, progress)
+        return Output(posterior, self.decode(posterior.rsample(noise), batch))

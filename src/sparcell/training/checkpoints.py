@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-FORMAT = 5
+FORMAT = 6
 """Format of the stored tensors; raise it whenever their order or names change."""
 SECONDS_BETWEEN = 30.0
 """Least time between two checkpoints."""

@@ -44,9 +44,12 @@ Recorder = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
 
 
 def wrap_step(train_step: Callable[..., Tensor], state: TrainState, plan: TrainPlan) -> Step:
-    """Return the step of a run: recorded on a GPU if asked for, else one operation at a time."""
+    """Return the step of a run: recorded on a GPU if asked for, else one operation at a time.
+
+    The steps of several processes are not recorded: they wait for each other, and a recording holds the weight of one share of a minibatch.
+    """
     step: PlainStep = partial(train_step, state, plan)
-    recorder = recorder_for(state.generator.device)
+    recorder = recorder_for(state.generator.device) if state.ranks.world == 1 else None
     return step if recorder is None else CudaGraphStep(state, step, recorder)
 
 

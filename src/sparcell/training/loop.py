@@ -65,8 +65,10 @@ def run_chunk(
     for _ in range(MAX_ROLLBACKS + 1):
         sums, n_cells = run_steps(step, state, data, plan, first)
         weights = torch.stack([weight.detach().sum() for weight in state.network.parameters()]).sum()
-        if math.isfinite(sums.sum().item() + weights.item()):  # the only wait for the device
-            return sums.cpu().double(), n_cells
+        # What is not finite in one process is so in all, and all go back. This is the only wait for the device.
+        checked = state.ranks.sum(torch.cat([sums, weights.to(sums)[None]])).cpu().double()
+        if math.isfinite(checked.sum().item()):
+            return checked[:-1], n_cells
         state.rollback()
     raise NonFiniteLossError(
         f"the loss was not finite in epoch {state.epoch + 1}, even after {MAX_ROLLBACKS} attempts with lower learning rates"
@@ -76,7 +78,7 @@ def run_chunk(
 def run_steps(
     step: Step, state: TrainState, data: BatchProvider, plan: TrainPlan, first: int
 ) -> tuple[Tensor, int]:
-    """Run the steps of a chunk; return the sums over cells of loss, reconstruction, KL and its weight, and the number of cells."""
+    """Run the steps of a chunk; return the sums over own cells of loss, reconstruction, KL and its weight, and the number of all cells."""
     device = state.generator.device
     dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
     sums, n_cells = torch.zeros(4, dtype=dtype, device=device), 0
@@ -85,8 +87,8 @@ def run_steps(
     for number, batch in enumerate(data.batches(state.epoch + 1, first, last), first):
         at = state.epoch * plan.n_steps + number
         state.set_lr(plan.lr_factor(at))
-        sums += len(batch) * step(batch, plan.kl_weight(at), plan.progress(at))
-        n_cells += len(batch)
+        sums += batch.n_own * step(batch, plan.kl_weight(at), plan.progress(at))
+        n_cells += batch.n_cells
     state.network.eval()
     return sums, n_cells
 
@@ -100,10 +102,11 @@ def train_step(
 ) -> Tensor:
     """Make one step; return its loss, reconstruction, KL and weight of the KL, (4,). Nothing in it waits for the device."""
     network, generator = state.network, state.generator
-    output = network(batch, generator, progress)
+    output = network(batch, state.ranks.noise(batch, generator), progress)
     with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.use_bfloat16):  # the head only
         loss = negative_elbo(output, network.likelihood, batch, kl_weight)
-    loss.total.backward()  # type: ignore[no-untyped-call]
+    own_part = batch.n_own / batch.n_cells * loss.total  # the sum over the processes is the loss of the step
+    own_part.backward()  # type: ignore[no-untyped-call]
     state.optimizer_step(plan.config.max_grad_norm)
     terms = [loss.total.detach(), loss.reconstruction.detach(), loss.kl.detach()]
     return torch.stack([*terms, torch.zeros_like(terms[0]) + kl_weight])
@@ -114,12 +117,14 @@ def validation_loss(state: TrainState, data: BatchProvider, plan: TrainPlan) -> 
     """Return the mean loss of the validation cells, with the same draws each time; None without validation cells."""
     network = state.network
     generator = torch.Generator(device=state.generator.device).manual_seed(plan.config.seed)
-    losses, sizes = [], []
+    losses, sizes, n_cells = [], [], 0
     for batch in data.validation_batches():
-        loss = negative_elbo(network(batch, generator), network.likelihood, batch, plan.beta)
-        losses.append(loss.total)
-        sizes.append(len(batch))
+        output = network(batch, state.ranks.noise(batch, generator))
+        losses.append(negative_elbo(output, network.likelihood, batch, plan.beta).total)
+        sizes.append(batch.n_own)
+        n_cells += batch.n_cells
     if not losses:
         return None
     totals = [size * loss for size, loss in zip(sizes, torch.stack(losses).tolist(), strict=True)]
-    return float(sum(totals)) / sum(sizes)
+    total = state.ranks.sum(torch.tensor([sum(totals)], dtype=torch.float64))
+    return total.item() / n_cells

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sparcell.training.distributed import ALONE, Ranks
 from sparcell.training.early_stopping import EarlyStopping
 from sparcell.training.optimizer import AdamW
 
@@ -33,6 +34,10 @@ class TrainState:
     weights: list[Tensor]
     """All trained parameters, in the order of Adam's state."""
     early_stopping: EarlyStopping
+    ranks: Ranks = ALONE
+    """The processes that train together."""
+    n_lanes: int = 1
+    """Lanes in which the cells are read (`data.sampler`)."""
     epoch: int = 0
     """Epochs done."""
     lr: float = 0.0
@@ -45,7 +50,9 @@ class TrainState:
     """The state at the last call of `snapshot`."""
 
     @classmethod
-    def start(cls, network: Network, config: TrainConfig, generator: torch.Generator) -> TrainState:
+    def start(
+        cls, network: Network, config: TrainConfig, generator: torch.Generator, ranks: Ranks = ALONE
+    ) -> TrainState:
         """Return the state before the first step."""
         slow: list[Tensor] = []
         fast: list[Tensor] = []
@@ -59,14 +66,17 @@ class TrainState:
         ]
         adam = AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         early_stopping = EarlyStopping(config.early_stopping_patience, config.early_stopping_tolerance)
-        return cls(network, adam, generator, [*slow, *fast], early_stopping, lr=config.learning_rate)
+        return cls(network, adam, generator, [*slow, *fast], early_stopping, ranks, lr=config.learning_rate)
 
     def optimizer_step(self, max_grad_norm: float = 0.0) -> None:
-        """Update the weights along their gradients, clipped to `max_grad_norm` if that is above 0, and clear the gradients."""
+        """Update the weights along their gradients, clipped to `max_grad_norm` if that is above 0, and clear the gradients.
+
+        The gradients are those of all processes, added up.
+        """
         grads = [
             None if weight.grad is None else to_memory_layout(weight, weight.grad) for weight in self.weights
         ]
-        self.adam.step(grads, max_grad_norm)
+        self.adam.step(self.ranks.sum_gradients(grads), max_grad_norm)
         for weight in self.weights:
             weight.grad = None
 
@@ -130,6 +140,7 @@ class TrainState:
         """Return tensors and numbers from which `from_disk` continues to the same bits; `into` is an earlier copy whose memory is used."""
         best, numbers = self.early_stopping.to_disk()
         numbers |= {"epoch": self.epoch, "n_rollbacks": self.n_rollbacks, "lr": self.lr}
+        numbers["n_lanes"] = self.n_lanes
         changing = None if into is None else {k: v for k, v in into.items() if not k.startswith("best.")}
         return self.tensors(changing) | best, numbers
 
@@ -138,7 +149,7 @@ class TrainState:
         self.load_snapshot(tensors)
         self.early_stopping.from_disk(_below(tensors, "best"), numbers)
         self.epoch, self.n_rollbacks = int(numbers["epoch"]), int(numbers["n_rollbacks"])
-        self.lr = float(numbers["lr"])
+        self.lr, self.n_lanes = float(numbers["lr"]), int(numbers["n_lanes"])
 
     @property
     def _params(self) -> list[Tensor]:
