@@ -2,16 +2,19 @@
 
     python benchmarks/scale.py make FOLDER [--cells 250000 1000000] [--genes 2000 13714]
     python benchmarks/scale.py measure FOLDER --out scale.md
+    python benchmarks/scale.py ranks FILE
 
 `make` resamples PBMC3k: a new cell is a Poisson draw around the mean of two cells of one type, so counts are fresh and types, library sizes
 and zeros are those of real cells. Each file is written without compression, with lzf and with gzip, and as zarr. `measure` runs each case
-in a new process and reports its peak memory over that of the imports.
+in a new process and reports its peak memory over that of the imports. `ranks` trains by one process and by two that torchrun starts, each
+with one thread, by turns: with 256 cells a process (weak) and with 256 cells together (strong).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -102,8 +105,6 @@ def peak_mb() -> float:
 
 def drop_from_cache(path: Path) -> None:
     """Ask the system to forget the pages of a file or folder, so that the next read is from the disk."""
-    import os
-
     for file in [path] if path.is_file() else [found for found in path.rglob("*") if found.is_file()]:
         descriptor = os.open(file, os.O_RDONLY)
         os.fdatasync(descriptor)
@@ -169,17 +170,63 @@ def encode(path: Path, model_dir: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "peak": peak_mb() - before}
 
 
-CASES: dict[str, Callable[[Path, Any], dict[str, float]]] = {"load": load, "train": train, "encode": encode}
+def train_in_ranks(path: Path, batch_size: str) -> dict[str, float]:
+    """Cells a second of the best epoch after the first, by all processes together, and processor time of one of them for a step."""
+    import sparcell as sp
 
-
-def run(case: str, path: Path, argument: str = "") -> dict[str, float]:
-    """Run a case in a new process."""
-    command = [sys.executable, __file__, "case", case, str(path), argument]
-    return dict(
-        json.loads(
-            subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-        )
+    clocks: list[tuple[float, float]] = []
+    sp.BetaVSC(epochs=6, batch_size=int(batch_size), validation_fraction=0.0).fit(
+        path,
+        silent=True,
+        on_epoch=lambda record: clocks.append((time.perf_counter(), time.process_time())),
     )
+    seconds, cpu_seconds = np.diff(np.array(clocks), axis=0).min(axis=0)
+    n_cells = len_of(path)
+    return {
+        "cells/s": n_cells / seconds,
+        "cpu ms": 1000 * cpu_seconds / -(-n_cells // int(batch_size)),
+    }
+
+
+CASES: dict[str, Callable[[Path, Any], dict[str, float]]] = {
+    "load": load,
+    "train": train,
+    "encode": encode,
+    "ranks": train_in_ranks,
+}
+
+
+def run(case: str, path: Path, argument: str = "", n_ranks: int = 1) -> dict[str, float]:
+    """Run a case in a new process, or in several that torchrun starts, each with one thread."""
+    launcher, environment = [sys.executable], dict(os.environ)
+    if case == "ranks":
+        environment |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    if n_ranks > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_ranks}"]
+    command = [*launcher, __file__, "case", case, str(path), argument]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+RANK_CASES = {
+    "1 process, 256 cells": (256, 1),
+    "2 processes, 256 cells each": (512, 2),
+    "2 processes, 128 cells each": (256, 2),
+}
+
+
+def measure_ranks(path: Path, n_rounds: int) -> None:
+    """Print the speed of one and of two processes, measured by turns: the best round, the range, and the processor time."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in RANK_CASES}
+    for _ in range(n_rounds):
+        for name, (batch_size, n_ranks) in RANK_CASES.items():
+            found[name].append(run("ranks", path, str(batch_size), n_ranks))
+    for name, rounds in found.items():
+        speeds = sorted(one["cells/s"] for one in rounds)
+        cpu_ms = min(one["cpu ms"] for one in rounds)
+        print(
+            f"| {name} | {speeds[-1]:,.0f} cells/s | {speeds[0]:,.0f} to {speeds[-1]:,.0f} | {cpu_ms:.1f} ms |"
+        )
 
 
 def load_repeatedly(path: Path, genes_of: str, repeats: int) -> tuple[str, float]:
@@ -230,6 +277,9 @@ def main() -> None:
     measuring.add_argument("folder", type=Path)
     measuring.add_argument("--out", type=Path, default=Path("scale.md"))
     measuring.add_argument("--repeats", type=int, default=3, help="processes that each loader is run in")
+    ranks = commands.add_parser("ranks")
+    ranks.add_argument("path", type=Path)
+    ranks.add_argument("--rounds", type=int, default=5)
     one = commands.add_parser("case")
     one.add_argument("name", choices=CASES)
     one.add_argument("path", type=Path)
@@ -242,6 +292,8 @@ def main() -> None:
                 make(options.folder, n_cells, n_genes)
     elif options.command == "measure":
         measure(options.folder, options.out, options.repeats)
+    elif options.command == "ranks":
+        measure_ranks(options.path, options.rounds)
     else:
         print(json.dumps(CASES[options.name](options.path, options.argument or None)))
 

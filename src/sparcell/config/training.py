@@ -24,7 +24,7 @@ class TrainConfig:
     min_epochs: Annotated[
         int, "Least number of epochs if epochs is auto. Above 45,000 cells, 20,000 steps can be fewer epochs."
     ] = 60
-    batch_size: Annotated[int, "Cells per minibatch."] = 128
+    batch_size: Annotated[int, "Cells per minibatch. Several processes (torchrun) share them out."] = 128
     learning_rate: Annotated[float, "Learning rate of Adam."] = 2e-3
     weight_decay: Annotated[float, "Weight decay of AdamW. 0: plain Adam."] = 0.0
     lr_schedule: Annotated[

@@ -139,6 +139,8 @@ class Estimator(ModelConfig):
     ) -> Model:
         """Train on data and return the fitted model. The data is not changed.
 
+        In a script that torchrun starts, all processes train one model together and return it; each makes the same call.
+
         Parameters
         ----------
         data
@@ -154,9 +156,10 @@ class Estimator(ModelConfig):
             not matter for data in memory.
         checkpoint_dir
             Folder for checkpoints, written every 30 seconds, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same
-            settings and data, training continues from there and ends with the same model as an uninterrupted run.
+            settings and data, training continues from there and ends with the same model as an uninterrupted run. Of several processes,
+            the first one writes and reads it.
         on_epoch
-            Called with the record of each epoch.
+            Called with the record of each epoch, in every process.
         silent
             Show no progress.
 
