@@ -36,7 +36,10 @@ SHORTER = {
     "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --external-models none",
 }
 COMMANDS = tuple(SHORTER)
-FOREIGN_OPTIONS = {"--nproc-per-node", "--durations", "--peer"}
+TORCHRUN = {"--standalone", "--nnodes", "--nproc-per-node", "--max-restarts"}
+TORCHRUN |= {"--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"}
+SLURM = {"--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal"}
+FOREIGN_OPTIONS = {"--durations", "--peer"} | TORCHRUN | SLURM
 """Options of other programs that a page names."""
 
 

@@ -144,8 +144,6 @@ def fit(
 ) -> None:
     """Train one model; write its latent representation into a copy of the data, and save the model.
 
-    Several processes or GPUs: torchrun --standalone --nproc-per-node 2 -m sparcell fit …
-
     Parameters
     ----------
     input

@@ -4,9 +4,8 @@ Each process (rank) computes its cells of every minibatch, and the gradients are
 weighted by its fraction of the cells, so the sum is the gradient of the whole minibatch. All processes hold the same weights and the same
 generator, and take every decision from the same sums. The first one alone writes files and messages.
 
-The gradients travel in one flat tensor instead of by DistributedDataParallel. DDP wants network and loss in one module, gave the same losses,
-and took 1 to 2 ms more processor time than the 11 to 16 ms of a step (2 processes, gloo, one thread each, 2,000 genes, AMD EPYC,
-2026-11-28).
+The gradients travel in one flat tensor. DistributedDataParallel wants network and loss in one module, gave the same losses, and took 1 to
+2 ms more processor time than the 11 to 16 ms of a step (2 processes, gloo, one thread each, 2,000 genes, AMD EPYC, 2026-11-28).
 """
 
 from __future__ import annotations
