@@ -375,6 +375,11 @@ class ModelSettings(Protocol):
         """Whether the encoder reads batch and covariates."""
         ...
 
+    @property
+    def seed(self) -> int:
+        """Random seed of everything that is drawn."""
+        ...
+
     def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0) -> Any:
         """Build the network (`nn.network.Network`)."""
         ...

@@ -23,7 +23,8 @@ from sparcell.io.backed import leave_on_disk
 from sparcell.models.decoding import decoded_cells, in_batch
 from sparcell.models.description import describe
 from sparcell.models.display import model_html, model_text
-from sparcell.models.encoding import FittedEncoder, gather
+from sparcell.models.encoding import gather
+from sparcell.models.expression import ExpressionModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
-class Model(FittedEncoder):
+class Model(ExpressionModel):
     """A fitted model. Only `embed` and `programs` write into the data they are given.
 
     Attributes
