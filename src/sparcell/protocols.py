@@ -332,6 +332,10 @@ class Distribution(Protocol):
         """Draw expression, (n, g)."""
         ...
 
+    def rate_factor(self, x_ng: Tensor) -> Tensor:
+        """Return E[rate given x] / E[rate], (n, g): how far an observed count moves the expected one; 1 without overdispersion."""
+        ...
+
 
 class Likelihood(Protocol):
     """A module that owns the output head: from the decoder's last hidden layer to p(x|z)."""

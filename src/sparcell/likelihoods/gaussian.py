@@ -37,6 +37,10 @@ class GaussianDistribution:
         """Return the log density of each entry in nats, (n, g)."""
         return -0.5 * ((x_ng - self.mean) ** 2 / self.variance + math.log(2 * math.pi * self.variance))
 
+    def rate_factor(self, x_ng: Tensor) -> Tensor:
+        """Return ones, (n, g): log-normalized expression has no counting rate."""
+        return torch.ones_like(x_ng)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw expression, (n, g)."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)

@@ -43,6 +43,11 @@ class NegativeBinomialDistribution:
         log_coefficient_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
         return log_coefficient_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng)
 
+    def rate_factor(self, x_ng: Tensor) -> Tensor:
+        """Return E[rate given x] / mean, (n, g): (r + x) / (r + m), since Gamma(r, r / m) is the prior of a Poisson rate."""
+        r = self.log_r.exp()
+        return (r + x_ng) / (r + self.mean)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw counts, (n, g): Poisson draws with gamma-distributed rates."""
         r = self.log_r.exp().expand_as(self.log_mean)

@@ -35,6 +35,10 @@ class PoissonDistribution:
         """Return the log probability of each count in nats, (n, g): x log m - m - log x!."""
         return x_ng * self.log_mean - self.mean - torch.lgamma(x_ng + 1)
 
+    def rate_factor(self, x_ng: Tensor) -> Tensor:
+        """Return ones, (n, g): the rate is the mean, whatever the count."""
+        return torch.ones_like(x_ng)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw counts, (n, g)."""
         return torch.poisson(self.mean, generator=generator)

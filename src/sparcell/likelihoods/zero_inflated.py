@@ -50,6 +50,14 @@ class ZeroInflatedDistribution:
         zero_ng = torch.logaddexp(logsigmoid(self.drop), log_not_dropped_ng)
         return torch.where(x_ng == 0, zero_ng, log_not_dropped_ng)
 
+    def rate_factor(self, x_ng: Tensor) -> Tensor:
+        """Return E[rate given x] / E[rate], (n, g): (r + x) / (r + m), and 1 as far as a count of 0 was dropped."""
+        r = self.log_r.exp()
+        factor_ng = (r + x_ng) / (r + self.log_mean.exp())
+        log_zero_ng = logsigmoid(-self.drop) - r * softplus(self.log_mean - self.log_r)
+        dropped_ng = torch.sigmoid(logsigmoid(self.drop) - log_zero_ng)
+        return torch.where(x_ng == 0, dropped_ng + (1 - dropped_ng) * factor_ng, factor_ng)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw counts, (n, g)."""
         r = self.log_r.exp().expand_as(self.log_mean)

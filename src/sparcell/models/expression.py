@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,10 @@ from sparcell.config.validation import require_number
 from sparcell.data.covariates import category_names
 from sparcell.data.normalize import TARGET_SUM
 from sparcell.errors import InputError, did_you_mean
+from sparcell.io import stored
+from sparcell.io.dense_layers import write_dense_layer
 from sparcell.io.labels import labels_from_obs
+from sparcell.models.decoding import in_batch
 from sparcell.models.encoding import FittedEncoder
 from sparcell.tl.differential_expression import CellBlock, ComparisonSums, passes, scanpy_results
 from sparcell.tl.group_comparisons import Groups
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.protocols import Minibatch, Posterior
+    from sparcell.protocols import Distribution, Minibatch, Posterior
 
     Floats = NDArray[np.float32]
 
@@ -132,6 +136,126 @@ class ExpressionModel(FittedEncoder):
         adata.uns[f"{self._key(key_added)}_de"] = scanpy_results(table, parameters)
         return table
 
+    def denoise(
+        self,
+        data: AnnData | str | Path,
+        *,
+        layer_added: str = "denoised",
+        library_size: float | str = "own",
+        batch: str | None = None,
+        out: str | Path | None = None,
+        copy: bool = False,
+        own_counts: bool = True,
+    ) -> AnnData | None:
+        """Write the expected expression of each cell into a layer, float32.
+
+        The decoder gives the mean of each count, and the likelihood says how far a cell's own count may differ from that mean. With
+        `own_counts` the layer holds the expected rate given both: for nb, m (r + x) / (r + m) with the decoder's mean m, the count x and
+        the inverse dispersion r. Cells are computed in blocks. With `out` a
+        file is written block by block, so that neither the input nor the result has to fit into memory.
+
+        Parameters
+        ----------
+        data
+            The cells, as for `latent_representation`. A path needs `out`.
+        layer_added
+            Name of the layer.
+        library_size
+            For a model of counts: "own", the cell's own total over the model's genes; "median", the median of the fit; or a number of
+            counts that all cells get.
+        batch
+            Decode all cells as if they had been measured in this batch, a name or "average". Default: each cell's own batch. With cells of
+            a batch that was not there at fit, `batch` has to be given.
+        out
+            New .h5ad file for the layer, with obs of the data and the model's genes. `data` does not change.
+        copy
+            Return a new AnnData of the model's genes with the layer, and do not change `data`. Needed if the data has genes that the model
+            does not know, since a layer has a value for each gene.
+        own_counts
+            Combine the decoder's mean with the cell's own counts. False: the decoder's mean alone, which is smoother.
+
+        Returns
+        -------
+        None, or with `copy` the AnnData.
+
+        Writes
+        ------
+        ``layers[layer_added]``, (n, g), dense float32: expected counts; log-normalized values for a model of expression.
+
+        Raises
+        ------
+        InputError
+            If the data has genes that the model does not know, without `out` and `copy`; for a library size with a model of expression.
+
+        Examples
+        --------
+        ::
+
+            denoised = model.denoise(adata, library_size="median", batch="average", copy=True)
+            model.denoise("atlas.h5ad", out="denoised.h5ad")
+        """
+        size = self._library_size(library_size)
+        cells: Any = data
+        if isinstance(data, str | Path):
+            if out is None:
+                raise InputError(f"{data} is a path; expected out=FILE.h5ad to write to, or an AnnData.")
+            cells = stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
+        blocks = self._denoised_blocks(cells, size, batch, own_counts=own_counts)
+        genes = list(self.schema.genes)
+        if out is not None:
+            obs = cells.obs if isinstance(cells.obs_names, pd.Index) else cells.file.table("obs")
+            write_dense_layer(out, layer_added, blocks, obs, cells.var.reindex(genes))
+            return None
+        if not copy and set(cells.var_names) != set(genes):
+            n_other = len(set(cells.var_names) - set(genes))
+            raise InputError(
+                f"the data has {n_other} genes that the model does not know, and a layer has a value for each gene; expected copy=True, "
+                "which returns a new AnnData of the model's genes, or out=FILE.h5ad."
+            )
+        values_ng = np.empty((cells.n_obs, len(genes)), dtype=np.float32)
+        start = 0
+        for block_ng in blocks:
+            values_ng[start : start + len(block_ng)] = block_ng
+            start += len(block_ng)
+        target = cells[:, genes].copy() if copy else cells
+        target.layers[layer_added] = values_ng[:, pd.Index(genes).get_indexer(target.var_names)]
+        return target if copy else None
+
+    def _library_size(self, library_size: float | str) -> float | None:
+        """Return the library size of all cells, or None for each cell's own."""
+        if library_size == "own":
+            return None
+        if not self.schema.counts:
+            raise InputError(
+                f"library_size is {library_size!r}, and the model describes log-normalized expression, which has no library size; "
+                "expected 'own'."
+            )
+        if library_size == "median":
+            return self.schema.median_library_size
+        if isinstance(library_size, str):
+            raise InputError(
+                f"library_size is {library_size!r}; expected 'own', 'median' or a number of counts."
+            )
+        require_number("library_size", library_size, above=0)
+        return float(library_size)
+
+    @torch.no_grad()
+    def _denoised_blocks(
+        self, data: AnnData, library_size: float | None, batch: str | None, *, own_counts: bool
+    ) -> Iterator[Floats]:
+        """Yield the expected expression of the cells by blocks, (n, g), genes as in the schema."""
+        for posterior, cells in self._posteriors(data, "error" if batch is None else "average"):
+            target = cells if batch is None else in_batch(cells, batch, self.schema.covariates.batch)
+            if library_size is not None:
+                target = replace(target, library_size_n1=torch.full_like(cells.library_size_n1, library_size))
+            mean_ng = self._decoded_distribution(posterior, target).mean
+            if own_counts:
+                mean_ng = mean_ng * self._decoded_distribution(posterior, cells).rate_factor(cells.x_ng)
+            yield np.asarray(self.schema.inverse_zscore(mean_ng.cpu().numpy()), dtype=np.float32)
+
+    def _decoded_distribution(self, posterior: Posterior, cells: Minibatch) -> Distribution:
+        return self.network.likelihood.distribution(self.network.decode(posterior.mean, cells), cells)
+
     def _groups(self, adata: AnnData, groupby: str, within: str | None, batch_key: str | None) -> Groups:
         """Return the labels of the cells, checked."""
         labels = labels_from_obs(adata, groupby)
@@ -184,8 +308,7 @@ class ExpressionModel(FittedEncoder):
         names = ("batch_n", "covariates_nc", "batch_proportions_b")
         one_n1 = torch.ones_like(cells.library_size_n1)
         cells = replace(cells, library_size_n1=one_n1, **dict(zip(names, average, strict=True)))
-        mean_ng = self.network.likelihood.distribution(self.network.decode(posterior.mean, cells), cells).mean
-        expected_ng = mean_ng.cpu().numpy()
+        expected_ng = self._decoded_distribution(posterior, cells).mean.cpu().numpy()
         if self.schema.counts:
             return np.asarray(expected_ng, dtype=np.float32)
         return np.asarray(

@@ -43,7 +43,7 @@ class EffectPosterior:
     def sd(self) -> Floats:
         """Posterior standard deviation of each effect, (g,)."""
         square_gc = self.sd_gc**2 + (self.mean_gc - self.mean[:, None]) ** 2
-        return np.sqrt((self.weight_gc * square_gc).sum(axis=1))
+        return np.asarray(np.sqrt((self.weight_gc * square_gc).sum(axis=1)))
 
     def probability_beyond(self, delta: float) -> Floats:
         """Return P(|effect| > delta), (g,)."""

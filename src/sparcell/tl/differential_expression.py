@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sparcell.tl.adaptive_shrinkage import EffectPosterior
     from sparcell.tl.group_comparisons import Comparison
 
-    Floats = NDArray[np.floating]
+    Floats = NDArray[np.float64]
 
 FDR = 0.05
 """Expected false discovery rate up to which a gene is called different."""
@@ -55,7 +55,7 @@ class CellBlock:
     """Number of the first cell."""
     observed_ng: sparse.csr_matrix
     """Fraction of each cell's counts in each gene."""
-    expected_ng: Floats
+    expected_ng: NDArray[np.float32]
     """The fractions that the decoder expects, all cells in the same batch."""
     unit_n: Floats
     """Fraction that one count makes in each cell: 1 / library size."""
@@ -125,7 +125,7 @@ class ComparisonSums:
         own_g = np.divide(excess_g, square_g, out=np.zeros_like(excess_g), where=is_known).clip(0)
         common = float(np.median(own_g[is_known])) if is_known.any() else 0.0
         n_free = float((n_s1 - 1).sum())
-        return (n_free * own_g + DISPERSION_WEIGHT * common) / (n_free + DISPERSION_WEIGHT)
+        return np.asarray((n_free * own_g + DISPERSION_WEIGHT * common) / (n_free + DISPERSION_WEIGHT))
 
     def log2_fold(self, mean_2g: Floats) -> Floats:
         """Return the log2 ratio of the means of group and reference, (g,) or (p, g)."""
@@ -139,7 +139,7 @@ class ComparisonSums:
         for weight_m, mean_g in zip(self.comparison.weights, self.mean_2g, strict=True):
             counting = (weight_m**2 * self.unit_m).sum() / (mean_g + self.pseudocount)
             variance_g += counting + (weight_m**2).sum() * dispersion_g
-        return np.sqrt(variance_g) / np.log(2)
+        return np.asarray(np.sqrt(variance_g) / np.log(2))
 
     def table(self, genes: Sequence[str], delta: float) -> pd.DataFrame:
         """Return one row per gene, the highest score first: see `Model.differential_expression`."""
