@@ -2,7 +2,7 @@
 
     python benchmarks/denoise.py DATA.h5ad [--batch-key batch] [--n-top-genes 2000] [--seeds 3] [--external scvi] [--external-epochs 400]
 
-A fraction .8 of the molecules of each cell trains each method, and the rest is predicted (count splitting; Batson, Royer & Webber 2019). The
+A fraction .8 of the molecules of each cell trains each method, and the rest is predicted (count splitting; Batson et al. 2019). The
 score is the mean Poisson deviance of the held-out counts per entry; lower is better. Raw counts, PCA and smoothing are mixed with the mean
 of each gene, since a prediction of 0 has an infinite deviance; their number of components, of neighbors and their share of that mean are
 those with the best score, which favors them. Suffixes: n cells, g genes.
@@ -134,7 +134,8 @@ def averaged(fraction_ng: Floats, number_nm: NDArray[np.integer]) -> Floats:
     rows = np.repeat(np.arange(n_cells), n_neighbors)
     graph = sparse.csr_matrix((np.ones(len(rows)), (rows, number_nm.ravel())), shape=(n_cells, n_cells))
     graph = graph + sparse.eye_array(n_cells)
-    return np.asarray((graph @ sparse.csr_matrix(fraction_ng)).toarray() / (n_neighbors + 1))
+    smooth_ng = graph @ sparse.csr_matrix(fraction_ng)
+    return np.asarray(smooth_ng.toarray() / (n_neighbors + 1))
 
 
 def best(candidates: list[Floats], mean_ng: Floats, held_out_ng: Floats) -> Floats:

@@ -11,7 +11,7 @@ from cyclopts import App
 
 from sparcell._utils import launched, signals
 from sparcell._utils.version import VERSION
-from sparcell.cli import commands, groups
+from sparcell.cli import commands, expression, groups
 from sparcell.errors import SparcellError
 
 app = App(
@@ -22,11 +22,14 @@ app = App(
     group_arguments=groups.BASIC,
     group_parameters=groups.BASIC,
 )
-for command in (commands.study, commands.benchmark, commands.fit, commands.embed, commands.programs):
-    trains = command not in (commands.embed, commands.programs)
+TRAINING = (commands.study, commands.benchmark, commands.fit)
+READING = (commands.embed, commands.programs, expression.differential_expression, expression.denoise)
+for command in (*TRAINING, *READING):
+    trains = command in TRAINING
     more = ", also those of models and training." if trains else "."
     app.command(
-        command, help_epilogue=f"sparcell {command.__name__} {groups.HELP_ALL} lists all options{more}"
+        command,
+        help_epilogue=f"sparcell {command.__name__.replace('_', '-')} {groups.HELP_ALL} lists all options{more}",
     )
 
 

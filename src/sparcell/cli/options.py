@@ -20,6 +20,7 @@ from sparcell.config.experiments import (
     RunConfig,
     StudyConfig,
 )
+from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS
 from sparcell.config.options import Setting, settings_of
 
@@ -33,6 +34,8 @@ SETTING_NAMES = {
         StudyConfig,
         BenchmarkConfig,
         ProgramsConfig,
+        DifferentialExpressionConfig,
+        DenoiseConfig,
         *MODEL_SETTINGS.values(),
     )
     for setting in settings_of(config)
@@ -143,6 +146,8 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     BenchmarkOptions = Any
     PresetDataOptions = Any
     ProgramsOptions = Any
+    DifferentialExpressionOptions = Any
+    DenoiseOptions = Any
 else:
     ModelName = Literal[tuple(MODEL_SETTINGS)]
     INPUT = ("layer", "gene_symbols")
@@ -176,6 +181,16 @@ else:
         "ProgramsOptions",
         {"programs": ProgramsConfig},
         basic=("labels_key", "seeds", "gmt", *INPUT, "unseen", "missing_genes", "title"),
+    )
+    DifferentialExpressionOptions = options(
+        "DifferentialExpressionOptions",
+        {"differential-expression": DifferentialExpressionConfig},
+        basic=("group1", "group2", "within", "batch_key", "delta", *INPUT, "unseen", "missing_genes"),
+    )
+    DenoiseOptions = options(
+        "DenoiseOptions",
+        {"denoise": DenoiseConfig},
+        basic=("library_size", "batch", "decoder_only", *INPUT, "unseen", "missing_genes", "memory"),
     )
     PresetModelOptions = options(
         "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True

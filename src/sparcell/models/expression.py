@@ -24,7 +24,7 @@ from sparcell.io.dense_layers import write_dense_layer
 from sparcell.io.labels import labels_from_obs
 from sparcell.models.decoding import in_batch
 from sparcell.models.encoding import FittedEncoder
-from sparcell.tl.differential_expression import CellBlock, ComparisonSums, passes, scanpy_results
+from sparcell.tl.log_fold_changes import CellBlock, ComparisonSums, passes, scanpy_results
 from sparcell.tl.group_comparisons import Groups
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tools: training into an AnnData, t-SNE and k-means, gene sets and enrichment, gene programs and their stability over seeds."""
+"""Tools: training into an AnnData, differential expression, t-SNE and k-means, gene sets, gene programs and their stability over seeds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sparcell.tl.program_enrichment import enrich_programs
 from sparcell.tl.program_names import name_programs
 from sparcell.tl.programs import Programs
 from sparcell.tl.stability import Stability, compare_programs, seed_stability
+from sparcell.tl.with_model import denoise, differential_expression
 
 __all__ = [
     "GeneSets",
@@ -21,6 +22,8 @@ __all__ = [
     "beta_vsc",
     "builtin_gene_sets",
     "compare_programs",
+    "denoise",
+    "differential_expression",
     "enrich",
     "enrich_programs",
     "gmt_text",

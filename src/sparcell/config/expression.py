@@ -1,0 +1,69 @@
+"""Settings of the commands `differential-expression` and `denoise`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from sparcell.config.experiments import MAX_MEMORY, ModelInputConfig
+from sparcell.config.validation import require_number, require_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferentialExpressionConfig(ModelInputConfig):
+    """What `sparcell differential-expression` compares."""
+
+    group1: Annotated[str | None, "Group that is compared with --group2. Default: every group in turn."] = (
+        None
+    )
+    group2: Annotated[str | None, "Group that --group1 is compared with. Default: all other cells."] = None
+    within: Annotated[
+        str | None, "Column of obs, such as the cell type: groups are compared within each of its values."
+    ] = None
+    batch_key: Annotated[
+        str | None,
+        "Column of obs with batches (donors, chemistries): groups are compared within batches that hold both. Default: that of the model.",
+    ] = None
+    delta: Annotated[float, "Smallest log2 fold change that matters."] = 0.25
+
+    def __post_init__(self) -> None:
+        ModelInputConfig.__post_init__(self)
+        require_number("delta", self.delta, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiseConfig(ModelInputConfig):
+    """What `sparcell denoise` computes."""
+
+    library_size: Annotated[
+        str,
+        "Library size of the expected counts. own: that of each cell. median: that of the training, for all cells. Or a number of counts.",
+    ] = "own"
+    batch: Annotated[
+        str | None,
+        "Expected expression as if all cells were of this batch, a name or average. Default: the batch of each cell.",
+    ] = None
+    decoder_only: Annotated[
+        bool, "The decoder's mean alone, which is smoother. Default: combined with the cell's own counts."
+    ] = False
+    memory: Annotated[
+        str,
+        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
+    ] = MAX_MEMORY
+
+    def __post_init__(self) -> None:
+        ModelInputConfig.__post_init__(self)
+        require_size("memory", self.memory)
+        self.size  # noqa: B018 - raises for a library size that is no number
+
+    @property
+    def size(self) -> float | str:
+        """The library size as `Model.denoise` takes it."""
+        if self.library_size in ("own", "median"):
+            return self.library_size
+        try:
+            size = float(self.library_size)
+        except ValueError:
+            size = float("nan")
+        require_number("library_size", size, above=0, or_word="own or median")
+        return size
