@@ -23,9 +23,9 @@ from sparcell.io import stored
 from sparcell.io.dense_layers import write_dense_layer
 from sparcell.io.labels import labels_from_obs
 from sparcell.models.decoding import in_batch
-from sparcell.models.encoding import FittedEncoder
-from sparcell.tl.log_fold_changes import CellBlock, ComparisonSums, passes, scanpy_results
+from sparcell.models.encoding import INFERENCE_BATCH, FittedEncoder
 from sparcell.tl.group_comparisons import Groups
+from sparcell.tl.log_fold_changes import CellBlock, ComparisonSums, passes, scanpy_results
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -122,11 +122,9 @@ class ExpressionModel(FittedEncoder):
         groups = self._groups(adata, groupby, within, batch_key)
         comparisons = groups.comparisons(group1, group2)
         genes, tables = self.schema.genes, []
+        unit_n = self._units(adata)
         for part in passes(comparisons, adata.n_obs):
-            sums = [
-                ComparisonSums(comparison, (adata.n_obs, len(genes)), self.settings.seed)
-                for comparison in part
-            ]
+            sums = [ComparisonSums(comparison, unit_n, len(genes), self.settings.seed) for comparison in part]
             for block in self._cell_blocks(adata):
                 for comparison_sums in sums:
                     comparison_sums.add(block)
@@ -277,9 +275,14 @@ class ExpressionModel(FittedEncoder):
         """Yield the cells with their observed and expected fractions, by blocks. All cells are decoded in an average batch."""
         start = 0
         for posterior, cells in self._posteriors(adata, "error", decode=False):
-            observed_ng, unit_n = self._observed_fractions(cells)
-            yield CellBlock(start, observed_ng, self._expected_fractions(posterior, cells), unit_n)
+            observed_ng = self._observed_fractions(cells)[0]
+            yield CellBlock(start, observed_ng, self._expected_fractions(posterior, cells))
             start += len(cells)
+
+    def _units(self, adata: AnnData) -> NDArray[np.float64]:
+        """Return the fraction that one count makes in each cell, (n,)."""
+        blocks = self._loader(adata, "error", decode=False).all_cells(INFERENCE_BATCH)
+        return np.concatenate([self._observed_fractions(cells)[1] for cells in blocks])
 
     def _observed_fractions(self, cells: Minibatch) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
         """Return the fraction of each gene, (n, g), and the fraction that one count makes, (n,)."""

@@ -38,36 +38,40 @@ class Comparison:
     in_group_m: NDArray[np.bool_]
     batch_m: NDArray[np.int64]
 
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        """Weight of each cell in the mean of the group and in that of the reference, (2, m).
+    def weights(
+        self, value_m: NDArray[np.float64], in_group_m: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the weight of each cell in the mean of the group and in that of the reference, (2, m).
 
-        A batch has the same weight in both means, in proportion to n1 n2 / (n1 + n2) of its cells (Mantel & Haenszel 1959).
+        A batch has the same weight in both means, in proportion to n1 n2 / (n1 + n2) of its cells (Mantel & Haenszel 1959). Within a set
+        of cells (one group in one batch) weights are in proportion to `value_m`. `in_group_m` replaces the labels.
         """
-        numbers = np.unique(self.batch_m, return_inverse=True)[1]
-        n_group = np.bincount(numbers, self.in_group_m)
-        n_reference = np.bincount(numbers, ~self.in_group_m)
+        in_group_m = self.in_group_m if in_group_m is None else in_group_m
+        batch_m = np.unique(self.batch_m, return_inverse=True)[1]
+        n_group, n_reference = np.bincount(batch_m, in_group_m), np.bincount(batch_m, ~in_group_m)
         batch_weight = n_group * n_reference / (n_group + n_reference)
-        batch_weight /= batch_weight.sum()
-        weight_2m = np.zeros((2, len(self.row_m)))
-        weight_2m[0] = np.where(self.in_group_m, (batch_weight / n_group)[numbers], 0)
-        weight_2m[1] = np.where(self.in_group_m, 0, (batch_weight / n_reference)[numbers])
-        return weight_2m
+        set_m = 2 * batch_m + in_group_m
+        share_m = value_m / np.bincount(set_m, value_m)[set_m]
+        weight_m = share_m * (batch_weight / batch_weight.sum())[batch_m]
+        return np.stack([np.where(in_group_m, weight_m, 0), np.where(in_group_m, 0, weight_m)])
 
     @property
     def set_m(self) -> NDArray[np.int64]:
         """Number of each cell's set of cells: one group in one batch."""
         return np.asarray(np.unique(2 * self.batch_m + self.in_group_m, return_inverse=True)[1])
 
-    def permuted_weights(self, n_permutations: int, seed: int) -> NDArray[np.float32]:
+    def permuted_weights(
+        self, value_m: NDArray[np.float64], n_permutations: int, seed: int
+    ) -> NDArray[np.float32]:
         """Return the weights with the labels of each batch's cells permuted, (p, 2, m)."""
         generator = np.random.default_rng(seed)
-        weight_2m = self.weights.astype(np.float32)
-        permuted = np.empty((n_permutations, *weight_2m.shape), dtype=np.float32)
+        permuted = np.empty((n_permutations, 2, len(self.row_m)), dtype=np.float32)
         cells_of_batches = [np.flatnonzero(self.batch_m == batch) for batch in np.unique(self.batch_m)]
         for weights in permuted:
+            label_m = self.in_group_m.copy()
             for cells in cells_of_batches:
-                weights[:, cells] = weight_2m[:, generator.permutation(cells)]
+                label_m[cells] = generator.permutation(label_m[cells])
+            weights[:] = self.weights(value_m, label_m)
         return permuted
 
 

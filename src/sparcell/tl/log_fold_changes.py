@@ -57,33 +57,47 @@ class CellBlock:
     """Fraction of each cell's counts in each gene."""
     expected_ng: NDArray[np.float32]
     """The fractions that the decoder expects, all cells in the same batch."""
-    unit_n: Floats
-    """Fraction that one count makes in each cell: 1 / library size."""
 
 
 class ComparisonSums:
-    """Weighted sums over the cells that a comparison needs; cells are added in blocks and not kept."""
+    """Weighted sums over the cells that a comparison needs; cells are added in blocks and not kept.
 
-    def __init__(self, comparison: Comparison, shape: tuple[int, int], seed: int) -> None:
-        n_cells, n_genes = shape
+    A cell has the weight 1 / (u + median u) in the mean of its group, where u = 1 / library size. A cell of few counts, whose fractions are
+    mostly noise, thus weighs little, and cells of many counts weigh at most twice as much as the median cell.
+
+    Parameters
+    ----------
+    comparison
+        The groups.
+    unit_n
+        Fraction that one count makes in each cell of the data: 1 / library size.
+    n_genes
+        Number of genes.
+    seed
+        Draws the permutations of the labels.
+    """
+
+    def __init__(self, comparison: Comparison, unit_n: Floats, n_genes: int, seed: int) -> None:
+        n_cells, row_m = len(unit_n), comparison.row_m
         self.comparison = comparison
-        weight_2m = comparison.weights
-        permuted = comparison.permuted_weights(N_PERMUTATIONS, seed)
+        self.unit_m = unit_n[row_m]
+        self.value_m = 1 / (self.unit_m + np.median(self.unit_m))
+        self.weight_2m = comparison.weights(self.value_m)
+        permuted = comparison.permuted_weights(self.value_m, N_PERMUTATIONS, seed)
         self.weight_rn = np.zeros((2 + 2 * N_PERMUTATIONS, n_cells), dtype=np.float32)
-        self.weight_rn[:2, comparison.row_m] = weight_2m
-        self.weight_rn[2:, comparison.row_m] = permuted.reshape(-1, len(comparison.row_m))
-        self.set_n = np.full(n_cells, -1)
-        self.set_n[comparison.row_m] = comparison.set_m
-        self.n_sets = int(comparison.set_m.max()) + 1
+        self.weight_rn[:2, row_m] = self.weight_2m
+        self.weight_rn[2:, row_m] = permuted.reshape(-1, len(row_m))
+        set_m = comparison.set_m
+        self.set_n, self.value_n = np.full(n_cells, -1), np.zeros(n_cells)
+        self.set_n[row_m], self.value_n[row_m] = set_m, self.value_m
+        self.n_sets = int(set_m.max()) + 1
         self.decoded_rg = np.zeros((len(self.weight_rn), n_genes))
         self.mean_2g, self.expressing_2g = np.zeros((2, n_genes)), np.zeros((2, n_genes))
         self.sum_sg, self.square_sg = (np.zeros((self.n_sets, n_genes)) for _ in range(2))
-        self.unit_n = np.zeros(n_cells)
 
     def add(self, block: CellBlock) -> None:
         """Add the next cells."""
-        cells = slice(block.start, block.start + len(block.unit_n))
-        self.unit_n[cells] = block.unit_n
+        cells = slice(block.start, block.start + len(block.expected_ng))
         set_n = self.set_n[cells]
         if not (set_n >= 0).any():
             return
@@ -92,16 +106,11 @@ class ComparisonSums:
         self.mean_2g += weight_2n @ x_ng
         self.expressing_2g += weight_2n @ (x_ng > 0)
         rows = np.flatnonzero(set_n >= 0)
-        in_set_sn = sparse.csr_matrix(
-            (np.ones(len(rows)), (set_n[rows], rows)), shape=(self.n_sets, len(set_n))
+        value_sn = sparse.csr_matrix(
+            (self.value_n[cells][rows], (set_n[rows], rows)), shape=(self.n_sets, len(set_n))
         )
-        self.sum_sg += (in_set_sn @ x_ng).toarray()
-        self.square_sg += (in_set_sn @ x_ng.multiply(x_ng)).toarray()
-
-    @property
-    def unit_m(self) -> Floats:
-        """Fraction that one count makes in each cell of the comparison."""
-        return self.unit_n[self.comparison.row_m]
+        self.sum_sg += (value_sn @ x_ng).toarray()
+        self.square_sg += (value_sn @ x_ng.multiply(x_ng)).toarray()
 
     @property
     def pseudocount(self) -> float:
@@ -112,19 +121,19 @@ class ComparisonSums:
     def dispersion(self) -> Floats:
         """Return (variance - counting variance) / mean² of the fractions within sets of cells, (g,).
 
-        A fraction with mean m has the variance m · unit + dispersion · m² if counts are negative binomial.
+        A fraction with mean m has the variance m · unit + dispersion · m² if counts are negative binomial. The weighted sum of squares of a
+        set minus its expectation without dispersion, divided by its expectation for dispersion 1, is an estimate without bias.
         """
-        set_m = self.comparison.set_m
-        n_s1 = np.bincount(set_m)[:, None].astype(np.float64)
-        unit_s1 = np.bincount(set_m, self.unit_m)[:, None] / n_s1
-        mean_sg = self.sum_sg / n_s1
-        scatter_sg = (self.square_sg - n_s1 * mean_sg**2) - (n_s1 - 1) * mean_sg * unit_s1
-        excess_g = scatter_sg.sum(axis=0)
-        square_g = ((n_s1 - 1) * mean_sg**2).sum(axis=0)
-        is_known = square_g > 0
-        own_g = np.divide(excess_g, square_g, out=np.zeros_like(excess_g), where=is_known).clip(0)
+        set_m, value_m = self.comparison.set_m, self.value_m
+        total_s1, square_s1 = np.bincount(set_m, value_m)[:, None], np.bincount(set_m, value_m**2)[:, None]
+        mean_sg = self.sum_sg / total_s1
+        counting_s1 = np.bincount(set_m, value_m * self.unit_m * (1 - value_m / total_s1[set_m, 0]))[:, None]
+        excess_g = (self.square_sg - total_s1 * mean_sg**2 - mean_sg * counting_s1).sum(axis=0)
+        mean_square_g = ((total_s1 - square_s1 / total_s1) * mean_sg**2).sum(axis=0)
+        is_known = mean_square_g > 0
+        own_g = np.divide(excess_g, mean_square_g, out=np.zeros_like(excess_g), where=is_known).clip(0)
         common = float(np.median(own_g[is_known])) if is_known.any() else 0.0
-        n_free = float((n_s1 - 1).sum())
+        n_free = float((total_s1**2 / square_s1 - 1).sum())
         return np.asarray((n_free * own_g + DISPERSION_WEIGHT * common) / (n_free + DISPERSION_WEIGHT))
 
     def log2_fold(self, mean_2g: Floats) -> Floats:
@@ -136,7 +145,7 @@ class ComparisonSums:
         """Return the standard error of the log2 ratio of the observed means, (g,), to first order (delta method)."""
         variance_g = np.zeros(self.mean_2g.shape[1])
         dispersion_g = self.dispersion()
-        for weight_m, mean_g in zip(self.comparison.weights, self.mean_2g, strict=True):
+        for weight_m, mean_g in zip(self.weight_2m, self.mean_2g, strict=True):
             counting = (weight_m**2 * self.unit_m).sum() / (mean_g + self.pseudocount)
             variance_g += counting + (weight_m**2).sum() * dispersion_g
         return np.asarray(np.sqrt(variance_g) / np.log(2))
