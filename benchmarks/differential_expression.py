@@ -231,7 +231,7 @@ def overlap(model: sp.Model, adata: ad.AnnData, arguments: argparse.Namespace) -
             for_type = adata.obs[arguments.labels_key] == cell_type
             cells_of = [np.flatnonzero(for_type & (adata.obs[key] == name)) for name in pair]
             result = external.differential_expression(
-                idx1=cells_of[0], idx2=cells_of[1], delta=arguments.delta, silent=True
+                idx1=cells_of[0], idx2=cells_of[1], delta=arguments.delta, mode="change", silent=True
             )
             size = result["proba_de"] + 1e-6 * result["lfc_mean"].abs() / result["lfc_std"]
             row["scVI"] = len(reference & set(first_genes(size)))
@@ -308,7 +308,7 @@ def scvi_model(adata: ad.AnnData, folder: str | None, seed: int) -> Any:
 
 def scvi_test(model: Any, key: str, group: str, reference: str, delta: float) -> pd.DataFrame:
     table: pd.DataFrame = model.differential_expression(
-        groupby=key, group1=group, group2=reference, delta=delta, silent=True
+        groupby=key, group1=group, group2=reference, delta=delta, mode="change", silent=True
     )
     return table
 

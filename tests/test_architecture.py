@@ -297,7 +297,16 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) 
     main()
 assert "Usage: sparcell {command.strip()}" in shown.getvalue(), shown.getvalue()
 """
-    for command in ("", "study ", "benchmark ", "fit ", "embed ", "programs ")
+    for command in (
+        "",
+        "study ",
+        "benchmark ",
+        "fit ",
+        "embed ",
+        "programs ",
+        "differential-expression ",
+        "denoise ",
+    )
 }
 
 

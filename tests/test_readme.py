@@ -33,6 +33,8 @@ SHORTER = {
     "fit": "--epochs 1 --batch-size 64",
     "embed": "",
     "programs": "",
+    "differential-expression": "",
+    "denoise": "",
     "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --external-models none",
 }
 COMMANDS = tuple(SHORTER)

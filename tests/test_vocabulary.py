@@ -15,6 +15,7 @@ import pytest
 
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
+from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -237,7 +238,10 @@ def test_files_are_named_in_the_words_of_the_field(path):
     assert [f"{word} → {better}" for word, better in WORDS.items() if f"_{word}_" in words] == []
 
 
-CONFIGS = [DataConfig, FitConfig, StudyConfig, BenchmarkConfig, ProgramsConfig, *MODEL_SETTINGS.values()]
+CONFIGS = [
+    *(DataConfig, FitConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
+    *(DifferentialExpressionConfig, DenoiseConfig, *MODEL_SETTINGS.values()),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -26,7 +26,7 @@ from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConf
 from sparcell.config.options import settings_of
 from sparcell.models import MODELS
 
-COMMANDS = ("study", "benchmark", "fit", "embed", "programs")
+COMMANDS = ("study", "benchmark", "fit", "embed", "programs", "differential-expression", "denoise")
 
 
 @pytest.fixture(scope="module")

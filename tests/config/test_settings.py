@@ -20,6 +20,7 @@ from sparcell.config.experiments import (
     RunConfig,
     StudyConfig,
 )
+from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS, TITLES
@@ -32,6 +33,7 @@ from sparcell.models import MODELS
 CONFIGS = [
     *(NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig),
     *(RunConfig, FitConfig, EmbedConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
+    *(DifferentialExpressionConfig, DenoiseConfig),
     *MODEL_SETTINGS.values(),
     *MODELS.values(),
 ]
@@ -96,6 +98,11 @@ OUT_OF_RANGE = {
         "seeds": [0],
         "seed": [-1],
     },
+    DifferentialExpressionConfig: {"delta": [0.0, -1.0, NAN, INF]},
+    DenoiseConfig: {
+        "library_size": ["large", "0", "-5", "nan"],
+        "memory": ["", "4 gigabytes", "0"],
+    },
     ModelInputConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
     DiskConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
     RunConfig: {"threads": [0, 1.5, "many"]},
@@ -115,7 +122,7 @@ UNBOUNDED = {
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
     *("with_x", "out", "model_dir", "checkpoint_dir", "resume", "preset"),
-    *("baselines", "external_models", "disentanglement"),
+    *("baselines", "external_models", "disentanglement", "group1", "group2", "within", "batch", "decoder_only"),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
 BAD = [

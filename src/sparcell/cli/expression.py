@@ -65,7 +65,7 @@ def differential_expression(
             delta=config.delta,
         )
         with io.atomic_write(folder / TABLE) as temporary:
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False, float_format="%.6g")
     if not how.quiet:
         by = ["within", "group"] if "within" in table else ["group"]
         for names, part in table.groupby(by, sort=False):

@@ -93,6 +93,7 @@ class ComparisonSums:
         self.n_sets = int(set_m.max()) + 1
         self.decoded_rg = np.zeros((len(self.weight_rn), n_genes))
         self.mean_2g, self.expressing_2g = np.zeros((2, n_genes)), np.zeros((2, n_genes))
+        self.product_2g, self.spread_2g = np.zeros((2, n_genes)), np.zeros((2, n_genes))
         self.sum_sg, self.square_sg = (np.zeros((self.n_sets, n_genes)) for _ in range(2))
 
     def add(self, block: CellBlock) -> None:
@@ -105,6 +106,8 @@ class ComparisonSums:
         x_ng, weight_2n = block.observed_ng, self.weight_rn[:2, cells].astype(np.float64)
         self.mean_2g += weight_2n @ x_ng
         self.expressing_2g += weight_2n @ (x_ng > 0)
+        self.product_2g += weight_2n**2 @ x_ng
+        self.spread_2g += weight_2n**2 @ x_ng.multiply(x_ng).tocsr()
         rows = np.flatnonzero(set_n >= 0)
         value_sn = sparse.csr_matrix(
             (self.value_n[cells][rows], (set_n[rows], rows)), shape=(self.n_sets, len(set_n))
@@ -142,13 +145,24 @@ class ComparisonSums:
         return np.asarray(log_mean[..., 0, :] - log_mean[..., 1, :])
 
     def standard_error(self) -> Floats:
-        """Return the standard error of the log2 ratio of the observed means, (g,), to first order (delta method)."""
+        """Return the standard error of the log2 ratio of the observed means, (g,), to first order (delta method).
+
+        The variance of a group's mean is that of negative-binomial counts, or the observed one of its cells if that is larger, as where a
+        single cell makes the mean.
+        """
         variance_g = np.zeros(self.mean_2g.shape[1])
-        dispersion_g = self.dispersion()
-        for weight_m, mean_g in zip(self.weight_2m, self.mean_2g, strict=True):
-            counting = (weight_m**2 * self.unit_m).sum() / (mean_g + self.pseudocount)
-            variance_g += counting + (weight_m**2).sum() * dispersion_g
+        dispersion_g, spread_2g = self.dispersion(), self._observed_variance()
+        for weight_m, mean_g, spread_g in zip(self.weight_2m, self.mean_2g, spread_2g, strict=True):
+            mean_g = mean_g + self.pseudocount
+            counting_g = (weight_m**2 * self.unit_m).sum() / mean_g
+            variance_g += np.maximum(counting_g + (weight_m**2).sum() * dispersion_g, spread_g / mean_g**2)
         return np.asarray(np.sqrt(variance_g) / np.log(2))
+
+    def _observed_variance(self) -> Floats:
+        """Return the variance of the means from the spread of the cells around them, (2, g)."""
+        square_21 = (self.weight_2m**2).sum(axis=1, keepdims=True)
+        spread_2g = self.spread_2g - 2 * self.mean_2g * self.product_2g + self.mean_2g**2 * square_21
+        return np.asarray(spread_2g / (1 - square_21).clip(0.5))
 
     def table(self, genes: Sequence[str], delta: float) -> pd.DataFrame:
         """Return one row per gene, the highest score first: see `Model.differential_expression`."""
