@@ -34,6 +34,8 @@ FDR, TRUE_LFC, N_FIRST, N_DONORS = 0.05, 0.1, 100, 8
 SIZES = (50, 200, 800)
 """Cells in each group of a simulation."""
 FIVE = 5
+MIN_TOTAL = 20
+"""A gene with fewer counts in both conditions together is not tested by pseudobulk."""
 
 
 def main() -> None:
@@ -249,24 +251,26 @@ def first_genes(score: pd.Series) -> pd.Index:
 def pseudobulk(adata: ad.AnnData, key: str, pair: list[str]) -> pd.Series:
     """Return |t| of each gene: sums over pseudo-donors, log2 counts per million, t with moderated variance (Smyth 2004)."""
     generator = np.random.default_rng(0)
-    groups = []
+    groups, total_g = [], np.zeros(adata.n_vars)
     for name in pair:
         x_ng = sparse.csr_matrix(adata.X)[np.flatnonzero(adata.obs[key] == name)]
         donor_n = generator.permutation(x_ng.shape[0]) % N_DONORS
         sums = np.stack([np.asarray(x_ng[donor_n == donor].sum(axis=0)).ravel() for donor in range(N_DONORS)])
         sums = sums[sums.sum(axis=1) > 0]
+        total_g += sums.sum(axis=0)
         groups.append(np.log2((sums + 0.5) / (sums.sum(axis=1, keepdims=True) + 1) * 1e6))
     first, second = groups
     n_free = len(first) + len(second) - 2
     variance_g = (
         ((first - first.mean(axis=0)) ** 2).sum(axis=0) + ((second - second.mean(axis=0)) ** 2).sum(axis=0)
     ) / n_free
-    prior, prior_free = moderation(variance_g, n_free)
+    counted_g = total_g >= MIN_TOTAL  # log ratios of rarer genes show the depth of the donors only
+    prior, prior_free = moderation(variance_g[counted_g], n_free)
     variance_g = (prior_free * prior + n_free * variance_g) / (prior_free + n_free)
     t_g = (first.mean(axis=0) - second.mean(axis=0)) / np.sqrt(
         variance_g * (1 / len(first) + 1 / len(second))
     )
-    return pd.Series(np.abs(t_g), adata.var_names)
+    return pd.Series(np.where(counted_g, np.abs(t_g), 0), adata.var_names)
 
 
 def moderation(variance_g: Floats, n_free: int) -> tuple[float, float]:

@@ -122,7 +122,16 @@ UNBOUNDED = {
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
     *("with_x", "out", "model_dir", "checkpoint_dir", "resume", "preset"),
-    *("baselines", "external_models", "disentanglement", "group1", "group2", "within", "batch", "decoder_only"),
+    *(
+        "baselines",
+        "external_models",
+        "disentanglement",
+        "group1",
+        "group2",
+        "within",
+        "batch",
+        "decoder_only",
+    ),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
 BAD = [

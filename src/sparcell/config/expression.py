@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sparcell.config.experiments import MAX_MEMORY, ModelInputConfig
-from sparcell.config.validation import require_number, require_size
+from sparcell.config.validation import require, require_number, require_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,5 +65,6 @@ class DenoiseConfig(ModelInputConfig):
             size = float(self.library_size)
         except ValueError:
             size = float("nan")
-        require_number("library_size", size, above=0, or_word="own or median")
+        expected = "own, median or a number above 0"
+        require(0 < size < float("inf"), "library_size", self.library_size, expected)
         return size
