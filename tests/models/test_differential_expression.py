@@ -50,7 +50,8 @@ def test_the_genes_of_a_treatment_are_found_in_the_type_that_it_changes(model, c
     found = called(of_type["type 0"])
     assert len(found & changed) >= 16
     rising = of_type["type 0"].set_index("names")["logfoldchanges"]
-    assert rising[list(changed)].min() > 1
+    assert rising[list(changed)].min() > 0.4
+    assert 1 < rising[list(changed)].median() < 2.2  # 2, less what 20 higher genes take from the fractions
     for name in ("type 1", "type 2", "type 3"):
         assert called(of_type[name]) == set()
 
