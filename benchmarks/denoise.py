@@ -113,7 +113,8 @@ def scvi(cells: ad.AnnData, seed: int, arguments: argparse.Namespace) -> Floats:
     model = library.model.SCVI(cells, gene_likelihood="nb")
     model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
     fraction_ng = model.get_normalized_expression(library_size=1, n_samples=25, return_numpy=True)
-    return np.asarray(fraction_ng) * np.asarray(cells.X.sum(axis=1)).reshape(-1, 1)
+    size_n1 = np.asarray(cells.X.sum(axis=1)).reshape(-1, 1)
+    return np.asarray(fraction_ng * size_n1)
 
 
 def from_components(
