@@ -29,7 +29,7 @@ LAYERS = (
     "models",
     "experiments programs",
     "study",
-    "benchmark",
+    "analysis benchmark",
     "cli",
 )
 """Every room of src/sparcell, lowest floor first. A room imports lower floors only, never one beside it; type hints count."""
@@ -38,7 +38,7 @@ SEALED = {"models", "likelihoods"}
 """Folders whose named files never import each other; only their table does."""
 
 FENCES = {
-    "anndata": "results datasets data metrics pl io pp tl models programs experiments study benchmark cli",
+    "anndata": "results datasets data metrics pl io pp tl models programs experiments study analysis benchmark cli",
     "h5py zarr isal numcodecs": "io",
     "scanpy": "pp io datasets",
     "igraph": "pp",

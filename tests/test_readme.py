@@ -29,6 +29,7 @@ BLOCK = re.compile(
 PROGRAMS = {"sparcell", "make", "pip", "pytest", "torchrun", "git"}
 """What a shell block may start a line with; lines of the first two are checked."""
 SHORTER = {
+    "analyze": "--epochs 1 --batch-size 64 --n-top-genes 300",
     "study": "--epochs 1 --n-top-genes 300 --models beta-vsc --presets hvg --perplexity 20 --batch-size 64",
     "fit": "--epochs 1 --batch-size 64",
     "embed": "",

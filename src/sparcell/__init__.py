@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sparcell._utils.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from sparcell import benchmark, datasets, io, metrics, pl, pp, programs, report, study, tl
+    from sparcell import analysis, benchmark, datasets, io, metrics, pl, pp, programs, report, study, tl
+    from sparcell.config.analysis import AnalysisConfig
     from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
     from sparcell.errors import InputError, OutputError, SparcellError, TrainingError
     from sparcell.models import Autoencoder, BetaVAE, BetaVSC, load
@@ -22,6 +23,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __all__ = [
+    "AnalysisConfig",
     "Autoencoder",
     "BenchmarkConfig",
     "BetaVAE",
@@ -35,6 +37,7 @@ __all__ = [
     "StudyConfig",
     "TrainingError",
     "__version__",
+    "analysis",
     "benchmark",
     "datasets",
     "io",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AnalysisConfig": "config.analysis",
     "Autoencoder": "models",
     "BenchmarkConfig": "config.experiments",
     "BetaVAE": "models",

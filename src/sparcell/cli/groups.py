@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import Group
 
+from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
@@ -52,6 +53,7 @@ GROUPS: dict[type, Group] = {
     DataConfig: FurtherOptions("Data", sort_key=2),
     GenesConfig: FurtherOptions("Genes", sort_key=2),
     QualityConfig: FurtherOptions("Quality control", sort_key=3),
+    AnalysisConfig: FurtherOptions("Analysis", sort_key=4),
     StudyConfig: SCORES,
     BenchmarkConfig: SCORES,
     ProgramsConfig: FurtherOptions("Programs", sort_key=4),

@@ -22,7 +22,7 @@ app = App(
     group_arguments=groups.BASIC,
     group_parameters=groups.BASIC,
 )
-TRAINING = (commands.study, commands.benchmark, commands.fit)
+TRAINING = (commands.analyze, commands.study, commands.benchmark, commands.fit)
 READING = (commands.embed, commands.programs, expression.differential_expression, expression.denoise)
 for command in (*TRAINING, *READING):
     trains = command in TRAINING

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sparcell.cli.groups import BASIC, GROUPS
+from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
@@ -31,6 +32,7 @@ SETTING_NAMES = {
         DataConfig,
         FitConfig,
         EmbedConfig,
+        AnalysisConfig,
         StudyConfig,
         BenchmarkConfig,
         ProgramsConfig,
@@ -141,6 +143,7 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     FitOptions = Any
     EmbedOptions = Any
     DataOptions = Any
+    AnalysisOptions = Any
     StudyOptions = Any
     PresetModelOptions = Any
     BenchmarkOptions = Any
@@ -164,6 +167,15 @@ else:
         "DataOptions", {"data": DataConfig}, basic=("layer", "batch_key", "covariates"), negatives=True
     )
     EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", "missing_genes", *INPUT))
+    AnalysisOptions = options(
+        "AnalysisOptions",
+        {"analysis": AnalysisConfig},
+        basic=(
+            *("batch_key", "labels_key", "condition_key", "n_top_genes", "resolution", "markers", "gmt"),
+            *("programs", *INPUT, "title", "seed"),
+        ),
+        negatives=True,
+    )
     StudyOptions = options(
         "StudyOptions",
         {"study": StudyConfig},

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparcell.pl.analysis import analysis_figures, marker_dots, two_maps
 from sparcell.pl.benchmark import (
     benchmark_figures,
     costs,
@@ -35,12 +36,14 @@ from sparcell.pl.tables import presets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sparcell.results.analysis import AnalysisResults
     from sparcell.results.benchmark import BenchmarkResults
     from sparcell.results.programs import ProgramResults
     from sparcell.results.study import MethodResult, StudyResults
 
 __all__ = [
     "QC_TITLES",
+    "analysis_figures",
     "costs",
     "format_mean",
     "generated_map",
@@ -48,6 +51,7 @@ __all__ = [
     "likelihoods",
     "loss_curves",
     "map_3d",
+    "marker_dots",
     "metric_table",
     "overview",
     "paired_map",
@@ -61,6 +65,7 @@ __all__ = [
     "programs",
     "qc_histograms",
     "qc_limits",
+    "save_analysis",
     "save_benchmark",
     "save_programs",
     "save_study",
@@ -68,6 +73,7 @@ __all__ = [
     "study_figures",
     "trade_off",
     "training_times",
+    "two_maps",
     "type_and_batch",
 ]
 
@@ -150,6 +156,18 @@ def save_study(results: StudyResults, folder: Path) -> list[Path]:
         sp.pl.save_study(results, Path("figures"))
     """
     return _save(study_figures(results), folder)
+
+
+def save_analysis(results: AnalysisResults, folder: Path) -> list[Path]:
+    """Write all figures of an analysis as PNG into a folder, like `save_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.save_analysis(results, Path("figures"))
+    """
+    return _save(analysis_figures(results), folder)
 
 
 def save_benchmark(results: BenchmarkResults, folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparcell.pp.clustering import cluster, name_clusters
+from sparcell.pp.communities import CellGraph, rank_markers
 from sparcell.pp.highly_variable import variable_genes
 from sparcell.pp.normalization import lognormalize
 from sparcell.pp.quality import quality_control
@@ -10,6 +11,7 @@ from sparcell.pp.quality_metrics import QualityMetrics, quality_metrics
 from sparcell.pp.recipe import cell_types, seurat
 
 __all__ = [
+    "CellGraph",
     "QualityMetrics",
     "cell_types",
     "cluster",
@@ -17,6 +19,7 @@ __all__ = [
     "name_clusters",
     "quality_control",
     "quality_metrics",
+    "rank_markers",
     "seurat",
     "variable_genes",
 ]

@@ -1,4 +1,4 @@
-"""HTML pages of a study, a benchmark, and a model's gene programs. Each page is one file that needs no network."""
+"""HTML pages of an analysis, a study, a benchmark, and a model's gene programs. Each page is one file that needs no network."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparcell.io import files
-from sparcell.report import benchmark_page, programs_page, study_page
+from sparcell.report import analysis_page, benchmark_page, programs_page, study_page
 
 if TYPE_CHECKING:
+    from sparcell.results.analysis import AnalysisResults
     from sparcell.results.benchmark import BenchmarkResults
     from sparcell.results.programs import ProgramResults
     from sparcell.results.study import StudyResults
 
 __all__ = [
+    "render_analysis",
     "render_benchmark",
     "render_programs",
     "render_study",
+    "write_analysis",
     "write_benchmark",
     "write_programs",
     "write_study",
@@ -50,6 +53,18 @@ def write_study(results: StudyResults, path: Path, title: str | None = None) -> 
         sp.report.write_study(results, Path("study.html"))
     """
     files.write_text(path, render_study(results, title))
+
+
+def write_analysis(results: AnalysisResults, path: Path, title: str | None = None) -> None:
+    """Write the report of an analysis, like `write_study`.
+
+    Examples
+    --------
+    ::
+
+        sp.report.write_analysis(results, Path("report.html"))
+    """
+    files.write_text(path, render_analysis(results, title))
 
 
 def write_benchmark(results: BenchmarkResults, path: Path, title: str | None = None) -> None:
@@ -86,6 +101,19 @@ def render_study(results: StudyResults, title: str | None = None) -> str:
         html = sp.report.render_study(results)
     """
     return _page("study.html", study_page.page_context(results), study_page.chart_store(results), title)
+
+
+def render_analysis(results: AnalysisResults, title: str | None = None) -> str:
+    """Return the report of an analysis as HTML; `title` as for `write_study`.
+
+    Examples
+    --------
+    ::
+
+        html = sp.report.render_analysis(results)
+    """
+    context = analysis_page.page_context(results)
+    return _page("analysis.html", context, analysis_page.chart_store(results), title)
 
 
 def render_benchmark(results: BenchmarkResults, title: str | None = None) -> str:

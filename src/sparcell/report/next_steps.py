@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sparcell.pl.tables import score_summary, value_at
 
 if TYPE_CHECKING:
+    from sparcell.results.analysis import AnalysisResults
     from sparcell.results.benchmark import BenchmarkResults
     from sparcell.results.programs import ProgramResults
     from sparcell.results.study import StudyResults
@@ -20,6 +21,34 @@ class Step:
     what: str
     why: str
     code: str = ""
+
+
+def after_analysis(results: AnalysisResults) -> list[Step]:
+    """Return the steps after an analysis."""
+    steps = [
+        Step(
+            "Check the names of the clusters.",
+            "Read the markers of each cluster, and look at their genes on the map. Names come from a list of genes, not from an expert.",
+        ),
+        Step(
+            "Go on in scanpy.",
+            "analysis.h5ad holds counts, log-normalized values, clusters, cell types, the latent representation and both maps.",
+            'import scanpy as sc\n\nadata = sc.read_h5ad("analysis.h5ad")\nsc.pl.umap(adata, color=["cell_type"])',
+        ),
+        Step(
+            "Use the model on new cells.",
+            "The folder model holds the trained model.",
+            "sparcell embed new_cells.h5ad --model-dir model --out embedded.h5ad",
+        ),
+    ]
+    if results.composition is not None and results.composition_test is None:
+        steps.append(
+            Step(
+                "Add the conditions.",
+                "With --condition-key and two or more samples per condition, the shares of cell types are compared over samples.",
+            )
+        )
+    return steps
 
 
 def after_study(results: StudyResults) -> list[Step]:

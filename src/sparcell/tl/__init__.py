@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparcell.tl.cluster_names import name_clusters_by_sets
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich
 from sparcell.tl.fit_into import autoencoder, beta_vae, beta_vsc, program_activity
@@ -28,6 +29,7 @@ __all__ = [
     "enrich_programs",
     "gmt_text",
     "kmeans",
+    "name_clusters_by_sets",
     "name_programs",
     "program_activity",
     "read_gmt",

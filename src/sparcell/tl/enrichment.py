@@ -83,7 +83,7 @@ def enrich(
     """
     if min_overlap < 1:
         raise InputError(f"min_overlap={min_overlap}; expected 1 or more shared genes.")
-    return _test(genes, "genes", restrict_sets(sets, background, min_overlap), min_overlap)
+    return test_genes(genes, "genes", restrict_sets(sets, background, min_overlap), min_overlap)
 
 
 def benjamini_hochberg(p_s: ArrayLike) -> NDArray[np.float64]:
@@ -182,7 +182,7 @@ def _match_exactly(sets: GeneSets, column: Mapping[str, int], by_letters: Mappin
     return n_exact >= EXACT_FRACTION * n_any_case
 
 
-def _test(genes: Sequence[str], what: str, tested: TestedSets, min_overlap: int) -> pd.DataFrame:
+def test_genes(genes: Sequence[str], what: str, tested: TestedSets, min_overlap: int) -> pd.DataFrame:
     """Return the table of `enrich` for some genes; `what` begins the error messages."""
     query = list(dict.fromkeys(require_gene_names(genes, what)))
     unknown = [gene for gene in query if gene not in tested.column]

@@ -1,0 +1,179 @@
+"""The analysis: quality control, representation, clusters and their names, gene programs, conditions, report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sparcell import io, pp
+from sparcell.analysis import clusters, representation, samples, write
+from sparcell.analysis.doubts import find_doubts
+from sparcell.analysis.prepare import AnalysisData, prepare
+from sparcell.analysis.representation import run_stage, stages
+from sparcell.config.analysis import AnalysisConfig
+from sparcell.experiments import checks, runs
+from sparcell.experiments.writing import print_table
+from sparcell.pp.slots import free_column
+from sparcell.results.analysis import AnalysisResults
+from sparcell.tl.markers import MAX_GENES, gene_expression
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.experiments.runs import Run
+
+log = logging.getLogger("sparcell")
+
+N_MAP_GENES = 3
+"""Marker genes of each cluster that the maps of the report can show."""
+
+
+def run(
+    data: str | Path | AnnData,
+    out: str | Path,
+    config: AnalysisConfig | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    silent: bool = False,
+    command: str = "",
+) -> AnalysisResults:
+    """Analyze one data set, from raw counts to named clusters, gene programs and a report.
+
+    Parameters
+    ----------
+    data
+        Raw counts: AnnData, or any format that `sparcell.io.read` reads. The data does not change.
+    out
+        Folder for the results: new or empty, or with `resume` the folder of an earlier analysis.
+    config
+        What to do; default `AnalysisConfig()`.
+    changes
+        Settings of the models (`epochs`, `n_latent`, …) that differ from the presets counts and programs.
+    resume
+        Keep the trained models in `out` that have the same data and settings.
+    silent, command
+        Whether to hide progress; command line for the provenance.
+
+    Returns
+    -------
+    The results that the report shows. Files in the folder: report.html, analysis.h5ad, clusters.csv, markers.csv, composition.csv (with
+    batches or conditions), composition_test.csv (with conditions), figures/*.png, model/, programs_model/, programs/ (the page of gene
+    programs and its tables), provenance.json, runs/*.npz.
+
+    Raises
+    ------
+    InputError
+        Before any training, and before anything is written, if data or settings do not fit.
+
+    Examples
+    --------
+    >>> results = sp.analysis.run("counts.h5ad", "analysis", sp.AnalysisConfig(batch_key="donor"))  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    config = config or AnalysisConfig()
+    chosen = stages(config, changes or {})
+    with runs.open_folder(Path(out), resume, foreign="study.h5ad") as folder:
+        prepared = prepare(data, config)
+        runs.check_same_data(folder, prepared.digest, experiment="analysis", parts="counts")
+        sizes = [stage.entry.estimator.batch_size for stage in chosen]
+        checks.check_minibatch(prepared.adata.n_obs, sizes, cells="are left after quality control")
+        io.check_writable(prepared.adata, "analysis.h5ad")
+        finished: list[Run] = []
+        try:
+            for stage in chosen:
+                finished.append(run_stage(stage, prepared, config, folder, silent=silent))
+            results = collect(prepared, finished[0], config)
+            results = replace(results, settings=asdict(chosen[0].entry.estimator))
+            results = write.write(results, prepared, config, folder, command, started)
+        except KeyboardInterrupt as stop:
+            raise runs.interruption(stop, len(finished), len(chosen), folder) from None
+        runs.remove_checkpoints(folder)
+    return results
+
+
+def collect(data: AnalysisData, run_: Run, config: AnalysisConfig) -> AnalysisResults:
+    """Return all results but programs and provenance; writes clusters, cell types, latents and maps into the cells."""
+    adata, arrays = data.adata, run_.arrays
+    main = f"leiden_{config.resolution:g}"
+    partitions = {
+        name: arrays[name] for name in (f"leiden_{r:g}" for r in representation.resolutions(config))
+    }
+    columns = {name: free_column(adata, name) for name in ("cluster", "cell_type")}
+    clusters.add_clusters(adata, {columns["cluster"]: arrays[main], **partitions})
+    cluster_n = adata.obs[columns["cluster"]]
+    log.info("marker genes and names of %d clusters", len(cluster_n.cat.categories))
+    markers = pp.rank_markers(adata, columns["cluster"])
+    named, source = clusters.name_clusters(adata, cluster_n, markers, config)
+    names = dict(zip(named["cluster"], named["name"], strict=True))
+    type_n = cluster_n.cat.rename_categories(names)
+    adata.obs[columns["cell_type"]] = type_n
+    adata.obsm["X_beta_vsc"] = arrays["latent_nk"]
+    adata.obsm["X_umap"], adata.obsm["X_tsne"] = arrays["umap_n2"], arrays["tsne_n2"]
+    table = clusters.cluster_table(adata, arrays[main], named, markers, arrays["other_clusters_sn"], config)
+    shares = samples.composition(adata, type_n, config)
+    return AnalysisResults(
+        title=data.title,
+        cell_types=type_n.array,
+        clusters=cluster_n.array,
+        cluster_table=table,
+        markers=markers,
+        umap_n2=arrays["umap_n2"],
+        tsne_n2=arrays["tsne_n2"],
+        qc=data.qc,
+        doubts=find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
+        names_source=source,
+        columns=map_columns(adata, config),
+        composition=shares,
+        composition_test=samples.composition_test(shares),
+        expression=map_genes(adata, markers, names),
+        history=run_.history,
+    )
+
+
+def map_columns(adata: AnnData, config: AnalysisConfig) -> dict[str, pd.Categorical]:
+    """Return the columns of obs that color the maps, by their headings."""
+    key_of = {"Known labels": config.labels_key, "Batch": config.batch_key, "Condition": config.condition_key}
+    return {
+        heading: pd.Categorical(adata.obs[key].astype(str))
+        for heading, key in key_of.items()
+        if key is not None
+    }
+
+
+def map_genes(adata: AnnData, markers: pd.DataFrame, names: Mapping[str, str]) -> Any:
+    """Return the expression of the first markers of each cluster."""
+    per_cluster = max(1, min(N_MAP_GENES, MAX_GENES // max(1, len(names))))
+    rising = markers[markers["log2_fold_change"] > 0].drop_duplicates("gene")
+    first = rising.groupby("group", sort=False).head(per_cluster)
+    pairs = tuple((names[str(row.group)], str(row.gene)) for row in first.itertuples())
+    genes = adata.var_names.tolist()
+    return gene_expression(adata.layers["lognorm"], genes, [gene for _, gene in pairs], pairs)
+
+
+def show(results: AnalysisResults) -> None:
+    """Print the clusters as a table, and what to trust less.
+
+    Examples
+    --------
+    ::
+
+        results = sp.analysis.run("counts.h5ad", "analysis")
+        sp.analysis.show(results)
+    """
+    table = results.cluster_table
+    lines = [
+        [str(name), f"{n_cells:,}", f"{share:.1%}", ", ".join(genes[:4])]
+        for name, n_cells, share, genes in zip(
+            table["name"], table["n_cells"], table["share"], table["genes"], strict=True
+        )
+    ]
+    print_table(f"{results.title}: clusters", ["cluster", "cells", "share", "first markers"], lines)
+    for doubt in results.doubts:
+        log.info("trust less: %s %s", doubt.what, doubt.why)

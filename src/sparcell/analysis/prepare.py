@@ -1,0 +1,59 @@
+"""Preparation of an analysis: read, check the columns, control quality, normalize, choose variable genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sparcell import io, pp
+from sparcell.errors import InputError, did_you_mean
+from sparcell.experiments.provenance import digest_of_matrix
+from sparcell.io import obs_columns
+from sparcell.pp.slots import require_same_counts
+from sparcell.study.prepare import control_quality, use_counts_layer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.config.analysis import AnalysisConfig
+
+
+@dataclass(frozen=True)
+class AnalysisData:
+    """Cells that passed quality control, with layers counts and lognorm and var["highly_variable"]."""
+
+    adata: AnnData
+    qc: pd.DataFrame
+    """Quality control of all cells, before filtering."""
+    title: str
+    digest: str
+
+
+def prepare(data: str | Path | AnnData, config: AnalysisConfig) -> AnalysisData:
+    """Return the prepared cells; raise InputError, before any work, for missing columns and for values that are no counts."""
+    if isinstance(data, str | Path):
+        adata = io.read(data, gene_symbols=config.gene_symbols)
+        title = config.title or Path(data).name
+    else:
+        adata, title = data.copy(), config.title or "data in memory"
+    adata = use_counts_layer(adata, config.layer)
+    require_same_counts(adata)
+    for key in (config.batch_key, config.labels_key, config.condition_key):
+        if key is not None and key not in adata.obs:
+            raise InputError(f"obs has no column {key!r}: {did_you_mean(key, adata.obs)}")
+    if config.condition_key is not None and adata.obs[config.condition_key].nunique() < 2:
+        raise InputError(
+            f"obs column {config.condition_key} holds one value; expected at least two conditions to compare."
+        )
+    digest = digest_of_matrix(adata)
+    obs_columns.log_batch_hint(adata.obs, [config.batch_key, config.labels_key, config.condition_key])
+    qc = control_quality(adata, config, config.batch_key)  # type: ignore[arg-type]  # reads the limits only
+    adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
+    pp.lognormalize(adata, layer="counts")
+    pp.variable_genes(adata, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)
+    return AnalysisData(adata, qc, title, digest)

@@ -1,0 +1,134 @@
+"""The trained models of an analysis: latent representation with clusters and maps, and the model of gene programs. Each is stored as a run.
+
+Suffixes: n cells.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparcell import pp
+from sparcell.config.presets import PRESETS
+from sparcell.experiments import presets, runs
+from sparcell.experiments.provenance import versions
+from sparcell.experiments.runs import HISTORY, Run
+from sparcell.io import model_folder
+from sparcell.tl.embedding import PERPLEXITY, tsne
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sparcell.analysis.prepare import AnalysisData
+    from sparcell.config.analysis import AnalysisConfig
+    from sparcell.experiments.presets import StudyEntry
+
+log = logging.getLogger("sparcell")
+
+FORMAT = 1
+"""Format of stored runs of an analysis. Raise it whenever the same settings begin to give other results."""
+MODEL = "beta-vsc"
+STABILITY_RUNS = 3
+"""Further Leiden runs, with other seeds, that tell how firm the borders of the clusters are."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A model that an analysis trains."""
+
+    name: str
+    """Also the folder of the saved model."""
+    title: str
+    entry: StudyEntry
+
+
+def stages(config: AnalysisConfig, changes: Mapping[str, Any]) -> list[Stage]:
+    """Return the models to train; raise InputError for settings that they lack."""
+    presets.require_settings(changes, [type(entry_of("counts", config, {}).estimator)], [MODEL])
+    chosen = [Stage("model", "latent representation", entry_of("counts", config, changes))]
+    if config.programs:
+        chosen.append(Stage("programs_model", "gene programs", entry_of("programs", config, changes)))
+    return chosen
+
+
+def entry_of(preset: str, config: AnalysisConfig, changes: Mapping[str, Any]) -> StudyEntry:
+    """Return a model with the settings of a preset; the batch goes to both models."""
+    batch = {} if config.batch_key is None else {"batch_key": config.batch_key}
+    return presets.study_entry(MODEL, PRESETS[preset], config.seed, {**changes, **batch})
+
+
+def run_stage(stage: Stage, data: AnalysisData, config: AnalysisConfig, folder: Path, *, silent: bool) -> Run:
+    """Compute or load a stage; its model is saved in the folder of its name."""
+    log.info("training: %s", stage.title)
+    maps = stage.name == "model"
+    digests = runs.fingerprint_of(
+        format=FORMAT,
+        versions=versions(),
+        settings=(asdict(stage.entry.estimator), asdict(stage.entry.data)),
+        data=data.digest,
+        genes=(config.n_top_genes, config.flavor),
+        quality_control=data.qc.attrs["limits"],
+        clusters=resolutions(config) if maps else None,
+        seed=config.seed,
+    )
+    path = folder / "runs" / f"{stage.name}-seed{config.seed}.npz"
+    checkpoint = runs.checkpoint_dir(path, digests)
+    compute = partial(train, stage, data, config, folder, checkpoint, silent)
+    incomplete = "" if model_folder.is_whole(folder / stage.name) else "the saved model"
+    return runs.run_or_load(path, digests, compute, incomplete=incomplete, checkpoint=checkpoint)
+
+
+def train(
+    stage: Stage,
+    data: AnalysisData,
+    config: AnalysisConfig,
+    folder: Path,
+    checkpoint: Path | None,
+    silent: bool,
+) -> Run:
+    """Train the model of a stage and save it; for the latent representation also cluster the cells and draw the maps."""
+    settings = stage.entry.data
+    model = stage.entry.estimator.fit(
+        data.adata,
+        layer=settings.layer,
+        genes_key=settings.genes_key,
+        batch_key=settings.batch_key,
+        log_normalize=settings.log_normalize,
+        scale=settings.scale,
+        checkpoint_dir=checkpoint,
+        silent=silent,
+    )
+    arrays: dict[str, Any] = {name: model.history[name].to_numpy() for name in HISTORY}
+    if stage.name == "model":
+        latents = model.latent_representation(data.adata)
+        log.info("clusters and maps")
+        graph = pp.CellGraph(latents.mean_nk, seed=config.seed)
+        arrays |= {
+            f"leiden_{resolution:g}": graph.leiden(resolution, seed=config.seed)
+            for resolution in resolutions(config)
+        }
+        others = range(config.seed + 1, config.seed + 1 + STABILITY_RUNS)
+        arrays |= {
+            "latent_nk": latents.mean_nk,
+            "active_k": latents.active_k,
+            "umap_n2": graph.umap(seed=config.seed),
+            "tsne_n2": np.asarray(tsne(latents.mean_nk, perplexity=perplexity(data), seed=config.seed)),
+            "other_clusters_sn": np.stack([graph.leiden(config.resolution, seed=seed) for seed in others]),
+        }
+    model.save(folder / stage.name)
+    return Run(arrays)
+
+
+def perplexity(data: AnalysisData) -> float:
+    """Return the usual perplexity, or less for few cells."""
+    return min(PERPLEXITY, max(1.0, (int(data.adata.n_obs) - 1) / 3))
+
+
+def resolutions(config: AnalysisConfig) -> tuple[float, ...]:
+    """Return the resolutions of the clusters: half the one that is asked for, that one, and twice it."""
+    return (config.resolution / 2, config.resolution, 2 * config.resolution)

@@ -1,0 +1,93 @@
+"""Figures of an analysis: maps by cluster and by columns of obs, markers, quality control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparcell.pl.charts import qc_histograms
+from sparcell.pl.colors import FAINT
+from sparcell.pl.maps import draw_groups, height_below, legend_below
+from sparcell.pl.style import new_figure, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from sparcell.results.analysis import AnalysisResults, Floats
+
+
+def analysis_figures(results: AnalysisResults) -> Iterator[tuple[str, Figure]]:
+    """Yield all figures of an analysis with their file names (no ending).
+
+    Examples
+    --------
+    ::
+
+        for name, figure in sp.pl.analysis_figures(results):
+            figure.savefig(f"{name}.png")
+    """
+    columns = {"Cell types": results.cell_types, **results.columns}
+    for heading, labels in columns.items():
+        name = heading.lower().replace(" ", "-")
+        yield f"umap-{name}", two_maps(results.umap_n2, results.tsne_n2, labels, heading)
+    yield "markers", marker_dots(results)
+    if not results.qc.empty:
+        limits = results.provenance.get("qc_limits")
+        yield "qc", qc_histograms(results.qc, limits if isinstance(limits, dict) else {})
+
+
+@style()
+def two_maps(umap_n2: Floats, tsne_n2: Floats, labels: pd.Categorical, title: str = "") -> Figure:
+    """Draw a UMAP beside a t-SNE, both colored by label.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.two_maps(results.umap_n2, results.tsne_n2, results.cell_types)
+    """
+    below = height_below(labels, 9.2)
+    height = 4.6 + 0.42 + below
+    figure = new_figure(9.2, height)
+    for left, heading, xy_n2 in ((0.0, "UMAP", umap_n2), (0.5, "t-SNE", tsne_n2)):
+        axes = figure.add_axes((left, below / height, 0.5, 4.6 / height))
+        axes.set_title(heading, x=0.03, color=FAINT, fontsize=8.5, y=0.985, pad=0)
+        draw_groups(axes, xy_n2, labels)
+    figure.text(0.015, 1 - 0.12 / height, title, fontsize=11.5, fontweight="bold", va="top")
+    if below:
+        legend_below(figure, labels, 9.2)
+    return figure
+
+
+@style()
+def marker_dots(results: AnalysisResults) -> Figure:
+    """Draw the markers of the clusters: the size of a dot is the share of cells with the gene, its shade the mean expression.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.marker_dots(results)
+    """
+    expression = results.expression
+    names = [str(name) for name in results.cell_types.categories]
+    genes = [] if expression is None else [gene for _, gene in expression.markers]
+    figure = new_figure(2.2 + 0.24 * max(len(genes), 1), 1.5 + 0.26 * len(names), layout="constrained")
+    axes = figure.subplots()
+    if expression is not None and genes:
+        column = [expression.genes.index(gene) for gene in genes]
+        codes_n = np.asarray(results.cell_types.codes)
+        values = [expression.values_ng[codes_n == code][:, column] for code in range(len(names))]
+        mean_lg = np.array([part.mean(axis=0) for part in values])
+        share_lg = np.array([(part > 0).mean(axis=0) for part in values])
+        shade_lg = mean_lg / np.maximum(mean_lg.max(axis=0), 1e-9)
+        line, gene = np.indices(mean_lg.shape)
+        axes.scatter(gene, line, s=70 * share_lg, c=shade_lg, cmap="Blues", vmin=-0.15, vmax=1, linewidths=0)
+    axes.set_xticks(range(len(genes)), genes, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7.5)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    return figure

@@ -1,0 +1,133 @@
+"""Sentences of an analysis's report: summary and methods. Pure functions, no HTML."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from sparcell.report.text import Paragraph, capitalize, join_words, pluralize
+
+if TYPE_CHECKING:
+    from sparcell.results.analysis import AnalysisResults
+
+MAX_P = 0.05
+UNKNOWN = "unknown"
+
+
+def conclusions(results: AnalysisResults) -> list[Paragraph]:
+    """Return the summary as paragraphs."""
+    paragraphs = [Paragraph("Cells", cells(results)), Paragraph("Cell types", types(results))]
+    if results.composition_test is not None:
+        paragraphs.append(Paragraph("Conditions", conditions(results)))
+    if results.programs is not None:
+        text = f"{results.programs[1]} The page is linked under Gene programs."
+        paragraphs.append(Paragraph("Programs", (text,)))
+    return [*paragraphs, Paragraph("Trust", (trust(results),))]
+
+
+def trust(results: AnalysisResults) -> str:
+    """Return how many reasons for doubt there are, and the first of them."""
+    if not results.doubts:
+        return "The rules of this page found nothing suspicious."
+    number = capitalize(pluralize(len(results.doubts), "thing"))
+    return f"{number} should be checked before these results are used. The first: {lower_first(results.doubts[0].what)}"
+
+
+def lower_first(text: str) -> str:
+    """Return a sentence that follows a colon."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def cells(results: AnalysisResults) -> tuple[str, ...]:
+    """Return what quality control kept."""
+    kept, n_cells = int(results.qc["kept"].sum()), len(results.qc)
+    removed = f"; {n_cells - kept:,} were removed." if kept < n_cells else "."
+    return (f"{kept:,} of {n_cells:,} cells passed quality control{removed}",)
+
+
+def types(results: AnalysisResults) -> tuple[str, ...]:
+    """Return the clusters and their names."""
+    table = results.cluster_table
+    named = table[~table["name"].str.startswith(UNKNOWN)]
+    sentences = [
+        f"The cells form {pluralize(len(table), 'cluster')}; {pluralize(len(named), 'cluster')} got a name from {results.names_source}."
+    ]
+    largest = table.sort_values("n_cells", ascending=False, kind="stable").head(4)
+    shares = [f"{row.name} ({row.share:.0%})" for row in largest[["name", "share"]].itertuples(index=False)]
+    sentences.append(f"The largest are {join_words(shares)}.")
+    if "label" in table:
+        agree = float((table["label_share"] * table["n_cells"]).sum() / table["n_cells"].sum())
+        sentences.append(
+            f"{agree:.0%} of the cells have the most frequent known label of their cluster. The labels were not used in training."
+        )
+    return tuple(sentences)
+
+
+def conditions(results: AnalysisResults) -> tuple[str, ...]:
+    """Return which cell types differ in their share."""
+    table: Any = results.composition_test
+    first, second = table.attrs["conditions"]
+    how = f"{table.attrs['test']} over samples, adjusted p at most {MAX_P}"
+    found = table[table["p_adjusted"] <= MAX_P]
+    if found.empty:
+        return (f"No cell type differs in its share between {first} and {second} ({how}).",)
+    words = [
+        f"{row.cell_type} ({'more' if row.difference > 0 else 'fewer'} in {second})"
+        for row in found[["cell_type", "difference"]].itertuples(index=False)
+    ]
+    return (f"The share differs between {first} and {second} for {join_words(words)} ({how}).",)
+
+
+def methods(results: AnalysisResults) -> list[str]:
+    """Return a methods paragraph that can be pasted into a paper."""
+    config: Any = results.provenance.get("config", {})
+    versions: Any = results.provenance.get("versions", {})
+    parts = [_quality(results), _model(results, config, versions)]
+    parts.append(
+        f"Cells were clustered by the Leiden algorithm (Traag et al. 2019; resolution {config.get('resolution')}) on the graph of 15 "
+        f"nearest neighbors in the latent representation (scanpy {versions.get('scanpy', '')}; Wolf et al. 2018), and shown by UMAP "
+        f"(McInnes et al. 2018) and t-SNE (openTSNE {versions.get('openTSNE', '')}; Poličar et al. 2024)."
+    )
+    parts.append(
+        "Marker genes were ranked by log2 fold change times difference in the share of expressing cells."
+    )
+    how = (
+        "by the mean z-score of the genes"
+        if config.get("markers")
+        else "by a hypergeometric test of the 50 strongest markers (three or more shared genes, false discovery rate at most .01)"
+    )
+    parts.append(f"Clusters were named by {results.names_source}, {how}.")
+    if results.composition_test is not None:
+        parts.append(
+            f"Shares of cell types were compared between conditions by a {results.composition_test.attrs['test']} on centered log "
+            "ratios over samples (Aitchison 1982), adjusted after Benjamini and Hochberg (1995)."
+        )
+    return [" ".join(parts)]
+
+
+def _quality(results: AnalysisResults) -> str:
+    limits = results.qc.attrs.get("limits", {})
+    low, high = limits.get("min_genes", (0, 0))[0], limits.get("max_genes", (0, 0))[1]
+    mito = limits.get("max_pct_mito", (0, 100))[1]
+    genes = f"more than {low:.0f}" + (f" and fewer than {high:.0f}" if math.isfinite(high) else "")
+    share = f" and less than {mito:.1f}% mitochondrial counts" if math.isfinite(mito) else ""
+    return f"Cells with {genes} detected genes{share} were kept."
+
+
+def _model(results: AnalysisResults, config: Any, versions: Any) -> str:
+    batch = config.get("batch_key")
+    return (
+        f"A variational sparse coder (Tonolini et al. 2019) with a negative-binomial likelihood and {results.settings.get('n_latent')} "
+        f"latents (sparcell {versions.get('sparcell', '')}) was trained on the raw counts of {config.get('n_top_genes', 0):,} highly "
+        f"variable genes{f', with {batch} as batch covariate' if batch else ''}."
+    )
+
+
+REFERENCES = (
+    "Tonolini, Jensen, Murray-Smith. Variational sparse coding. UAI 2019.",
+    "Wolf, Angerer, Theis. SCANPY. Genome Biology 19, 15 (2018).",
+    "Traag, Waltman, van Eck. From Louvain to Leiden. Scientific Reports 9, 5233 (2019).",
+    "McInnes, Healy, Melville. UMAP. arXiv 1802.03426 (2018).",
+    "Poličar, Stražar, Zupan. openTSNE. Journal of Statistical Software 109 (2024).",
+)
+"""Works that the methods paragraph cites."""

@@ -1,0 +1,149 @@
+"""An analysis as a whole: what it finds in cells whose types are known, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import sparcell as sp
+from helpers.analyses import CHANGES, KINDS, typed_cells
+from helpers.unchanged import assert_unchanged
+from sparcell.analysis import representation
+from sparcell.errors import InputError
+
+
+def test_clusters_get_the_names_of_their_types(finished):
+    """Each cluster is named after the type of nearly all its cells, and no cluster after the set that no type has."""
+    table = finished[1].cluster_table
+    named = table[table["set"] != ""]
+    assert set(named["set"]) == set(KINDS)
+    assert (named["set"] == named["label"]).all()
+    assert (named["label_share"] > 0.9).all()
+    assert named["name"].is_unique
+    for row in named.itertuples():
+        assert len(row.set_genes) >= 3
+        assert {gene[0] for gene in row.set_genes} == {row.set[0]}
+
+
+def test_the_rarer_type_is_found_over_samples(finished):
+    """One type was made rarer in treated cells: its share is lower in every sample, and no other type's as much."""
+    results = finished[1]
+    test = results.composition_test
+    assert test.attrs["test"] == "paired t-test"
+    first = test.iloc[0]
+    kind_of = dict(zip(results.cluster_table["name"], results.cluster_table["label"], strict=True))
+    assert kind_of[first["cell_type"]] == KINDS[0]
+    assert first["difference"] < -0.5
+    shares = results.composition.groupby("sample")["share"].sum()
+    np.testing.assert_allclose(shares, 1)
+    assert len(shares) == 8
+
+
+def test_it_writes_every_file(finished):
+    folder, results = finished
+    assert {entry.name for entry in folder.iterdir()} == {
+        *(
+            "report.html",
+            "analysis.h5ad",
+            "clusters.csv",
+            "markers.csv",
+            "composition.csv",
+            "composition_test.csv",
+        ),
+        *("provenance.json", "figures", "runs", "model", "programs_model", "programs"),
+    }
+    cells = anndata.read_h5ad(folder / "analysis.h5ad")
+    assert (cells.obs["cluster"] == "of the user").all(), "the user's column stays"
+    assert list(cells.obs["cell_type"].astype(str)) == [str(name) for name in results.cell_types]
+    np.testing.assert_array_equal(cells.obsm["X_umap"], results.umap_n2)
+    assert {"leiden_0.5", "leiden_1", "leiden_2"} <= set(cells.obs.columns)
+    latents = sp.load(folder / "model").transform(cells)
+    np.testing.assert_allclose(latents, cells.obsm["X_beta_vsc"], atol=1e-5)
+    record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert record["command"] == "sparcell analyze x"
+    assert record["config"]["batch_key"] == "donor"
+    clusters = pd.read_csv(folder / "clusters.csv")
+    assert clusters["n_cells"].sum() == cells.n_obs
+
+
+def test_the_report_tells_what_was_found(finished):
+    folder, results = finished
+    page = (folder / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
+    for name in results.cluster_table["name"]:
+        assert name in page
+    for doubt in results.doubts:
+        assert doubt.what in page
+    for text in ("programs/programs.html", "with donor as batch covariate", "paired t-test", "types.gmt"):
+        assert text in page
+    assert (folder / "programs" / "programs.html").is_file()
+
+
+def test_resuming_trains_nothing_and_names_anew(finished, tmp_path, monkeypatch, gmt):
+    folder, before = finished
+    monkeypatch.setattr(representation, "train", lambda *_: pytest.fail("trained again"))
+    config = sp.AnalysisConfig(
+        batch_key="donor", condition_key="condition", labels_key="known", gmt=(gmt,), n_top_genes=100
+    )
+    adata = typed_cells()
+    adata.obs["cluster"] = "of the user"
+    again = sp.analysis.run(adata, folder, config, changes=CHANGES, resume=True, silent=True)
+    pd.testing.assert_frame_equal(again.cluster_table, before.cluster_table)
+    np.testing.assert_array_equal(again.umap_n2, before.umap_n2)
+
+
+def test_the_same_seed_gives_the_same_results_and_the_input_stays(tmp_path):
+    adata = typed_cells(200)
+    config = sp.AnalysisConfig(programs=False, n_top_genes=60)
+    changes = CHANGES | {"epochs": 2}
+    before = adata.copy()
+    one, two = (
+        sp.analysis.run(adata, tmp_path / name, config, changes=changes, silent=True) for name in "ab"
+    )
+    assert_unchanged(adata, before)
+    np.testing.assert_array_equal(one.umap_n2, two.umap_n2)
+    np.testing.assert_array_equal(one.tsne_n2, two.tsne_n2)
+    pd.testing.assert_frame_equal(one.cluster_table, two.cluster_table)
+    assert one.composition is None
+    assert one.programs is None
+    assert not (tmp_path / "a" / "programs").exists()
+    assert all(str(name).startswith("unknown") for name in one.cell_types.categories), "no built-in set fits"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"batch_key": "dono"}, "obs has no column 'dono'"),
+        ({"condition_key": "one"}, "holds one value; expected at least two conditions"),
+        ({"labels_key": "missing"}, "obs has no column 'missing'"),
+        ({"layer": "missing"}, "missing"),
+    ],
+)
+def test_wrong_columns_are_one_error_before_any_work(config, message, tmp_path):
+    adata = typed_cells(100)
+    adata.obs["one"] = "a"
+    with pytest.raises(InputError, match=message):
+        sp.analysis.run(adata, tmp_path / "out", sp.AnalysisConfig(**config), silent=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("resolution", 0), ("n_top_genes", 3), ("seed", -1)])
+def test_wrong_settings_are_refused(name, value):
+    with pytest.raises(InputError, match=name):
+        sp.AnalysisConfig(**{name: value})
+
+
+def test_other_data_are_not_written_over(finished):
+    folder, _ = finished
+    with pytest.raises(InputError, match="analysis of other counts"):
+        sp.analysis.run(
+            typed_cells(120),
+            folder,
+            sp.AnalysisConfig(n_top_genes=100),
+            changes=CHANGES,
+            resume=True,
+            silent=True,
+        )
