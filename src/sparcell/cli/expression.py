@@ -96,7 +96,7 @@ def denoise(
         New .h5ad file, which is written by blocks: obs, var and the layer, for the genes of the model.
     """
     how, config = start(run), DenoiseConfig(**given(options))
-    targets.check_output_file(out, input, overwrite=how.overwrite)
+    targets.check_output_file(out, [input], overwrite=how.overwrite)
     from sparcell.io import stored
 
     model = _load(model_dir)

@@ -271,10 +271,12 @@ class ExpressionModel(FittedEncoder):
             else np.asarray(pd.factorize(_values(adata, batch_key), sort=True)[0], dtype=np.int64),
         )
 
+    @torch.no_grad()
     def _cell_blocks(self, adata: AnnData) -> Iterator[CellBlock]:
         """Yield the cells with their observed and expected fractions, by blocks. All cells are decoded in an average batch."""
         start = 0
-        for posterior, cells in self._posteriors(adata, "error", decode=False):
+        for cells in self._loader(adata, "error", decode=False).all_cells(INFERENCE_BATCH):
+            posterior = self.network.posterior(cells)
             observed_ng = self._observed_fractions(cells)[0]
             yield CellBlock(start, observed_ng, self._expected_fractions(posterior, cells))
             start += len(cells)
@@ -305,12 +307,16 @@ class ExpressionModel(FittedEncoder):
     @torch.no_grad()
     def _expected_fractions(self, posterior: Posterior, cells: Minibatch) -> Floats:
         """Return the fractions that the decoder expects of an average cell of the fit with these latents, (n, g)."""
-        average = [
+        batch_n, covariates_nc, proportions_b = (
             torch.from_numpy(values).to(self.device) for values in self.schema.covariates.average(len(cells))
-        ]
-        names = ("batch_n", "covariates_nc", "batch_proportions_b")
-        one_n1 = torch.ones_like(cells.library_size_n1)
-        cells = replace(cells, library_size_n1=one_n1, **dict(zip(names, average, strict=True)))
+        )
+        cells = replace(
+            cells,
+            library_size_n1=torch.ones_like(cells.library_size_n1),
+            batch_n=batch_n,
+            covariates_nc=covariates_nc,
+            batch_proportions_b=proportions_b,
+        )
         expected_ng = self._decoded_distribution(posterior, cells).mean.cpu().numpy()
         if self.schema.counts:
             return np.asarray(expected_ng, dtype=np.float32)
