@@ -36,6 +36,8 @@ SHORTER = {
     "programs": "",
     "differential-expression": "",
     "denoise": "",
+    "map": "",
+    "predict": "",
     "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --external-models none",
 }
 COMMANDS = tuple(SHORTER)
@@ -149,7 +151,8 @@ def test_the_commands_run_one_after_the_other(page, tmp_path, monkeypatch):
 
 
 def test_the_readme_shows_every_command():
-    assert [shlex.split(line)[1] for line in commands(README, run=True)] == list(COMMANDS)
+    shown = dict.fromkeys(shlex.split(line)[1] for line in commands(README, run=True))
+    assert list(shown) == list(COMMANDS)
 
 
 @pytest.mark.slow

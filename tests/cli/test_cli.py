@@ -26,7 +26,7 @@ from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConf
 from sparcell.config.options import settings_of
 from sparcell.models import MODELS
 
-COMMANDS = ("study", "benchmark", "fit", "embed", "programs", "differential-expression", "denoise")
+COMMANDS = ("analyze", "study", "benchmark", "fit", "embed", "map", "predict", "programs", "differential-expression", "denoise")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def test_help_of_a_command_names_every_setting_of_every_model(command, monkeypat
     [
         ("fit", ("--model", "--out", "--model-dir", "--checkpoint-dir", "--resume", "--preset")),
         ("embed", ("--model-dir", "--out", "--unseen")),
+        ("map", ("--model-dir", "--out", "--batch-key", "--unseen", "--mapped-model-dir")),
+        ("predict", ("--model-dir", "--out", "--reference", "--labels-key", "--unknown-rate")),
         ("programs", ("--model-dir", "--out", "--n-genes-listed", "--n-genes-enrichment", "--seeds")),
         ("study", ("--out", "--resume", "--presets", "--models", "--labels-key")),
         ("benchmark", ("--external-models", "--external-epochs", "--disentanglement", "--baselines")),

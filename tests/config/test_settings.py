@@ -9,6 +9,7 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 
 import pytest
 
+from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
@@ -22,6 +23,7 @@ from sparcell.config.experiments import (
 )
 from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
+from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.config.options import settings_of
 from sparcell.config.presets import PRESETS, TITLES
 from sparcell.config.training import TrainConfig
@@ -32,8 +34,8 @@ from sparcell.models import MODELS
 
 CONFIGS = [
     *(NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig),
-    *(RunConfig, FitConfig, EmbedConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
-    *(DifferentialExpressionConfig, DenoiseConfig),
+    *(RunConfig, FitConfig, EmbedConfig, MapConfig, PredictConfig, AnalysisConfig, StudyConfig),
+    *(BenchmarkConfig, ProgramsConfig, DifferentialExpressionConfig, DenoiseConfig),
     *MODEL_SETTINGS.values(),
     *MODELS.values(),
 ]
@@ -104,6 +106,8 @@ OUT_OF_RANGE = {
         "memory": ["", "4 gigabytes", "0"],
     },
     ModelInputConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
+    MapConfig: {"unseen": ["error", None], "missing_genes": ["none", None], "seed": [-1, 0.5, None]},
+    PredictConfig: {"unknown_rate": [-0.1, 1.0, NAN, "5 %"]},
     DiskConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
     RunConfig: {"threads": [0, 1.5, "many"]},
     MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
@@ -121,17 +125,8 @@ UNBOUNDED = {
     *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup", "merge_duplicates"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
-    *("with_x", "out", "model_dir", "checkpoint_dir", "resume", "preset"),
-    *(
-        "baselines",
-        "external_models",
-        "disentanglement",
-        "group1",
-        "group2",
-        "within",
-        "batch",
-        "decoder_only",
-    ),
+    *("with_x", "out", "model_dir", "mapped_model_dir", "checkpoint_dir", "resume", "preset", "reference"),
+    *("baselines", "external_models", "disentanglement", "group1", "group2", "within", "batch", "decoder_only"),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
 BAD = [

@@ -24,6 +24,7 @@ from sparcell.config.model import (
     LikelihoodConfig,
     NetworkConfig,
 )
+from sparcell.config.new_cells import MapConfig
 from sparcell.config.training import TrainConfig
 
 HELP_ALL = "--help-all"
@@ -47,6 +48,7 @@ SCORES = FurtherOptions("Scores and maps", sort_key=4)
 
 GROUPS: dict[type, Group] = {
     FitConfig: FurtherOptions("Output", sort_key=1),
+    MapConfig: FurtherOptions("Training", sort_key=5),
     CountsConfig: LARGE_FILES,
     MemoryConfig: LARGE_FILES,
     DiskConfig: LARGE_FILES,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from cyclopts import App
 
 from sparcell._utils import launched, signals
 from sparcell._utils.version import VERSION
-from sparcell.cli import commands, expression, groups
+from sparcell.cli import commands, expression, groups, new_cells
 from sparcell.errors import SparcellError
 
 app = App(
@@ -22,14 +23,24 @@ app = App(
     group_arguments=groups.BASIC,
     group_parameters=groups.BASIC,
 )
-TRAINING = (commands.analyze, commands.study, commands.benchmark, commands.fit)
-READING = (commands.embed, commands.programs, expression.differential_expression, expression.denoise)
-for command in (*TRAINING, *READING):
-    trains = command in TRAINING
-    more = ", also those of models and training." if trains else "."
+COMMANDS: dict[str, Callable[..., None]] = {
+    "analyze": commands.analyze,
+    "study": commands.study,
+    "benchmark": commands.benchmark,
+    "fit": commands.fit,
+    "embed": commands.embed,
+    "map": new_cells.map_query,
+    "predict": new_cells.predict,
+    "programs": commands.programs,
+    "differential-expression": expression.differential_expression,
+    "denoise": expression.denoise,
+}
+TRAINING = ("analyze", "study", "benchmark", "fit")
+"""Commands with the options of models and training."""
+for name, command in COMMANDS.items():
+    more = ", also those of models and training." if name in TRAINING else "."
     app.command(
-        command,
-        help_epilogue=f"sparcell {command.__name__.replace('_', '-')} {groups.HELP_ALL} lists all options{more}",
+        command, name=name, help_epilogue=f"sparcell {name} {groups.HELP_ALL} lists all options{more}"
     )
 
 

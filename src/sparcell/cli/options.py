@@ -23,6 +23,7 @@ from sparcell.config.experiments import (
 )
 from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS
+from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.config.options import Setting, settings_of
 
 SETTING_NAMES = {
@@ -33,6 +34,8 @@ SETTING_NAMES = {
         FitConfig,
         EmbedConfig,
         AnalysisConfig,
+        MapConfig,
+        PredictConfig,
         StudyConfig,
         BenchmarkConfig,
         ProgramsConfig,
@@ -142,6 +145,8 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     ModelOptions = Any
     FitOptions = Any
     EmbedOptions = Any
+    MapOptions = Any
+    PredictOptions = Any
     DataOptions = Any
     AnalysisOptions = Any
     StudyOptions = Any
@@ -175,6 +180,16 @@ else:
             *("programs", *INPUT, "title", "seed"),
         ),
         negatives=True,
+    )
+    MapOptions = options(
+        "MapOptions",
+        {"map": MapConfig},
+        basic=("batch_key", "unseen", "missing_genes", "mapped_model_dir", *INPUT),
+    )
+    PredictOptions = options(
+        "PredictOptions",
+        {"predict": PredictConfig},
+        basic=("reference", "labels_key", "unknown_rate", "unseen", "missing_genes", *INPUT),
     )
     StudyOptions = options(
         "StudyOptions",

@@ -55,6 +55,9 @@ FITTED_ONLY = (
     "history",
     "decode",
     "latent_representation",
+    "map_query",
+    "fit_labels",
+    "predict_labels",
     "plot_history",
 )
 """Attributes that only a fitted model has."""

@@ -25,6 +25,7 @@ from sparcell.models.description import describe
 from sparcell.models.display import model_html, model_text
 from sparcell.models.encoding import gather
 from sparcell.models.expression import ExpressionModel
+from sparcell.models.mapping import MappingEncoder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
-class Model(ExpressionModel):
-    """A fitted model. Only `embed` and `programs` write into the data they are given.
+class Model(ExpressionModel, MappingEncoder):
+    """A fitted model. Only `embed`, `predict_labels`, `denoise` and `programs` write into the data they are given.
 
     Attributes
     ----------
@@ -288,6 +289,7 @@ class Model(ExpressionModel):
             model = sp.load("vsc")
         """
         description = describe(self.settings, self.schema, self.history, self.n_cells)
+        description["label_classifiers"] = self.labels_as_json()
         model_folder.save(Path(folder), description, self.network.state_dict())
 
     def _decoded(self, z_nk: torch.Tensor, stem: str, generator: torch.Generator | None = None) -> AnnData:

@@ -32,13 +32,15 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSetting
             EpochRecord(**{str(name): value for name, value in record.items()})
             for record in records.to_dict(orient="records")
         ]
+        network = network.to(torch_runtime.resolve_device("auto"))
+        model = Model(settings, schema, network, history, description.get("n_cells"))
+        model.load_labels(description.get("label_classifiers", {}))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{folder} does not describe a whole model ({reason}); train and save it again."
         ) from error
-    network = network.to(torch_runtime.resolve_device("auto"))
-    return Model(settings, schema, network, history, description.get("n_cells"))
+    return model
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+"""Labels of new cells by a fitted model: learn them from a reference, predict them with probabilities, keep them with the model.
+
+Suffixes: n cells, t types (labels).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from sparcell import io
+from sparcell.config.validation import require_number
+from sparcell.errors import InputError, did_you_mean
+from sparcell.io.labels import labels_from_obs
+from sparcell.models.encoding import FittedEncoder
+from sparcell.tl.label_classifier import LabelClassifier
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.data.covariates import Unseen
+
+log = logging.getLogger("sparcell")
+
+UNKNOWN = "unknown"
+"""Prediction for cells that are far from every type of the reference."""
+UNKNOWN_RATE = 0.05
+"""Fraction of the reference's own cells that would be called unknown."""
+
+
+class LabellingEncoder(FittedEncoder):
+    """A fitted model that can learn and predict labels. See `Model`."""
+
+    @property
+    def label_classifiers(self) -> dict[str, LabelClassifier]:
+        """What `fit_labels` learned: column of obs → classifier."""
+        learned: dict[str, LabelClassifier] = self.__dict__.get("_label_classifiers", {})
+        return learned
+
+    def fit_labels(
+        self,
+        reference: AnnData | str | Path,
+        labels_key: str,
+        *,
+        seed: int = 0,
+        unseen: Unseen = "error",
+    ) -> Self:
+        """Learn cell types, or other labels, of a reference from its latent representation. The network is not changed.
+
+        A logistic regression over the latents, whose probabilities are calibrated by temperature scaling on a fifth of the cells. The model
+        keeps what it learned, also when it is saved. A second call with the same column replaces the first.
+
+        Parameters
+        ----------
+        reference
+            Cells with labels, usually those that the model was trained on. Cells whose label is missing, empty or "unknown" are left out.
+        labels_key
+            Column of obs with the labels.
+        seed
+            Draws the cells that are held out for the calibration.
+        unseen
+            As for `latent_representation`.
+
+        Returns
+        -------
+        The model itself.
+
+        Raises
+        ------
+        InputError
+            If the column does not exist or holds fewer than two labels, and as for `latent_representation`.
+
+        Examples
+        --------
+        ::
+
+            model.fit_labels(adata, "cell_type").predict_labels(new_cells)
+        """
+        adata = io.read(reference) if isinstance(reference, str | Path) else reference
+        labels = pd.Series(labels_from_obs(adata, labels_key).astype(object))
+        usable_n = (labels.notna() & ~labels.isin(["", UNKNOWN])).to_numpy()
+        if labels[usable_n].nunique() < 2:
+            raise InputError(
+                f"obs[{labels_key!r}] holds fewer than two labels besides missing and {UNKNOWN!r}; expected two or more."
+            )
+        z_nk = self.transform(adata, unseen=unseen)
+        labels_n = labels[usable_n].to_numpy(dtype=np.str_)
+        classifier = LabelClassifier.fit(z_nk[usable_n], labels_n, seed)
+        self._label_classifiers = {**self.label_classifiers, labels_key: classifier}
+        log.info(
+            "%d labels learned from %s cells of obs[%r]",
+            len(classifier.labels),
+            f"{len(labels_n):,}",
+            labels_key,
+        )
+        return self
+
+    def predict_labels(
+        self,
+        adata: AnnData,
+        labels_key: str | None = None,
+        *,
+        unknown_rate: float = UNKNOWN_RATE,
+        key_added: str | None = None,
+        unseen: Unseen = "error",
+    ) -> str:
+        """Predict the labels that `fit_labels` learned, with probabilities, and write them into `adata`.
+
+        A cell is "unknown" if it lies further from every type of the reference than nearly all of the reference's own cells do. Its
+        probabilities are given all the same: they hold for cells of a known type.
+
+        Parameters
+        ----------
+        adata
+            The cells, as for `latent_representation`.
+        labels_key
+            Column that was given to `fit_labels`. Default: the only one that was learned.
+        unknown_rate
+            Fraction of the reference's own cells that would be called "unknown", from 0 (no cell is unknown) to below 1.
+        key_added
+            Stem of the keys. Default: `labels_key`.
+        unseen
+            As for `latent_representation`.
+
+        Returns
+        -------
+        The stem of the keys.
+
+        Writes
+        ------
+        ``obs["<key>_predicted"]``: label or "unknown", categorical. ``obs["<key>_probability"]``: probability of the likeliest label.
+        ``obs["<key>_distance"]``: distance to the nearest type, relative to the distance at which cells are unknown: above 1 is unknown.
+        With `unknown_rate` 0 it is relative to the distance of the default rate. ``obsm["<key>_probabilities"]``: table with the
+        probability of each label, (n, t).
+
+        Raises
+        ------
+        InputError
+            If no labels were learned, and as for `latent_representation`.
+
+        Examples
+        --------
+        ::
+
+            model.predict_labels(query, unseen="average")
+            query.obs[["cell_type_predicted", "cell_type_probability"]]
+        """
+        require_number("unknown_rate", unknown_rate, above=0, below=1, or_equal=True)
+        name, classifier = self._classifier(labels_key)
+        key = key_added or name
+        z_nk = self.transform(adata, unseen=unseen)
+        probability_nt = classifier.probabilities(z_nk)
+        distance_n = classifier.distances(z_nk)
+        labels_n = np.array(classifier.labels, dtype=object)[probability_nt.argmax(axis=1)]
+        labels_n[distance_n > classifier.max_distance(unknown_rate)] = UNKNOWN
+        categories = [*classifier.labels, UNKNOWN]
+        scale = classifier.max_distance(unknown_rate or UNKNOWN_RATE)
+        adata.obs[f"{key}_predicted"] = pd.Categorical(labels_n, categories).remove_unused_categories()
+        adata.obs[f"{key}_probability"] = probability_nt.max(axis=1)
+        adata.obs[f"{key}_distance"] = np.sqrt(distance_n / scale)
+        adata.obsm[f"{key}_probabilities"] = pd.DataFrame(
+            probability_nt, index=adata.obs_names, columns=list(classifier.labels)
+        )
+        return key
+
+    def _classifier(self, labels_key: str | None) -> tuple[str, LabelClassifier]:
+        known = self.label_classifiers
+        if not known:
+            raise InputError(
+                "the model has learned no labels; call model.fit_labels(reference, labels_key='cell_type') first "
+                "(in a shell: sparcell predict QUERY --reference REFERENCE --labels-key cell_type)."
+            )
+        if labels_key is None and len(known) > 1:
+            raise InputError(
+                f"the model has learned several labels; expected labels_key, one of {', '.join(known)}."
+            )
+        name = labels_key or next(iter(known))
+        if name not in known:
+            raise InputError(f"the model has learned no labels of {name!r}; {did_you_mean(name, known)}")
+        return name, known[name]
+
+    def labels_as_json(self) -> dict[str, Any]:
+        """Return what `fit_labels` learned as JSON can hold it.
+
+        Examples
+        --------
+        ::
+
+            model.fit_labels(adata, "cell_type").labels_as_json()
+        """
+        return {name: classifier.to_json() for name, classifier in self.label_classifiers.items()}
+
+    def load_labels(self, stored: dict[str, Any]) -> None:
+        """Take up what `labels_as_json` returned; raise ValueError for anything else.
+
+        Examples
+        --------
+        ::
+
+            model.load_labels(other.labels_as_json())
+        """
+        self._label_classifiers = {
+            name: LabelClassifier.from_json(classifier) for name, classifier in stored.items()
+        }

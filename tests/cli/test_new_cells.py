@@ -1,0 +1,60 @@
+"""The commands map and predict: what they write, keep and refuse."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import sparcell as sp
+from helpers.shell import sparcell
+from helpers.simulated import simulated_cells
+
+FIT = ("--model", "beta-vae", "--epochs", "2", "--batch-size", "64", "--encoder-widths", "8", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cells")
+    for name, seed, batch in (("reference", 0, "a"), ("query", 1, "b")):
+        adata = simulated_cells(200, n_genes=80, seed=seed)
+        adata.obs["donor"] = batch
+        adata.write_h5ad(path / f"{name}.h5ad")
+    return path
+
+
+@pytest.fixture
+def model_dir(folder, tmp_path, monkeypatch):
+    words = (*FIT, "--batch-key", "donor", "--model-dir", tmp_path / "m")
+    assert sparcell("fit", folder / "reference.h5ad", *words, monkeypatch=monkeypatch) == 0
+    return tmp_path / "m"
+
+
+def test_map_writes_latents_and_the_model_of_all_batches(folder, model_dir, tmp_path, monkeypatch):
+    words = ("--model-dir", model_dir, "--out", tmp_path / "q.h5ad", "--mapped-model-dir", tmp_path / "n")
+    assert sparcell("map", folder / "query.h5ad", *words, "--quiet", monkeypatch=monkeypatch) == 0
+    mapped = sp.load(tmp_path / "n")
+    assert mapped.schema.covariates.batch.names == ("a", "b")
+    query, reference = (sp.io.read(folder / f"{name}.h5ad") for name in ("query", "reference"))
+    np.testing.assert_array_equal(
+        ad.read_h5ad(tmp_path / "q.h5ad").obsm["X_beta_vae"], mapped.transform(query)
+    )
+    np.testing.assert_array_equal(mapped.transform(reference), sp.load(model_dir).transform(reference))
+    words = ("--model-dir", model_dir, "--out", tmp_path / "r.h5ad", "--mapped-model-dir", model_dir)
+    assert sparcell("map", folder / "query.h5ad", *words, "--overwrite", monkeypatch=monkeypatch) == 1
+
+
+def test_predict_learns_once_and_keeps_the_labels(folder, model_dir, tmp_path, monkeypatch, capfd):
+    words = ("--model-dir", model_dir, "--unseen", "average", "--out", tmp_path / "p.h5ad")
+    assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 1
+    assert "add --reference FILE.h5ad --labels-key COLUMN" in capfd.readouterr().err
+    learn = ("--reference", folder / "reference.h5ad", "--labels-key", "type")
+    assert sparcell("predict", folder / "query.h5ad", *words, *learn[:2], monkeypatch=monkeypatch) == 1
+    assert "labels" in capfd.readouterr().err
+    assert sparcell("predict", folder / "query.h5ad", *words, *learn, monkeypatch=monkeypatch) == 0
+    first = ad.read_h5ad(tmp_path / "p.h5ad")
+    assert first.obsm["type_probabilities"].shape == (200, 4)
+    again = (*words, "--overwrite", "--quiet")
+    assert sparcell("predict", folder / "query.h5ad", *again, monkeypatch=monkeypatch) == 0
+    second = ad.read_h5ad(tmp_path / "p.h5ad")
+    assert second.obs["type_probability"].tolist() == first.obs["type_probability"].tolist()
