@@ -297,7 +297,10 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) 
     main()
 assert "Usage: sparcell {command.strip()}" in shown.getvalue(), shown.getvalue()
 """
-    for command in ("", *(f"{name} " for name in ("analyze", "study", "benchmark", "fit", "embed", "map", "predict", "programs", "differential-expression", "denoise")))
+    for command in (
+        *("", "analyze ", "study ", "benchmark ", "fit ", "embed ", "map ", "predict ", "programs "),
+        *("differential-expression ", "denoise "),
+    )
 }
 
 

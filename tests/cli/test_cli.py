@@ -26,7 +26,18 @@ from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConf
 from sparcell.config.options import settings_of
 from sparcell.models import MODELS
 
-COMMANDS = ("analyze", "study", "benchmark", "fit", "embed", "map", "predict", "programs", "differential-expression", "denoise")
+COMMANDS = (
+    "analyze",
+    "study",
+    "benchmark",
+    "fit",
+    "embed",
+    "map",
+    "predict",
+    "programs",
+    "differential-expression",
+    "denoise",
+)
 
 
 @pytest.fixture(scope="module")

@@ -125,8 +125,27 @@ UNBOUNDED = {
     *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup", "merge_duplicates"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),
-    *("with_x", "out", "model_dir", "mapped_model_dir", "checkpoint_dir", "resume", "preset", "reference"),
-    *("baselines", "external_models", "disentanglement", "group1", "group2", "within", "batch", "decoder_only"),
+    *(
+        "with_x",
+        "dry_run",
+        "out",
+        "model_dir",
+        "mapped_model_dir",
+        "checkpoint_dir",
+        "resume",
+        "preset",
+        "reference",
+    ),
+    *(
+        "baselines",
+        "external_models",
+        "disentanglement",
+        "group1",
+        "group2",
+        "within",
+        "batch",
+        "decoder_only",
+    ),
 }
 """Names, paths and switches: checked against the data or the machine, not by themselves."""
 BAD = [

@@ -12,7 +12,7 @@ from cyclopts import App
 
 from sparcell._utils import launched, signals
 from sparcell._utils.version import VERSION
-from sparcell.cli import commands, expression, groups, new_cells
+from sparcell.cli import analysis, commands, expression, groups, new_cells
 from sparcell.errors import SparcellError
 
 app = App(
@@ -24,7 +24,7 @@ app = App(
     group_parameters=groups.BASIC,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
-    "analyze": commands.analyze,
+    "analyze": analysis.analyze,
     "study": commands.study,
     "benchmark": commands.benchmark,
     "fit": commands.fit,

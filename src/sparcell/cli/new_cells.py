@@ -40,7 +40,7 @@ def map_query(
         New .h5ad file: the new cells with their latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), MapConfig(**given(map))
-    targets.check_output_file(out, input, overwrite=how.overwrite)
+    targets.check_output_file(out, [input], overwrite=how.overwrite)
     if config.mapped_model_dir is not None:
         targets.check_model_folder(config.mapped_model_dir, overwrite=how.overwrite)
         if config.mapped_model_dir.absolute() in (model_dir.absolute(), out.absolute()):
@@ -99,7 +99,7 @@ def predict(
         obsm["LABELS_probabilities"].
     """
     how, config = start(run), PredictConfig(**given(predict))
-    targets.check_output_file(out, input, overwrite=how.overwrite)
+    targets.check_output_file(out, [input], overwrite=how.overwrite)
     from sparcell import io
     from sparcell.models import load
 

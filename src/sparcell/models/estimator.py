@@ -35,7 +35,9 @@ from sparcell.training.plan import TrainPlan
 from sparcell.training.state import TrainState
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from sparcell.protocols import EpochRecord, LatentEncoder, Minibatch
 
@@ -239,17 +241,9 @@ class Estimator(ModelConfig):
         network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)
         loader = Loader(source, covariates, len(schema.genes), device)
         rows = sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed)
-        data: TrainingData | StreamedTrainingData
-        place = (ranks.rank, ranks.world)
-        if source.edges is None:
-            data = TrainingData(loader, *rows, self.batch_size, self.seed, place=place)
-        else:
-            limit, per_cell = getattr(adata, "memory", None), values_per_cell(source)
-            n_stored, n_columns = len(source.edges) - 1, schema.covariates.n_columns
-            memory = plan_memory(len(source), n_stored, per_cell, len(rows[1]), limit, n_columns)
-            data = StreamedTrainingData(
-                loader, *rows, self.batch_size, self.seed, memory.n_blocks, place=place
-            )
+        data = self._training_data(
+            loader, rows, adata, schema.covariates.n_columns, (ranks.rank, ranks.world)
+        )
         some = data.train_rows[sampler.subsample(len(data.train_rows), nmf_init.MAX_CELLS, nmf_init.SEED)]
         network.to(device).init_from_data(data.sequential_batches(), data.some(some))
         state = TrainState.start(network, self, torch_runtime.make_generator(self.seed, device), ranks)
@@ -286,6 +280,22 @@ class Estimator(ModelConfig):
             checkpoints.save(state, history)
         self.finish(network, data.some(some))
         return Model(self, schema, network, history, adata.n_obs)
+
+    def _training_data(
+        self,
+        loader: Loader,
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        adata: AnnData,
+        n_columns: int,
+        place: tuple[int, int],
+    ) -> TrainingData | StreamedTrainingData:
+        """Return the training and validation cells: in memory, or in windows that fit the memory that the data may take."""
+        source = loader.source
+        if source.edges is None:
+            return TrainingData(loader, *rows, self.batch_size, self.seed, place=place)
+        limit, per_cell = getattr(adata, "memory", None), values_per_cell(source)
+        memory = plan_memory(len(source), len(source.edges) - 1, per_cell, len(rows[1]), limit, n_columns)
+        return StreamedTrainingData(loader, *rows, self.batch_size, self.seed, memory.n_blocks, place=place)
 
 
 def _are_counts(adata: AnnData, config: DataConfig) -> bool:
