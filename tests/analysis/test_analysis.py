@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import sparcell as sp
 from helpers.analyses import CHANGES, KINDS, typed_cells
@@ -43,6 +44,38 @@ def test_the_rarer_type_is_found_over_samples(finished):
     assert len(shares) == 8
 
 
+def test_genes_of_the_conditions_are_compared_within_each_type(finished):
+    """No gene was changed, so hardly any is called."""
+    changes = finished[1].changes
+    assert set(changes["within"]) <= set(finished[1].cluster_table["name"])
+    assert changes["within"].nunique() >= 3
+    assert set(changes["group"]) == {"treated"}
+    assert set(changes["reference"]) == {"control"}
+    assert changes["is_de"].mean() < 0.02
+
+
+def test_a_gene_that_a_condition_raises_is_found(tmp_path, gmt):
+    adata = typed_cells()
+    treated_n = (adata.obs["condition"] == "treated").to_numpy()
+    x_ng = adata.X.toarray()
+    x_ng[treated_n, 100] += np.random.default_rng(0).poisson(12, treated_n.sum())
+    adata.X = sparse.csr_matrix(x_ng)
+    config = sp.AnalysisConfig(condition_key="condition", gmt=(gmt,), n_top_genes=120, programs=False)
+    results = sp.analysis.run(adata, tmp_path / "out", config, changes=CHANGES, silent=True)
+    called = results.changes[results.changes["is_de"]]
+    assert set(called.groupby("within")["names"].first()) == {adata.var_names[100]}
+    assert (called.loc[called["names"] == adata.var_names[100], "logfoldchanges"] > 1).all()
+
+
+def test_three_conditions_are_a_doubt_and_no_table(tmp_path):
+    adata = typed_cells(200)
+    adata.obs["dose"] = [str(number % 3) for number in range(adata.n_obs)]
+    config = sp.AnalysisConfig(condition_key="dose", n_top_genes=60, programs=False)
+    results = sp.analysis.run(adata, tmp_path / "out", config, changes=CHANGES | {"epochs": 1}, silent=True)
+    assert results.changes is None
+    assert any("not compared" in doubt.what for doubt in results.doubts)
+
+
 def test_it_writes_every_file(finished):
     folder, results = finished
     assert {entry.name for entry in folder.iterdir()} == {
@@ -53,6 +86,7 @@ def test_it_writes_every_file(finished):
             "markers.csv",
             "composition.csv",
             "composition_test.csv",
+            "changes.csv",
         ),
         *("provenance.json", "figures", "runs", "model", "programs_model", "programs"),
     }

@@ -112,7 +112,7 @@ def test_help_is_short_and_help_all_adds_groups_to_it(command, monkeypatch, caps
     assert sparcell(command, "--help-all", monkeypatch=monkeypatch) == 0
     options = [set(re.findall(r"--[a-z-]+", shown)) for shown in (basic, capsys.readouterr().out)]
     assert options[0] - {"--help-all"} <= options[1]
-    trained = command in ("fit", "study", "benchmark")
+    trained = command in ("analyze", "fit", "study", "benchmark")
     assert trained == ({"--learning-rate", "--encoder-widths", "--alpha", "--likelihood"} <= options[1])
     assert f"sparcell {command} --help-all lists all options" in basic
     assert trained == ("also those of models" in basic)
@@ -124,7 +124,7 @@ def test_each_command_has_the_options_of_all_commands(command, monkeypatch, caps
     shown = shown_help(monkeypatch, capsys, command, flag="--help")
     for option in ("--layer", "--gene-symbols", "--overwrite", "--threads", "--quiet"):
         assert option_line(shown, option)
-    assert ("--title" in shown) == (command in ("study", "benchmark", "programs"))
+    assert ("--title" in shown) == (command in ("analyze", "study", "benchmark", "programs"))
 
 
 def test_a_switch_that_nothing_else_sets_has_no_negative(monkeypatch, capsys):

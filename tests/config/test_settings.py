@@ -13,9 +13,10 @@ from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
-    DiskConfig,
+    CountsConfig,
     EmbedConfig,
     FitConfig,
+    MemoryConfig,
     ModelInputConfig,
     ProgramsConfig,
     RunConfig,
@@ -108,7 +109,17 @@ OUT_OF_RANGE = {
     ModelInputConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},
     MapConfig: {"unseen": ["error", None], "missing_genes": ["none", None], "seed": [-1, 0.5, None]},
     PredictConfig: {"unknown_rate": [-0.1, 1.0, NAN, "5 %"]},
-    DiskConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
+    MemoryConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
+    CountsConfig: {"memory": ["", "4 gigabytes", "0"], "n_cells": [0, 1.5]},
+    AnalysisConfig: {
+        "n_top_genes": [49, -1],
+        "flavor": ["seurat", None],
+        "min_genes": [-1, 2.5],
+        "max_genes": [-1],
+        "max_pct_mito": [0.0, 101.0, NAN],
+        "resolution": [0.0, -1.0, NAN],
+        "seed": [-1, 0.5],
+    },
     RunConfig: {"threads": [0, 1.5, "many"]},
     MODEL_SETTINGS["autoencoder"]: {"latent_activation": ["sigmoid", None]},
     MODEL_SETTINGS["beta-vae"]: {"beta": [-0.1, NAN, INF, "2"]},
@@ -122,6 +133,7 @@ OUT_OF_RANGE = {
     },
 }
 UNBOUNDED = {
+    *("condition_key", "programs"),
     *("batch_augmentation", "encode_covariates", "standardize_input", "spike_warmup", "merge_duplicates"),
     *("layer", "genes_key", "batch_key", "covariates", "log_normalize", "scale", "device"),
     *("gene_symbols", "title", "overwrite", "quiet", "labels", "labels_key", "markers", "gmt"),

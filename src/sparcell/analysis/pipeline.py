@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparcell import io, pp
-from sparcell.analysis import clusters, representation, samples, write
+from sparcell.analysis import clusters, conditions, representation, samples, write
 from sparcell.analysis.doubts import find_doubts
 from sparcell.analysis.prepare import AnalysisData, prepare
 from sparcell.analysis.representation import run_stage, stages
@@ -64,8 +64,8 @@ def run(
     Returns
     -------
     The results that the report shows. Files in the folder: report.html, analysis.h5ad, clusters.csv, markers.csv, composition.csv (with
-    batches or conditions), composition_test.csv (with conditions), figures/*.png, model/, programs_model/, programs/ (the page of gene
-    programs and its tables), provenance.json, runs/*.npz.
+    batches or conditions), composition_test.csv and changes.csv (with conditions), figures/*.png, model/, programs_model/, programs/ (the
+    page of gene programs and its tables), provenance.json, runs/*.npz.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def run(
         try:
             for stage in chosen:
                 finished.append(run_stage(stage, prepared, config, folder, silent=silent))
-            results = collect(prepared, finished[0], config)
+            results = collect(prepared, finished[0], config, folder)
             results = replace(results, settings=asdict(chosen[0].entry.estimator))
             results = write.write(results, prepared, config, folder, command, started)
         except KeyboardInterrupt as stop:
@@ -98,7 +98,7 @@ def run(
     return results
 
 
-def collect(data: AnalysisData, run_: Run, config: AnalysisConfig) -> AnalysisResults:
+def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path) -> AnalysisResults:
     """Return all results but programs and provenance; writes clusters, cell types, latents and maps into the cells."""
     adata, arrays = data.adata, run_.arrays
     main = f"leiden_{config.resolution:g}"
@@ -118,6 +118,7 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig) -> AnalysisRe
     adata.obsm["X_umap"], adata.obsm["X_tsne"] = arrays["umap_n2"], arrays["tsne_n2"]
     table = clusters.cluster_table(adata, arrays[main], named, markers, arrays["other_clusters_sn"], config)
     shares = samples.composition(adata, type_n, config)
+    changes, reasons = conditions.gene_changes(adata, type_n, config, folder)
     return AnalysisResults(
         title=data.title,
         cell_types=type_n.array,
@@ -127,11 +128,12 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig) -> AnalysisRe
         umap_n2=arrays["umap_n2"],
         tsne_n2=arrays["tsne_n2"],
         qc=data.qc,
-        doubts=find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
+        doubts=(*find_doubts(adata, cluster_n, table, data.qc, run_.history, config), *reasons),
         names_source=source,
         columns=map_columns(adata, config),
         composition=shares,
         composition_test=samples.composition_test(shares),
+        changes=changes,
         expression=map_genes(adata, markers, names),
         history=run_.history,
     )

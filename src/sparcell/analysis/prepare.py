@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell import io, pp
+from sparcell import pp
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import obs_columns
+from sparcell.io.samples import read_sample
 from sparcell.pp.slots import require_same_counts
 from sparcell.study.prepare import control_quality, use_counts_layer
 
@@ -32,15 +33,19 @@ class AnalysisData:
     """Quality control of all cells, before filtering."""
     title: str
     digest: str
+    sampled: str = ""
+    """Which cells they are if they are not all, in words."""
 
 
 def prepare(data: str | Path | AnnData, config: AnalysisConfig) -> AnalysisData:
     """Return the prepared cells; raise InputError, before any work, for missing columns and for values that are no counts."""
     if isinstance(data, str | Path):
-        adata = io.read(data, gene_symbols=config.gene_symbols)
+        adata, sampled = read_sample(
+            data, config.n_cells, layer=config.layer, gene_symbols=config.gene_symbols, memory=config.memory
+        )
         title = config.title or Path(data).name
     else:
-        adata, title = data.copy(), config.title or "data in memory"
+        adata, title, sampled = data.copy(), config.title or "data in memory", ""
     adata = use_counts_layer(adata, config.layer)
     require_same_counts(adata)
     for key in (config.batch_key, config.labels_key, config.condition_key):
@@ -56,4 +61,4 @@ def prepare(data: str | Path | AnnData, config: AnalysisConfig) -> AnalysisData:
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     pp.lognormalize(adata, layer="counts")
     pp.variable_genes(adata, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)
-    return AnalysisData(adata, qc, title, digest)
+    return AnalysisData(adata, qc, title, digest, sampled)

@@ -89,7 +89,8 @@ def provenance(command: str, data: AnalysisData, config: AnalysisConfig, seconds
     }
     described = record(command, data.title, data.digest, n_seeds=1, config=asdict(config), seconds=seconds)
     sizes = {"n_cells": data.adata.n_obs, "n_genes": data.adata.n_vars}
-    return described | {"seeds": [config.seed], "qc_limits": limits} | sizes
+    sampled = {"sampled": data.sampled} if data.sampled else {}
+    return described | {"seeds": [config.seed], "qc_limits": limits} | sizes | sampled
 
 
 def _drawn(limit: float) -> float | None:

@@ -176,8 +176,8 @@ else:
         "AnalysisOptions",
         {"analysis": AnalysisConfig},
         basic=(
-            *("batch_key", "labels_key", "condition_key", "n_top_genes", "resolution", "markers", "gmt"),
-            *("programs", *INPUT, "title", "seed"),
+            *("batch_key", "labels_key", "condition_key", "resolution", "markers", "gmt"),
+            *("programs", *INPUT, "title"),
         ),
         negatives=True,
     )

@@ -54,6 +54,7 @@ class AnalysisConfig(CountsConfig, GenesConfig, QualityConfig):
     seed: Annotated[int, "Random seed of models, clusters and maps."] = 0
 
     def __post_init__(self) -> None:
+        CountsConfig.__post_init__(self)
         GenesConfig.__post_init__(self)
         QualityConfig.__post_init__(self)
         require_whole("n_top_genes", self.n_top_genes, 50)

@@ -215,6 +215,9 @@ class TrainingData:
     def use_lanes(self, n_lanes: int) -> None:
         """Do nothing: see `n_lanes`."""
 
+    def close(self) -> None:
+        """Do nothing: the cells are in memory."""
+
     @property
     def n_steps(self) -> int:
         """Number of steps in an epoch."""

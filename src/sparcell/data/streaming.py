@@ -159,6 +159,10 @@ class StreamedTrainingData:
         sampler.lanes_of(*self.place, n_lanes)
         self.n_lanes = n_lanes
 
+    def close(self) -> None:
+        """Stop reading ahead, so that the file can be closed."""
+        self._stream, self._next = iter(()), (0, 0)
+
     @property
     def n_steps(self) -> int:
         """Number of steps in an epoch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -255,6 +255,7 @@ class Estimator(ModelConfig):
         silent, folder = (silent, checkpoint_dir) if ranks.is_first else (True, None)
         with (
             ranks.signals_noted(),
+            closing(data),
             CheckpointWriter.open(folder, self, schema, source, covariates) as checkpoints,
         ):
             history = ranks.start_together(state, checkpoints.resume(state))

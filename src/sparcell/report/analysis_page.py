@@ -23,6 +23,8 @@ _CONTENTS = {
     "qc": "Quality control", "methods": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 PLURALS = {"Known labels": "known labels", "Batch": "batches", "Condition": "conditions"}
+N_CHANGED = 8
+"""Genes listed for each cell type that rise, and that fall."""
 TYPES = "cell-types"
 """Name of the maps that are colored by cell type."""
 
@@ -82,6 +84,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "markers": sections.marker_plot(results.expression, results.cell_types),
         "composition": sections.composition(results.cell_types, batches),
         "test": _test_lines(results),
+        "changes": _change_lines(results),
         "programs": results.programs,
         "qc_charts": _qc_columns(results.qc),
         "methods": analysis_text.methods(results),
@@ -94,7 +97,8 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         ),
     }
     present = {"doubts": context["doubts"], "genes": context["genes"], "markers": context["markers"],
-               "composition": context["composition"], "conditions": context["test"], "gene-programs": context["programs"],
+               "composition": context["composition"],
+               "conditions": context["test"] or context["changes"], "gene-programs": context["programs"],
                "qc": context["qc_charts"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if present.get(key, True)]
     return context
@@ -150,6 +154,36 @@ def _test_lines(results: AnalysisResults) -> dict[str, Any] | None:
         for _, row in table.iterrows()
     ]
     return {"conditions": names, "lines": lines, "test": table.attrs["test"]}
+
+
+def _change_lines(results: AnalysisResults) -> dict[str, Any] | None:
+    """Return for each cell type how many genes rise and fall, and the first of them."""
+    table = results.changes
+    if table is None:
+        return None
+    lines = []
+    for kind, rows in table.groupby("within", sort=False):
+        found = rows[rows["is_de"]]
+        up, down = found[found["logfoldchanges"] > 0], found[found["logfoldchanges"] < 0]
+        lines.append(
+            {
+                "name": kind,
+                "n_up": f"{len(up):,}",
+                "n_down": f"{len(down):,}",
+                "up": _changed(up.sort_values("scores", ascending=False, kind="stable")),
+                "down": _changed(down.sort_values("scores", kind="stable")),
+            }
+        )
+    return {"group": table["group"].iloc[0], "reference": table["reference"].iloc[0], "lines": lines}
+
+
+def _changed(rows: pd.DataFrame) -> str:
+    return ", ".join(
+        f"{gene} {change:+.1f}"
+        for gene, change in zip(
+            rows["names"].head(N_CHANGED), rows["logfoldchanges"].head(N_CHANGED), strict=True
+        )
+    )
 
 
 def _qc_columns(qc: pd.DataFrame) -> list[str]:

@@ -42,7 +42,9 @@ def cells(results: AnalysisResults) -> tuple[str, ...]:
     """Return what quality control kept."""
     kept, n_cells = int(results.qc["kept"].sum()), len(results.qc)
     removed = f"; {n_cells - kept:,} were removed." if kept < n_cells else "."
-    return (f"{kept:,} of {n_cells:,} cells passed quality control{removed}",)
+    sampled = results.provenance.get("sampled")
+    first = (f"The analysis used {sampled}.",) if sampled else ()
+    return (*first, f"{kept:,} of {n_cells:,} cells passed quality control{removed}")
 
 
 def types(results: AnalysisResults) -> tuple[str, ...]:
@@ -97,6 +99,11 @@ def methods(results: AnalysisResults) -> list[str]:
         else "by a hypergeometric test of the 50 strongest markers (three or more shared genes, false discovery rate at most .01)"
     )
     parts.append(f"Clusters were named by {results.names_source}, {how}.")
+    if results.changes is not None:
+        parts.append(
+            "Genes were compared between conditions within each cell type by posterior log2 fold changes with a learned prior (Stephens "
+            "2017); a gene was called if it differed by more than .25 at an expected false discovery rate of at most 5%."
+        )
     if results.composition_test is not None:
         parts.append(
             f"Shares of cell types were compared between conditions by a {results.composition_test.attrs['test']} on centered log "

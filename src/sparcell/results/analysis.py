@@ -58,7 +58,7 @@ class AnalysisResults:
     composition_test: pd.DataFrame | None = None
     """A row per cell type: cell_type, for each condition the mean share, difference (log2), p, p_adjusted; None if not tested."""
     changes: pd.DataFrame | None = None
-    """Genes that differ between conditions within a cell type; None without conditions."""
+    """`Model.differential_expression` between two conditions within each cell type (column within); None if nothing is compared."""
     programs: tuple[str, str] | None = None
     """File of the page of gene programs, and its summary in a sentence."""
     expression: GeneExpression | None = None
