@@ -21,12 +21,13 @@ from sparcell.experiments import checks, runs
 from sparcell.experiments.writing import print_table
 from sparcell.pp.slots import free_column
 from sparcell.results.analysis import AnalysisResults
-from sparcell.tl.markers import MAX_GENES, gene_expression
+from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.experiments.runs import Run
+    from sparcell.results.expression import GeneExpression
 
 log = logging.getLogger("sparcell")
 
@@ -134,7 +135,7 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
         composition=shares,
         composition_test=samples.composition_test(shares),
         changes=changes,
-        expression=map_genes(adata, markers, names),
+        expression=map_genes(adata, type_n),
         history=run_.history,
     )
 
@@ -149,14 +150,12 @@ def map_columns(adata: AnnData, config: AnalysisConfig) -> dict[str, pd.Categori
     }
 
 
-def map_genes(adata: AnnData, markers: pd.DataFrame, names: Mapping[str, str]) -> Any:
-    """Return the expression of the first markers of each cluster."""
-    per_cluster = max(1, min(N_MAP_GENES, MAX_GENES // max(1, len(names))))
-    rising = markers[markers["log2_fold_change"] > 0].drop_duplicates("gene")
-    first = rising.groupby("group", sort=False).head(per_cluster)
-    pairs = tuple((names[str(row.group)], str(row.gene)) for row in first.itertuples())
-    genes = adata.var_names.tolist()
-    return gene_expression(adata.layers["lognorm"], genes, [gene for _, gene in pairs], pairs)
+def map_genes(adata: AnnData, type_n: pd.Series) -> GeneExpression | None:
+    """Return the expression of the genes that set each cluster apart from every other one."""
+    x_ng, genes = adata.layers["lognorm"], adata.var_names.tolist()
+    per_cluster = max(1, min(N_MAP_GENES, MAX_GENES // max(1, len(type_n.cat.categories))))
+    pairs = marker_genes(x_ng, genes, pd.Categorical(type_n), per_cluster)
+    return gene_expression(x_ng, genes, [gene for _, gene in pairs], pairs)
 
 
 def show(results: AnalysisResults) -> None:
