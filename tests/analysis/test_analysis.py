@@ -129,6 +129,16 @@ def test_resuming_trains_nothing_and_names_anew(finished, tmp_path, monkeypatch,
     np.testing.assert_array_equal(again.umap_n2, before.umap_n2)
 
 
+def test_another_resolution_trains_nothing(tmp_path, monkeypatch):
+    adata, settings = typed_cells(200), {"programs": False, "n_top_genes": 60}
+    changes = CHANGES | {"epochs": 2}
+    few = sp.analysis.run(adata, tmp_path, sp.AnalysisConfig(**settings), changes=changes, silent=True)
+    monkeypatch.setattr(representation, "train", lambda *_: pytest.fail("trained again"))
+    config = sp.AnalysisConfig(**settings, resolution=6.0)
+    many = sp.analysis.run(adata, tmp_path, config, changes=changes, resume=True, silent=True)
+    assert len(many.cluster_table) > len(few.cluster_table)
+
+
 def test_the_same_seed_gives_the_same_results_and_the_input_stays(tmp_path):
     adata = typed_cells(200)
     config = sp.AnalysisConfig(programs=False, n_top_genes=60)

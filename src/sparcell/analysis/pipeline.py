@@ -15,9 +15,10 @@ from sparcell import io, pp
 from sparcell.analysis import clusters, conditions, representation, samples, write
 from sparcell.analysis.doubts import find_doubts
 from sparcell.analysis.prepare import AnalysisData, prepare
-from sparcell.analysis.representation import run_stage, stages
+from sparcell.analysis.representation import run_maps, run_stage, stages
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.experiments import checks, runs
+from sparcell.experiments.runs import Run
 from sparcell.experiments.writing import print_table
 from sparcell.pp.slots import free_column
 from sparcell.results.analysis import AnalysisResults
@@ -26,7 +27,6 @@ from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.experiments.runs import Run
     from sparcell.results.expression import GeneExpression
 
 log = logging.getLogger("sparcell")
@@ -90,7 +90,9 @@ def run(
         try:
             for stage in chosen:
                 finished.append(run_stage(stage, prepared, config, folder, silent=silent))
-            results = collect(prepared, finished[0], config, folder)
+            maps = run_maps(chosen[0], finished[0], prepared, config, folder)
+            both = Run({**finished[0].arrays, **maps.arrays})
+            results = collect(prepared, both, config, folder)
             results = replace(results, settings=asdict(chosen[0].entry.estimator))
             results = write.write(results, prepared, config, folder, command, started)
         except KeyboardInterrupt as stop:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from sparcell.analysis.prepare import AnalysisData
     from sparcell.config.analysis import AnalysisConfig
     from sparcell.experiments.presets import StudyEntry
+    from sparcell.experiments.runs import Fingerprint
 
 log = logging.getLogger("sparcell")
 
@@ -63,35 +66,39 @@ def entry_of(preset: str, config: AnalysisConfig, changes: Mapping[str, Any]) ->
 
 
 def run_stage(stage: Stage, data: AnalysisData, config: AnalysisConfig, folder: Path, *, silent: bool) -> Run:
-    """Compute or load a stage; its model is saved in the folder of its name."""
+    """Train a model or load it; it is saved in the folder of its name."""
     log.info("training: %s", stage.title)
-    maps = stage.name == "model"
-    digests = runs.fingerprint_of(
+    digests = fingerprint(stage, data, config)
+    path = folder / "runs" / f"{stage.name}-seed{config.seed}.npz"
+    checkpoint = runs.checkpoint_dir(path, digests)
+    compute = partial(train, stage, data, folder, checkpoint, silent)
+    incomplete = "" if model_folder.is_whole(folder / stage.name) else "the saved model"
+    return runs.run_or_load(path, digests, compute, incomplete=incomplete, checkpoint=checkpoint)
+
+
+def run_maps(stage: Stage, latents: Run, data: AnalysisData, config: AnalysisConfig, folder: Path) -> Run:
+    """Compute clusters and maps of the latent representation or load them; other resolutions need no training."""
+    log.info("clusters and maps")
+    digests = fingerprint(stage, data, config) | runs.fingerprint_of(clusters=resolutions(config))
+    path = folder / "runs" / f"maps-seed{config.seed}.npz"
+    return runs.run_or_load(path, digests, partial(clusters_and_maps, latents.arrays["latent_nk"], config))
+
+
+def fingerprint(stage: Stage, data: AnalysisData, config: AnalysisConfig) -> Fingerprint:
+    """Return the digests of all inputs that a trained model depends on."""
+    return runs.fingerprint_of(
         format=FORMAT,
         versions=versions(),
         settings=(asdict(stage.entry.estimator), asdict(stage.entry.data)),
         data=data.digest,
         genes=(config.n_top_genes, config.flavor),
         quality_control=data.qc.attrs["limits"],
-        clusters=resolutions(config) if maps else None,
         seed=config.seed,
     )
-    path = folder / "runs" / f"{stage.name}-seed{config.seed}.npz"
-    checkpoint = runs.checkpoint_dir(path, digests)
-    compute = partial(train, stage, data, config, folder, checkpoint, silent)
-    incomplete = "" if model_folder.is_whole(folder / stage.name) else "the saved model"
-    return runs.run_or_load(path, digests, compute, incomplete=incomplete, checkpoint=checkpoint)
 
 
-def train(
-    stage: Stage,
-    data: AnalysisData,
-    config: AnalysisConfig,
-    folder: Path,
-    checkpoint: Path | None,
-    silent: bool,
-) -> Run:
-    """Train the model of a stage and save it; for the latent representation also cluster the cells and draw the maps."""
+def train(stage: Stage, data: AnalysisData, folder: Path, checkpoint: Path | None, silent: bool) -> Run:
+    """Train the model of a stage and save it; return its history and the latent representation."""
     settings = stage.entry.data
     model = stage.entry.estimator.fit(
         data.adata,
@@ -104,29 +111,30 @@ def train(
         silent=silent,
     )
     arrays: dict[str, Any] = {name: model.history[name].to_numpy() for name in HISTORY}
-    if stage.name == "model":
-        latents = model.latent_representation(data.adata)
-        log.info("clusters and maps")
-        graph = pp.CellGraph(latents.mean_nk, seed=config.seed)
-        arrays |= {
-            f"leiden_{resolution:g}": graph.leiden(resolution, seed=config.seed)
-            for resolution in resolutions(config)
-        }
-        others = range(config.seed + 1, config.seed + 1 + STABILITY_RUNS)
-        arrays |= {
-            "latent_nk": latents.mean_nk,
-            "active_k": latents.active_k,
-            "umap_n2": graph.umap(seed=config.seed),
-            "tsne_n2": np.asarray(tsne(latents.mean_nk, perplexity=perplexity(data), seed=config.seed)),
-            "other_clusters_sn": np.stack([graph.leiden(config.resolution, seed=seed) for seed in others]),
-        }
+    latents = model.latent_representation(data.adata)
     model.save(folder / stage.name)
+    return Run(arrays | {"latent_nk": latents.mean_nk, "active_k": latents.active_k})
+
+
+def clusters_and_maps(latent_nk: NDArray[np.floating], config: AnalysisConfig) -> Run:
+    """Return Leiden clusters at all resolutions and of other seeds, a UMAP and a t-SNE."""
+    graph = pp.CellGraph(latent_nk, seed=config.seed)
+    arrays: dict[str, Any] = {
+        f"leiden_{resolution:g}": graph.leiden(resolution, seed=config.seed)
+        for resolution in resolutions(config)
+    }
+    others = range(config.seed + 1, config.seed + 1 + STABILITY_RUNS)
+    arrays |= {
+        "umap_n2": graph.umap(seed=config.seed),
+        "tsne_n2": np.asarray(tsne(latent_nk, perplexity=perplexity(len(latent_nk)), seed=config.seed)),
+        "other_clusters_sn": np.stack([graph.leiden(config.resolution, seed=seed) for seed in others]),
+    }
     return Run(arrays)
 
 
-def perplexity(data: AnalysisData) -> float:
+def perplexity(n_cells: int) -> float:
     """Return the usual perplexity, or less for few cells."""
-    return min(PERPLEXITY, max(1.0, (int(data.adata.n_obs) - 1) / 3))
+    return min(PERPLEXITY, max(1.0, (n_cells - 1) / 3))
 
 
 def resolutions(config: AnalysisConfig) -> tuple[float, ...]:
