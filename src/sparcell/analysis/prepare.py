@@ -57,7 +57,7 @@ def prepare(data: str | Path | AnnData, config: AnalysisConfig) -> AnalysisData:
         )
     digest = digest_of_matrix(adata)
     obs_columns.log_batch_hint(adata.obs, [config.batch_key, config.labels_key, config.condition_key])
-    qc = control_quality(adata, config, config.batch_key)  # type: ignore[arg-type]  # reads the limits only
+    qc = control_quality(adata, config, config.batch_key)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     pp.lognormalize(adata, layer="counts")
     pp.variable_genes(adata, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)

@@ -48,14 +48,18 @@ class Stage:
     """Also the folder of the saved model."""
     title: str
     entry: StudyEntry
+    encodes: bool
+    """Whether the latents of the cells are stored; the page of programs encodes by itself."""
 
 
 def stages(config: AnalysisConfig, changes: Mapping[str, Any]) -> list[Stage]:
     """Return the models to train; raise InputError for settings that they lack."""
     presets.require_settings(changes, [type(entry_of("counts", config, {}).estimator)], [MODEL])
-    chosen = [Stage("model", "latent representation", entry_of("counts", config, changes))]
+    chosen = [Stage("model", "latent representation", entry_of("counts", config, changes), encodes=True)]
     if config.programs:
-        chosen.append(Stage("programs_model", "gene programs", entry_of("programs", config, changes)))
+        chosen.append(
+            Stage("programs_model", "gene programs", entry_of("programs", config, changes), encodes=False)
+        )
     return chosen
 
 
@@ -98,7 +102,7 @@ def fingerprint(stage: Stage, data: AnalysisData, config: AnalysisConfig) -> Fin
 
 
 def train(stage: Stage, data: AnalysisData, folder: Path, checkpoint: Path | None, silent: bool) -> Run:
-    """Train the model of a stage and save it; return its history and the latent representation."""
+    """Train the model of a stage and save it; return its history and, if it encodes, the latent representation."""
     settings = stage.entry.data
     model = stage.entry.estimator.fit(
         data.adata,
@@ -111,9 +115,11 @@ def train(stage: Stage, data: AnalysisData, folder: Path, checkpoint: Path | Non
         silent=silent,
     )
     arrays: dict[str, Any] = {name: model.history[name].to_numpy() for name in HISTORY}
-    latents = model.latent_representation(data.adata)
+    if stage.encodes:
+        latents = model.latent_representation(data.adata)
+        arrays |= {"latent_nk": latents.mean_nk, "active_k": latents.active_k}
     model.save(folder / stage.name)
-    return Run(arrays | {"latent_nk": latents.mean_nk, "active_k": latents.active_k})
+    return Run(arrays)
 
 
 def clusters_and_maps(latent_nk: NDArray[np.floating], config: AnalysisConfig) -> Run:

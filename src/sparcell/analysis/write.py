@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from dataclasses import asdict, replace
@@ -15,7 +14,7 @@ from sparcell import programs as programs_room
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import MissingLabelsWarning, NoProgramsWarning
 from sparcell.experiments import writing
-from sparcell.experiments.provenance import record
+from sparcell.experiments.provenance import qc_limits, record
 from sparcell.io import places
 from sparcell.report.programs_text import lead
 from sparcell.tl.stability import copy_without_results
@@ -82,16 +81,7 @@ def write_programs(
 
 def provenance(command: str, data: AnalysisData, config: AnalysisConfig, seconds: float) -> dict[str, object]:
     """Return the provenance of an analysis, with the limits of quality control."""
-    used = data.qc.attrs["limits"]
-    limits = {
-        "n_genes": (_drawn(used["min_genes"][0]), _drawn(used["max_genes"][1])),
-        "pct_mito": (None, _drawn(used["max_pct_mito"][1])),
-    }
     described = record(command, data.title, data.digest, n_seeds=1, config=asdict(config), seconds=seconds)
     sizes = {"n_cells": data.adata.n_obs, "n_genes": data.adata.n_vars}
     sampled = {"sampled": data.sampled} if data.sampled else {}
-    return described | {"seeds": [config.seed], "qc_limits": limits} | sizes | sampled
-
-
-def _drawn(limit: float) -> float | None:
-    return limit if 0 < limit < math.inf else None
+    return described | {"seeds": [config.seed], "qc_limits": qc_limits(data.qc)} | sizes | sampled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from scipy import sparse
 from sparcell._utils.version import VERSION
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "scanpy", "anndata", "openTSNE", "igraph")
@@ -56,6 +58,20 @@ def record(
         },
         "seconds": round(seconds, 1),
     }
+
+
+def qc_limits(qc: pd.DataFrame) -> dict[str, tuple[float | None, float | None]]:
+    """Return the limits of quality control that figures draw, from the table of `pp.quality_control`: column → (lower, upper)."""
+    used = qc.attrs["limits"]
+    return {
+        "n_genes": (_drawn(used["min_genes"][0]), _drawn(used["max_genes"][1])),
+        "pct_mito": (None, _drawn(used["max_pct_mito"][1])),
+    }
+
+
+def _drawn(limit: float) -> float | None:
+    """Return a limit for the figure; None where there is no limit."""
+    return limit if 0 < limit < math.inf else None
 
 
 def digest_of(value: Any) -> str:

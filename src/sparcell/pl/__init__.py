@@ -18,7 +18,7 @@ from sparcell.pl.benchmark import (
     trade_off,
     type_and_batch,
 )
-from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, score_heatmap, training_times
+from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, qc_limits, score_heatmap, training_times
 from sparcell.pl.history import history_curves
 from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
 from sparcell.pl.programs import (
@@ -118,21 +118,6 @@ def _row_figures(results: StudyResults, row: MethodResult) -> Iterator[tuple[str
             f"generated-{name}",
             generated_map(row.tsne2d_n2, labels, row.generated_m2, walk, ends, row.title),
         )
-
-
-def qc_limits(results: StudyResults) -> dict[str, tuple[float | None, float | None]]:
-    """Return the limits of quality control from `provenance["qc_limits"]`: column → (lower, upper); empty if there are none.
-
-    Examples
-    --------
-    ::
-
-        sp.pl.qc_limits(results)
-    """
-    limits = results.provenance.get("qc_limits")
-    if not isinstance(limits, dict):
-        return {}
-    return {str(name): (pair[0], pair[1]) for name, pair in limits.items()}
 
 
 def save_study(results: StudyResults, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparcell.pl.charts import qc_histograms
+from sparcell.pl.charts import qc_histograms, qc_limits
 from sparcell.pl.colors import FAINT
 from sparcell.pl.maps import draw_groups, height_below, legend_below
 from sparcell.pl.style import new_figure, style
@@ -35,8 +35,7 @@ def analysis_figures(results: AnalysisResults) -> Iterator[tuple[str, Figure]]:
         yield f"umap-{name}", two_maps(results.umap_n2, results.tsne_n2, labels, heading)
     yield "markers", marker_dots(results)
     if not results.qc.empty:
-        limits = results.provenance.get("qc_limits")
-        yield "qc", qc_histograms(results.qc, limits if isinstance(limits, dict) else {})
+        yield "qc", qc_histograms(results.qc, qc_limits(results))
 
 
 @style()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sparcell.results.study import Floats
+    from sparcell.results.analysis import AnalysisResults
+    from sparcell.results.study import Floats, StudyResults
 
 QC_TITLES = {
     "n_genes": "genes in a cell",
@@ -240,3 +241,18 @@ def qc_histograms(
     figure.axes[0].set_ylabel("cells (log scale above 1)")
     figure.axes[-1].legend(loc="upper right")
     return figure
+
+
+def qc_limits(results: StudyResults | AnalysisResults) -> dict[str, tuple[float | None, float | None]]:
+    """Return the limits of quality control from `provenance["qc_limits"]`: column → (lower, upper); empty if there are none.
+
+    Examples
+    --------
+    ::
+
+        sp.pl.qc_limits(results)
+    """
+    limits = results.provenance.get("qc_limits")
+    if not isinstance(limits, dict):
+        return {}
+    return {str(name): (pair[0], pair[1]) for name, pair in limits.items()}

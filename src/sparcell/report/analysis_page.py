@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparcell._utils.version import VERSION
-from sparcell.pl.charts import QC_TITLES
+from sparcell.pl.charts import qc_limits
 from sparcell.report import analysis_text, maps, sections, study_charts
 from sparcell.report.next_steps import after_analysis
 from sparcell.report.text import format_value, join_words, named_values, non_breaking
@@ -50,8 +50,8 @@ def chart_store(results: AnalysisResults) -> dict[str, Any]:
             name: maps.label_map(place, xy_n2, labels, f"groups/{'labels' if name == TYPES else name}")
             for name, (_, labels) in colorings.items()
         }
-    limits = _limits(results)
-    for name in _qc_columns(results.qc):
+    limits = qc_limits(results)
+    for name in sections.qc_columns(results.qc):
         store[f"qc:{name}"] = study_charts.qc_histogram(results.qc, name, limits.get(name))
     return store
 
@@ -86,7 +86,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "test": _test_lines(results),
         "changes": _change_lines(results),
         "programs": results.programs,
-        "qc_charts": _qc_columns(results.qc),
+        "qc_charts": sections.qc_columns(results.qc),
         "methods": analysis_text.methods(results),
         "references": analysis_text.REFERENCES,
         "settings": [
@@ -184,12 +184,3 @@ def _changed(rows: pd.DataFrame) -> str:
             rows["names"].head(N_CHANGED), rows["logfoldchanges"].head(N_CHANGED), strict=True
         )
     )
-
-
-def _qc_columns(qc: pd.DataFrame) -> list[str]:
-    return [name for name in QC_TITLES if name in qc.columns and qc[name].any()]
-
-
-def _limits(results: AnalysisResults) -> dict[str, Any]:
-    limits = results.provenance.get("qc_limits")
-    return limits if isinstance(limits, dict) else {}

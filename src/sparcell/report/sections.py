@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sparcell.pl.charts import QC_TITLES
 from sparcell.pl.tables import cluster_order, contingency, match_clusters
 from sparcell.report.maps import label_groups
 from sparcell.report.text import format_value
@@ -156,3 +157,10 @@ def marker_plot(expression: GeneExpression | None, labels: pd.Categorical) -> di
         ]
         lines.append({"name": name, "cells": cells})
     return {"columns": list(own), "lines": lines, "unit": expression.unit}
+
+
+def qc_columns(qc: pd.DataFrame) -> list[str]:
+    """Return the columns of quality control to draw; mitochondrial counts only if there are any."""
+    if qc.empty:
+        return []
+    return [name for name in QC_TITLES if name in qc.columns and (name != "pct_mito" or qc[name].any())]

@@ -65,7 +65,7 @@ def chart_store(results: StudyResults) -> dict[str, Any]:
     for preset, _ in presets(rows):
         for term in ("loss", "kl"):
             store[f"loss:{preset}:{term}"] = study_charts.loss_curves(results, preset, term)
-    for name in _qc_columns(results):
+    for name in sections.qc_columns(results.qc):
         store[f"qc:{name}"] = study_charts.qc_histogram(results.qc, name, pl.qc_limits(results).get(name))
     return store
 
@@ -240,16 +240,6 @@ def _training(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _qc_columns(results: StudyResults) -> list[str]:
-    if results.qc.empty:
-        return []
-    return [
-        name
-        for name in pl.QC_TITLES
-        if name in results.qc.columns and (name != "pct_mito" or results.qc[name].any())
-    ]
-
-
 def _quality_control(results: StudyResults) -> dict[str, Any]:
     if results.qc.empty:
         return {"qc_charts": [], "qc_text": ""}
@@ -264,7 +254,7 @@ def _quality_control(results: StudyResults) -> dict[str, Any]:
         text += f" Limits: {'; '.join(_limit(name, pair) for name, pair in limits.items())}."
     if "pct_mito" in results.qc.columns and not results.qc["pct_mito"].any():
         text += " No cell has counts of mitochondrial genes."
-    return {"qc_charts": _qc_columns(results), "qc_text": text}
+    return {"qc_charts": sections.qc_columns(results.qc), "qc_text": text}
 
 
 def _changed_settings(results: StudyResults, rows: list[MethodResult]) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config.data import DataConfig
-    from sparcell.config.experiments import StudyConfig
+    from sparcell.config.experiments import QualityConfig, StudyConfig
     from sparcell.experiments.presets import StudyEntry
 
 log = logging.getLogger("sparcell")
@@ -234,7 +234,7 @@ def limits_2019(config: StudyConfig) -> StudyConfig:
     return replace(config, **limits)
 
 
-def control_quality(adata: AnnData, config: StudyConfig, batch_key: str | None) -> pd.DataFrame:
+def control_quality(adata: AnnData, config: QualityConfig, batch_key: str | None) -> pd.DataFrame:
     """Filter the data in place and return the table of `pp.quality_control`.
 
     Raises InputError if less than half of the cells would be kept: limits that were set do not suit the data.

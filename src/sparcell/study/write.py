@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from sparcell import pl, report
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import InputError, MissingLabelsWarning, NoProgramsWarning
 from sparcell.experiments import writing
-from sparcell.experiments.provenance import record
+from sparcell.experiments.provenance import qc_limits, record
 from sparcell.metrics.sparsity import sparsity_summary
 from sparcell.models import load
 from sparcell.programs import pipeline
@@ -103,20 +102,10 @@ def write_page(results: StudyResults, row: MethodResult, adata: AnnData, path: P
     return lead(programs)
 
 
-def _drawn(limit: float) -> float | None:
-    """Return a limit of quality control for the figure; None where there is no limit."""
-    return limit if 0 < limit < math.inf else None
-
-
 def provenance(command: str, data: StudyData, config: StudyConfig, seconds: float) -> dict[str, object]:
     """Return the provenance of a study, with the limits of quality control."""
-    used = data.qc.attrs["limits"]
-    limits = {
-        "n_genes": (_drawn(used["min_genes"][0]), _drawn(used["max_genes"][1])),
-        "pct_mito": (None, _drawn(used["max_pct_mito"][1])),
-    }
     settings = asdict(config)
     described = record(
         command, data.title, data.digest, n_seeds=config.seeds or 1, config=settings, seconds=seconds
     )
-    return described | {"qc_limits": limits} | ({"sampled": data.sampled} if data.sampled else {})
+    return described | {"qc_limits": qc_limits(data.qc)} | ({"sampled": data.sampled} if data.sampled else {})
