@@ -56,8 +56,8 @@ def refused(folder, message):
     assert folder.name in str(error.value)
 
 
-def test_a_model_is_two_files_that_say_what_they_are(saved, model):
-    assert set(content(saved)) == {"model.safetensors", "model.json"}
+def test_a_model_is_three_files_that_say_what_they_are(saved, model):
+    assert set(content(saved)) == {"model.safetensors", "model.json", "README.md"}
     description = json.loads((saved / "model.json").read_text())
     assert description["format"] == model_folder.FORMAT
     assert description["model"] == "beta_vsc"
@@ -240,20 +240,23 @@ def test_a_damaged_model_may_be_replaced(model, saved):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
-@pytest.mark.parametrize("step", ["write_bytes", "write_text", "replace"])
+@pytest.mark.parametrize("step", ["model.safetensors", "README.md", "model.json", "replace"])
 def test_an_interrupted_save_leaves_the_old_model_and_nothing_else(model, saved, monkeypatch, step, stop):
-    """At every step: while writing either file, and when the new folder replaces the old one."""
+    """At every step: while writing any file, and when the new folder replaces the old one."""
     before = content(saved)
-    real = getattr(Path, step)
+    method = "replace" if step == "replace" else "write_bytes"
+    real = getattr(Path, method)
 
     def interrupted(self, *arguments, **keywords):
-        if step == "replace" and (
-            self == saved or Path(arguments[0]) != saved or self.name.endswith(".earlier")
-        ):
-            return real(self, *arguments, **keywords)
-        raise stop
+        if step == "replace":
+            is_step = self != saved and Path(arguments[0]) == saved and not self.name.endswith(".earlier")
+        else:
+            is_step = self.name == step
+        if is_step:
+            raise stop
+        return real(self, *arguments, **keywords)
 
-    monkeypatch.setattr(Path, step, interrupted)
+    monkeypatch.setattr(Path, method, interrupted)
     with pytest.raises((KeyboardInterrupt, OSError)):
         model.save(saved)
     monkeypatch.undo()
@@ -296,7 +299,7 @@ def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.save(tmp_path / "model")
     monkeypatch.undo()

@@ -66,7 +66,11 @@ def test_a_saved_model_predicts_the_same(fitted, query, tmp_path):
     adata = cells(seed=1)
     assert sp.load(tmp_path / "m").predict_labels(adata) == "type"
     pd.testing.assert_frame_equal(adata.obs, query.obs)
-    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    }
 
 
 def test_a_type_that_the_reference_lacks_is_unknown(reference):

@@ -42,6 +42,7 @@ for name, command in COMMANDS.items():
     app.command(
         command, name=name, help_epilogue=f"sparcell {name} {groups.HELP_ALL} lists all options{more}"
     )
+app.register_install_completion_command(help="Complete commands and options in this shell.")
 
 
 def main() -> None:

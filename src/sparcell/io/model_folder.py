@@ -1,4 +1,4 @@
-"""Reading and writing model folders: tensors as safetensors, all else as JSON, replaced atomically. No pickle.
+"""Reading and writing model folders: tensors as safetensors, all else as JSON, a card as Markdown; replaced atomically. No pickle.
 
 Raise FORMAT whenever names of settings or tensors change, or their meaning does.
 """
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the layout of a model folder. Folders of another format are refused."""
-TENSORS, DESCRIPTION = "model.safetensors", "model.json"
+TENSORS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
+SEAL = b"<!-- Written by sparcell. Checksum, which tells whether this page was edited: "
 
 
 def check_target(folder: Path) -> None:
@@ -37,11 +38,15 @@ def check_target(folder: Path) -> None:
         if not folder.exists():
             return
         names = {path.name for path in folder.iterdir()}
-    others = sorted(names - {DESCRIPTION, TENSORS, ".DS_Store"})
+    others = sorted(names - {DESCRIPTION, TENSORS, CARD, ".DS_Store"})
     if others or (names and DESCRIPTION not in names):
         content = ", ".join((others or sorted(names))[:3])
         raise InputError(
             f"{folder} holds other files than those of a sparcell model ({content}); expected a new or empty folder to save to."
+        )
+    if CARD in names and _card_was_edited(folder / CARD):
+        raise InputError(
+            f"{folder / CARD} was edited, and saving here would replace it; expected another folder, or one without this file: move it."
         )
 
 
@@ -62,8 +67,21 @@ def lock_file(folder: Path) -> Path:
     return whole.with_name(f".{whole.name}.lock")
 
 
-def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a model folder atomically. An existing model is replaced; any other content raises InputError.
+def _card_was_edited(path: Path) -> bool:
+    """Return whether a card is not one that was written with a model: its last line holds the checksum of the lines above."""
+    content = path.read_bytes()
+    text, _, seal = content.rpartition(SEAL)
+    return seal.decode(errors="replace").strip() != f"{_sha256(text)} -->"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor], card: str = "") -> None:
+    """Write a model folder atomically, with a card unless that is empty. An existing model is replaced.
+
+    Raises InputError if the folder holds anything else than a model, or a card that was edited.
 
     Raises OutputError if writing fails, for example because the disk is full; an earlier model then stays.
     """
@@ -72,15 +90,20 @@ def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
     check_target(folder)
     recover(folder)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    stored = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **description}
+    files = {TENSORS: content}
+    stored = {"format": FORMAT, "sha256": _sha256(content), **description}
+    if card:
+        text = card.encode() + b"\n"
+        files[CARD] = text + SEAL + f"{_sha256(text)} -->\n".encode()
+    files[DESCRIPTION] = (json.dumps(stored, indent=1) + "\n").encode()
     folder, earlier = _plain(folder), _earlier(folder)
     temporary = earlier.with_name(places.temporary_name())
     try:
         temporary.mkdir(parents=True)
-        (temporary / TENSORS).write_bytes(content)
-        (temporary / DESCRIPTION).write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-        for path in (temporary / TENSORS, temporary / DESCRIPTION, temporary):
-            places.flush_to_disk(path)
+        for name, written in files.items():
+            (temporary / name).write_bytes(written)
+            places.flush_to_disk(temporary / name)
+        places.flush_to_disk(temporary)
         if folder.exists():
             folder.replace(earlier)
         temporary.replace(folder)
@@ -141,7 +164,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ) from error
     if format_number != FORMAT:
         raise InputError(_wrong_format(folder, description))
-    if hashlib.sha256(content).hexdigest() != description.get("sha256"):
+    if _sha256(content) != description.get("sha256"):
         raise InputError(
             f"{folder / TENSORS} is damaged: its checksum is not the one in {DESCRIPTION}; copy the folder or train the model again."
         )

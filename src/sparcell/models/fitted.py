@@ -20,6 +20,7 @@ from sparcell.data.expression import has_layer
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
 from sparcell.io.backed import leave_on_disk
+from sparcell.models.card import model_card
 from sparcell.models.decoding import decoded_cells, in_batch
 from sparcell.models.description import describe
 from sparcell.models.display import model_html, model_text
@@ -279,7 +280,16 @@ class Model(ExpressionModel, MappingEncoder):
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into a folder (safetensors and JSON). A model that is already there is replaced as a whole.
+        """Write the model into a folder: weights as safetensors, all else as JSON, and a model card as README.md.
+
+        A model that is already there is replaced as a whole, unless its card was edited.
+
+        Raises
+        ------
+        InputError
+            If the folder holds other files than those of a model, or a card that was edited.
+        OutputError
+            If writing fails, for example because the disk is full. An earlier model then stays.
 
         Examples
         --------
@@ -290,7 +300,8 @@ class Model(ExpressionModel, MappingEncoder):
         """
         description = describe(self.settings, self.schema, self.history, self.n_cells)
         description["label_classifiers"] = self.labels_as_json()
-        model_folder.save(Path(folder), description, self.network.state_dict())
+        card = model_card(self.settings, description, self.schema)
+        model_folder.save(Path(folder), description, self.network.state_dict(), card)
 
     def _decoded(self, z_nk: torch.Tensor, stem: str, generator: torch.Generator | None = None) -> AnnData:
         cells = decoded_cells(self.network, self.schema, z_nk, generator)
