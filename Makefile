@@ -1,14 +1,16 @@
 # `make study` runs the whole comparison on PBMC3k. `make test` checks everything: lint, types, all tests. `make test-fast` runs the tests
 # that are not marked slow. `make bench` times training beside scvi-tools, which gets an environment of its own. `make bench-gpu` tests and
-# times a GPU.
+# times a GPU. `make test-pythons` tests the built package with several Pythons.
 # Needs python3 (3.11 to 3.13) and make. All packages go into .venv, pinned by constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= study
+PYTHONS ?= python3.11 python3.12 python3.13
+LOWEST ?=
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: study test test-fast bench bench-gpu clean
+.PHONY: study test test-fast bench bench-gpu test-pythons clean
 
 study: .venv/installed
 	$(BIN)/sparcell study --out $(STUDY) --resume
@@ -43,5 +45,9 @@ bench-gpu: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# Builds the package and tests it in a fresh environment of each Python; takes up to an hour and 8 GB.
+test-pythons:
+	$(PYTHON) packaging/test_pythons.py $(PYTHONS) $(LOWEST)
+
 clean:
-	rm -rf .venv .venv-peer
+	rm -rf .venv .venv-peer .pythons

@@ -58,3 +58,36 @@ def test_a_file_that_does_not_fit_is_one_error_with_a_number_that_does(path):
     assert read_sample(path, n_cells, memory=9000)[0].n_obs == n_cells
     with pytest.raises(InputError, match="and 199 of them would take"):
         read_sample(path, 199, memory=9000)
+
+
+@pytest.fixture
+def donors(path, tmp_path):
+    """Two files of the same kind, the second one without one gene and with its genes in another order."""
+    second = read(path)[:120, ::-1][:, :19].copy()
+    second.write_h5ad(tmp_path / "b.h5ad")
+    return [path, tmp_path / "b.h5ad"]
+
+
+def test_several_files_are_joined_by_gene_name(donors):
+    adata, sampled = read_sample(donors)
+    assert sampled == ""
+    assert adata.shape == (320, 19)
+    assert adata.obs["file"].value_counts().to_dict() == {"a": 200, "b": 120}
+    genes = adata.var_names
+    for label, path in zip("ab", donors, strict=True):
+        own = adata[(adata.obs["file"] == label).to_numpy()]
+        np.testing.assert_array_equal(own.X.toarray(), read(path)[:, genes].X.toarray())
+
+
+def test_a_sample_of_several_files_is_the_same_whether_they_fit_into_memory_or_not(donors):
+    small, text = read_sample(donors, 60)
+    large, same_text = read_sample(donors, 60, memory=9000)
+    assert text == same_text == "60 of 320 cells, drawn at random"
+    np.testing.assert_array_equal(small.X.toarray(), large[:, small.var_names].X.toarray())
+    assert small.obs["file"].astype(str).tolist() == large.obs["file"].astype(str).tolist()
+    assert small.obs_names.tolist() == large.obs_names.tolist()
+
+
+def test_files_that_do_not_fit_together_are_one_error(donors):
+    with pytest.raises(InputError, match="holds 320 cells, and all of them would take"):
+        read_sample(donors, memory=9000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ N_MAP_GENES = 3
 
 
 def run(
-    data: str | Path | AnnData,
+    data: str | Path | Sequence[str | Path] | AnnData,
     out: str | Path,
     config: AnalysisConfig | None = None,
     *,
@@ -51,6 +51,7 @@ def run(
     ----------
     data
         Raw counts: AnnData, or any format that `sparcell.io.read` reads. The data does not change.
+        Several files, such as one per donor, are joined by gene name; obs["file"] names the file of each cell.
     out
         Folder for the results: new or empty, or with `resume` the folder of an earlier analysis.
     config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import obs_columns
 from sparcell.io.samples import read_sample
+from sparcell.io.stored import title_of
 from sparcell.pp.slots import require_same_counts
 from sparcell.study.prepare import control_quality, use_counts_layer
 
@@ -37,13 +39,13 @@ class AnalysisData:
     """Which cells they are if they are not all, in words."""
 
 
-def prepare(data: str | Path | AnnData, config: AnalysisConfig) -> AnalysisData:
+def prepare(data: str | Path | Sequence[str | Path] | AnnData, config: AnalysisConfig) -> AnalysisData:
     """Return the prepared cells; raise InputError, before any work, for missing columns and for values that are no counts."""
-    if isinstance(data, str | Path):
+    if isinstance(data, str | Path | Sequence):
         adata, sampled = read_sample(
             data, config.n_cells, layer=config.layer, gene_symbols=config.gene_symbols, memory=config.memory
         )
-        title = config.title or Path(data).name
+        title = config.title or title_of(data)
     else:
         adata, title, sampled = data.copy(), config.title or "data in memory", ""
     adata = use_counts_layer(adata, config.layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,6 @@ from sparcell.metrics import scib as scib_metrics
 from sparcell.results.benchmark import BASELINE, MODEL, BenchmarkResults, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sparcell.benchmark.split import BenchmarkData
 
 log = logging.getLogger("sparcell")
@@ -50,7 +48,7 @@ class BenchmarkContext:
 
 
 def run(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     out: str | Path,
     config: BenchmarkConfig | None = None,
     *,
@@ -65,6 +63,7 @@ def run(
     ----------
     data
         Raw counts with cell types in obs, in any format that `sparcell.io.read` reads.
+        Several files, such as one per donor, are joined by gene name; obs["file"] names the file of each cell.
     out
         Folder for the results: new or empty, or with `resume` the folder of an earlier benchmark.
     config

@@ -6,6 +6,7 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of, digest_of_matrix
 from sparcell.io import labels
 from sparcell.io.samples import read_sample
+from sparcell.io.stored import title_of
 from sparcell.study.prepare import use_counts_layer
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class BenchmarkData:
         return int(self.cells.obs[HELD_OUT].sum())
 
 
-def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
+def prepare(data: str | Path | Sequence[str | Path], config: BenchmarkConfig) -> BenchmarkData:
     """Read and check the data, choose the genes, and split the cells. Raises InputError before any long computation."""
     adata, sampled = read_sample(
         data, config.n_cells, layer=config.layer, gene_symbols=config.gene_symbols, memory=config.memory
@@ -81,7 +83,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
     n_labeled = int((~pd.isna(cell_labels)).sum())
     if n_labeled < MIN_CELLS:
         raise InputError(
-            f"{Path(data).name} has {n_labeled} cells with a label; expected at least {MIN_CELLS} for meaningful scores. "
+            f"{title_of(data)} has {n_labeled} cells with a label; expected at least {MIN_CELLS} for meaningful scores. "
             "Add cells, or label more of them."
         )
     adata = use_counts_layer(adata, config.layer)
@@ -104,7 +106,7 @@ def prepare(data: str | Path, config: BenchmarkConfig) -> BenchmarkData:
         cells=cells,
         labels=cell_labels[nonzero_n].remove_unused_categories(),
         batches=batches,
-        title=config.title or Path(data).name,
+        title=config.title or title_of(data),
         n_genes_before=adata.n_vars,
         n_dropped=n_dropped,
         batch_warning=batch_warning,

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from sparcell.cli import targets
-from sparcell.cli.commands import Resume, Star, command_line, start
+from sparcell.cli.commands import Inputs, Resume, Star, command_line, start
 from sparcell.cli.options import AnalysisOptions, PresetModelOptions, RunOptions, given
 from sparcell.config.analysis import AnalysisConfig
 
 
 def analyze(
-    input: Path,
+    input: Inputs,
     *,
     out: Path,
     analysis: Annotated[AnalysisOptions, Star] = None,
@@ -27,7 +27,7 @@ def analyze(
     Parameters
     ----------
     input
-        Raw counts; formats as for `study`.
+        Raw counts; formats as for `study`. Several files, such as one per donor, are joined by gene name (their batch: --batch-key file).
     out
         Folder for the results, new or empty.
     resume

@@ -54,7 +54,7 @@ Inputs = Annotated[list[Path], Parameter(negative="")]
 
 
 def study(
-    input: Path | None = None,
+    input: Inputs | None = None,
     *,
     out: Path,
     study: Annotated[StudyOptions, Star] = None,
@@ -70,7 +70,8 @@ def study(
     Parameters
     ----------
     input
-        Raw counts: .h5ad, .zarr, 10x .h5 or folder, or a table: .csv, .tsv, .csv.gz. Default: PBMC3k, which ships with sparcell.
+        Raw counts: .h5ad, .zarr, 10x .h5 or folder, or a table: .csv, .tsv, .csv.gz. Several files are joined as for `fit`. Default:
+        PBMC3k, which ships with sparcell.
     out
         Folder for the results, new or empty.
     resume
@@ -95,7 +96,7 @@ def study(
 
 
 def benchmark(
-    input: Path,
+    input: Inputs,
     *,
     out: Path,
     benchmark: Annotated[BenchmarkOptions, Star] = None,
@@ -295,7 +296,7 @@ def embed(
 
 
 def programs(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -311,7 +312,7 @@ def programs(
     ----------
     input
         Cells with the genes of the model, and raw counts or log-normalized values as in training. A model from `study` also reads raw
-        counts.
+        counts. Several files are joined as for `fit`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from sparcell.errors import InputError, format_settings
 from sparcell.io.matrix_files import MatrixFile, n_stored_values
 from sparcell.io.readers import read
 from sparcell.io.rules import apply_rules
-from sparcell.io.stored import StoredCells, can_stay_on_disk
+from sparcell.io.several_files import MatrixFiles, read_files
+from sparcell.io.stored import StoredCells, as_paths, can_stay_on_disk, title_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +28,7 @@ MAX_ADVISED = 100_000
 
 
 def read_sample(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     n_cells: int | None = None,
     *,
     layer: str | None = None,
@@ -34,12 +36,12 @@ def read_sample(
     memory: str | int = MAX_MEMORY,
     seed: int = 0,
 ) -> tuple[AnnData, str]:
-    """Read a file into memory, or `n_cells` random cells from all over it.
+    """Read one file or several into memory, or `n_cells` random cells from all over them.
 
     Parameters
     ----------
     path
-        Any format that `read` reads.
+        Any format that `read` reads. Several files are joined by gene name, and obs["file"] names the file of each cell.
     n_cells
         Largest number of cells. Default: all. Cells keep the order of the file.
     layer, gene_symbols
@@ -64,31 +66,35 @@ def read_sample(
 
         adata, sampled = read_sample("atlas.h5ad", 50_000)
     """
-    path = Path(path)
+    paths = as_paths(path)
     limit = require_size("memory", memory)
-    n_bytes = n_stored_values(path, layer) * BYTES_PER_VALUE if can_stay_on_disk(path) else 0
+    n_bytes = 0
+    if all(map(can_stay_on_disk, paths)):
+        n_bytes = sum(n_stored_values(one, layer) for one in paths) * BYTES_PER_VALUE
     if n_bytes <= limit:
-        adata = read(path, gene_symbols=gene_symbols)
+        adata = (
+            read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
+        )
         n_all = adata.n_obs
         if n_cells is not None and n_cells < n_all:
             adata = adata[subsample(n_all, n_cells, seed)].copy()
     else:
-        file = MatrixFile(path, layer)
+        file = MatrixFile(paths[0], layer) if len(paths) == 1 else MatrixFiles(paths, layer, gene_symbols)
         n_all = len(file)
         _require_fitting(file, n_cells, n_bytes, limit)
-        cells = StoredCells(path, layer, file.obs_columns, gene_symbols)
+        cells = StoredCells(paths, layer, file.obs_columns, gene_symbols)
         rows = subsample(n_all, n_cells or n_all, seed)
         adata = cells[rows]
         adata.obs_names = file.cell_names[rows]
-        adata = apply_rules(adata, path)
+        adata = apply_rules(adata, paths[0])
     if adata.n_obs == n_all:
         return adata, ""
     sampled = f"{adata.n_obs:,} of {n_all:,} cells, drawn at random"
-    log.info("%s: %s", path.name, sampled)
+    log.info("%s: %s", title_of(paths), sampled)
     return adata, sampled
 
 
-def _require_fitting(file: MatrixFile, n_cells: int | None, n_bytes: int, limit: int) -> None:
+def _require_fitting(file: MatrixFile | MatrixFiles, n_cells: int | None, n_bytes: int, limit: int) -> None:
     """Raise InputError unless the cells that are wanted take at most `limit` bytes."""
     n_all = len(file)
     if min(n_cells or n_all, n_all) * n_bytes <= limit * n_all:

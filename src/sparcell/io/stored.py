@@ -386,6 +386,19 @@ def as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+def title_of(path: str | Path | Sequence[str | Path]) -> str:
+    """Return the name of a file, or that of the first of several and how many more there are.
+
+    Examples
+    --------
+    >>> from sparcell.io.stored import title_of
+    >>> title_of(["data/donor1.h5ad", "data/donor2.h5ad"])
+    'donor1.h5ad and 1 more'
+    """
+    first, *others = as_paths(path)
+    return first.name + (f" and {len(others)} more" if others else "")
+
+
 def _n_values(paths: Sequence[Path], layer: str | None) -> int:
     return sum(n_stored_values(path, layer) for path in paths)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from sparcell.io import files
 from sparcell.io.backed import leave_on_disk
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
-from sparcell.io.stored import open_for_model
+from sparcell.io.stored import open_for_model, title_of
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
 from sparcell.programs.naming import has_model_genes, name_and_test, read_gene_sets
@@ -51,7 +51,7 @@ AUTO_SEEDS, MAX_AUTO_SECONDS = 5, 120.0
 
 
 def run(
-    data: AnnData | str | Path,
+    data: AnnData | str | Path | Sequence[str | Path],
     model: Model | str | Path,
     out: str | Path,
     config: ProgramsConfig | None = None,
@@ -66,6 +66,7 @@ def run(
     data
         Cells with the model's genes, in the units that the model was trained on, or with raw counts in X. AnnData, or anything that
         `sparcell.io.read` reads. The data does not change.
+        Several files, such as one per donor, are joined by gene name; obs["file"] names the file of each cell.
     model
         A fitted model, or the folder of a saved one. In a model without spikes, a program is on where its latent is far from 0.
     out
@@ -106,7 +107,7 @@ def run(
     if config.labels_key is None:
         log_cell_type_hint(adata.obs)
     results = collect(fitted, adata, config, sets=sets, sets_source=sets_source, silent=silent)
-    name = Path(data).name if isinstance(data, str | Path) else results.title
+    name = title_of(data) if isinstance(data, str | Path | Sequence) else results.title
     source = {"command": command, "input": name, "model": "" if fitted is model else str(model)}
     results = replace(results, title=config.title or name, provenance={**source, **results.provenance})
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +122,12 @@ def run(
     return results
 
 
-def _opened(data: AnnData | str | Path, model: Model, config: ProgramsConfig) -> AnnData | io.StoredCells:
+def _opened(
+    data: AnnData | str | Path | Sequence[str | Path], model: Model, config: ProgramsConfig
+) -> AnnData | io.StoredCells:
     """Return the cells, in memory or on disk; log what happens to large files."""
     layer = config.layer or model.schema.layer
-    if not isinstance(data, str | Path):
+    if not isinstance(data, str | Path | Sequence):
         return leave_on_disk(data, layer, memory=config.memory)
     keys = model.schema.covariates.keys
     adata = open_for_model(data, layer, keys, gene_symbols=config.gene_symbols, memory=config.memory)

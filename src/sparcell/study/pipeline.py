@@ -77,7 +77,7 @@ class StudyRunSpec:
 
 
 def run(
-    data: str | Path | None,
+    data: str | Path | Sequence[str | Path] | None,
     out: str | Path,
     config: StudyConfig | None = None,
     *,
@@ -92,6 +92,7 @@ def run(
     ----------
     data
         Raw counts in any format that `sparcell.io.read` reads. None: the PBMC3k counts that ship with the package.
+        Several files, such as one per donor, are joined by gene name; obs["file"] names the file of each cell.
     out
         Folder for the results: new or empty, or with `resume` the folder of an earlier study.
     config

@@ -21,6 +21,7 @@ from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels, obs_columns
 from sparcell.io.samples import read_sample
+from sparcell.io.stored import title_of
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import ManyCellsRemovedWarning
 from sparcell.pp.recipe import normalize_and_cluster
@@ -66,13 +67,15 @@ class StudyData:
     """Set if the cells are some of those of the file: "50,000 of 1,000,000 cells, drawn at random"."""
 
 
-def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[StudyEntry] = ()) -> StudyData:
+def prepare(
+    data: str | Path | Sequence[str | Path] | None, config: StudyConfig, entries: Sequence[StudyEntry] = ()
+) -> StudyData:
     """Read the data, run quality control, name cell types, and choose the labels.
 
     Parameters
     ----------
     data
-        Raw counts; None for PBMC3k.
+        Raw counts, one file or several; None for PBMC3k.
     config
         Settings of the study.
     entries
@@ -84,7 +87,7 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
         Before any work, for missing columns and layers; before clustering, for a batch_size above the number of cells.
     """
     adata, sampled = _read(data, config)
-    title = config.title or ("PBMC3k (10x Genomics)" if data is None else Path(data).name)
+    title = config.title or ("PBMC3k (10x Genomics)" if data is None else title_of(data))
     adata = use_counts_layer(adata, config.layer)
     require_same_counts(adata)
     for entry in entries:
@@ -122,7 +125,7 @@ def prepare(data: str | Path | None, config: StudyConfig, entries: Sequence[Stud
     return StudyData(adata, qc, cell_labels, source, from_pca, title, digest, batch_key, sampled)
 
 
-def _read(data: str | Path | None, config: StudyConfig) -> tuple[AnnData, str]:
+def _read(data: str | Path | Sequence[str | Path] | None, config: StudyConfig) -> tuple[AnnData, str]:
     """Return the cells, and which they are if they are not all: see `read_sample`."""
     if data is None:
         return datasets.pbmc3k(), ""
