@@ -15,8 +15,8 @@ from sparcell import pp
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import obs_columns
+from sparcell.io.files import title_of
 from sparcell.io.samples import read_sample
-from sparcell.io.stored import title_of
 from sparcell.pp.slots import require_same_counts
 from sparcell.study.prepare import control_quality, use_counts_layer
 

@@ -22,8 +22,8 @@ from sparcell.benchmark.treatments import treatment_warning
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of, digest_of_matrix
 from sparcell.io import labels
+from sparcell.io.files import title_of
 from sparcell.io.samples import read_sample
-from sparcell.io.stored import title_of
 from sparcell.study.prepare import use_counts_layer
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def analyze(
     Parameters
     ----------
     input
-        Raw counts; formats as for `study`. Several files, such as one per donor, are joined by gene name (their batch: --batch-key file).
+        Raw counts, one file or several; formats as for `study`.
     out
         Folder for the results, new or empty.
     resume

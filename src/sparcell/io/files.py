@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,3 +139,24 @@ def existing_path(path: str | Path, what: str) -> Path:
     close = difflib.get_close_matches(target.name, names, n=1, cutoff=0.5)
     hint = f"did you mean {str(folder / close[0])!r}?" if close else "check the spelling and the folder."
     raise InputError(f"There is no {target}; expected {what}: {hint}")
+
+
+def as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return one path or several as a list."""
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    if not paths:
+        raise InputError("no file is given; expected one path or more.")
+    return paths
+
+
+def title_of(path: str | Path | Sequence[str | Path]) -> str:
+    """Return the name of a file, or that of the first of several and how many more there are.
+
+    Examples
+    --------
+    >>> from sparcell.io.files import title_of
+    >>> title_of(["data/donor1.h5ad", "data/donor2.h5ad"])
+    'donor1.h5ad and 1 more'
+    """
+    first, *others = as_paths(path)
+    return first.name + (f" and {len(others)} more" if others else "")

@@ -12,11 +12,12 @@ from sparcell.config.validation import require_size
 from sparcell.data.budget import BYTES_PER_VALUE
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError, format_settings
+from sparcell.io.files import as_paths, title_of
 from sparcell.io.matrix_files import MatrixFile, n_stored_values
 from sparcell.io.readers import read
 from sparcell.io.rules import apply_rules
 from sparcell.io.several_files import MatrixFiles, read_files
-from sparcell.io.stored import StoredCells, as_paths, can_stay_on_disk, title_of
+from sparcell.io.stored import StoredCells, can_stay_on_disk
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -20,7 +20,7 @@ from sparcell.data.budget import BYTES_PER_VALUE, MIN_BUDGET
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError
-from sparcell.io.files import atomic_write
+from sparcell.io.files import as_paths, atomic_write
 from sparcell.io.joining import file_column
 from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
 from sparcell.io.readers import read
@@ -376,27 +376,6 @@ def open_for_model(
         gene_symbols=gene_symbols,
         memory=memory,
     )
-
-
-def as_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return one path or several as a list."""
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
-    if not paths:
-        raise InputError("no file is given; expected one path or more.")
-    return paths
-
-
-def title_of(path: str | Path | Sequence[str | Path]) -> str:
-    """Return the name of a file, or that of the first of several and how many more there are.
-
-    Examples
-    --------
-    >>> from sparcell.io.stored import title_of
-    >>> title_of(["data/donor1.h5ad", "data/donor2.h5ad"])
-    'donor1.h5ad and 1 more'
-    """
-    first, *others = as_paths(path)
-    return first.name + (f" and {len(others)} more" if others else "")
 
 
 def _n_values(paths: Sequence[Path], layer: str | None) -> int:

@@ -19,9 +19,10 @@ from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import format_settings
 from sparcell.io import files
 from sparcell.io.backed import leave_on_disk
+from sparcell.io.files import title_of
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
-from sparcell.io.stored import open_for_model, title_of
+from sparcell.io.stored import open_for_model
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
 from sparcell.programs.naming import has_model_genes, name_and_test, read_gene_sets

@@ -20,8 +20,8 @@ from sparcell.errors import InputError, MissingLabelsWarning, format_settings
 from sparcell.experiments.checks import check_minibatch
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import labels, obs_columns
+from sparcell.io.files import title_of
 from sparcell.io.samples import read_sample
-from sparcell.io.stored import title_of
 from sparcell.metrics.clustering import clustering_scores
 from sparcell.pp.quality import ManyCellsRemovedWarning
 from sparcell.pp.recipe import normalize_and_cluster
