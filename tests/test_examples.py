@@ -71,7 +71,9 @@ def test_the_pinned_versions_are_allowed_and_those_of_the_container():
         name, lowest = re.fullmatch(r"([\w-]+)>=([\d.]+)", one).groups()
         pinned = {key.lower(): version for key, version in pins().items()}[name.lower()]
         assert Version(pinned) >= Version(lowest), name
-    assert "grep '^torch==' constraints.txt" in (ROOT / "packaging" / "Dockerfile").read_text(encoding="utf-8")
+    assert "grep '^torch==' constraints.txt" in (ROOT / "packaging" / "Dockerfile").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)

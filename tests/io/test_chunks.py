@@ -12,7 +12,7 @@ from numcodecs import Zstd
 
 from sparcell.errors import InputError
 from sparcell.io import chunks
-from sparcell.io.chunks import Hdf5Values, ZarrValues, values_reader
+from sparcell.io.chunks import Hdf5Values, ShardedValues, ZarrValues, values_reader
 from sparcell.io.hdf5_filters import require_filters
 
 TYPES = ["<f4", "<f8", ">f4", "<i2", "<i4", "<u4", "<i8", "bool"]
@@ -168,6 +168,66 @@ def test_ranges_of_a_zarr_array(tmp_path, version, number, dtype):
     read = values_reader(values, tmp_path / "a.zarr")
     for start, stop in [(0, 101), (29, 31), (30, 60), (95, 101), (5, 5)]:
         np.testing.assert_array_equal(read(start, stop), sample(dtype)[start:stop])
+
+
+def sharded(folder, dtype="<f4", **how):
+    """101 values in chunks of 10, six in a shard."""
+    root = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=3)
+    values = root.create_array("X/values", shape=(101,), dtype=dtype, chunks=(10,), shards=(60,), **how)
+    values[:] = sample(dtype)
+    return values
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("dtype", ["<f4", "<u2"])
+def test_ranges_of_a_zarr_array_with_shards(tmp_path, number, dtype):
+    values = sharded(tmp_path, dtype, compressors=codecs(3)[number])
+    assert ShardedValues.of(values, tmp_path / "a.zarr") is not None
+    read = values_reader(values, tmp_path / "a.zarr")
+    for start, stop in [(0, 101), (9, 11), (59, 61), (30, 60), (95, 101), (5, 5)]:
+        np.testing.assert_array_equal(read(start, stop), sample(dtype)[start:stop])
+
+
+def test_a_chunk_of_a_shard_that_was_never_written_holds_the_fill_value(tmp_path):
+    values = sharded(tmp_path, fill_value=7)
+    values[20:40] = 7
+    expected = np.concatenate([sample("<f4")[:20], np.full(20, 7), sample("<f4")[40:]])
+    np.testing.assert_array_equal(values_reader(values, tmp_path / "a.zarr")(0, 101), expected)
+
+
+def test_a_damaged_or_lost_shard_is_told(tmp_path):
+    values = sharded(tmp_path)
+    path = tmp_path / "a.zarr/X/values/c/0"
+    whole = path.read_bytes()
+    for place in range(len(whole) - 6 * 16 - 4, len(whole)):  # the index and its checksum
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="index of a shard is damaged"):
+            values_reader(values, tmp_path / "a.zarr")(0, 5)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="index of a shard is damaged"):
+        values_reader(values, tmp_path / "a.zarr")(0, 5)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        values_reader(values, tmp_path / "a.zarr")(50, 55)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"serializer": zarr.codecs.ShardingCodec(chunk_shape=(10,), index_location="start")},
+        {"serializer": zarr.codecs.ShardingCodec(chunk_shape=(10,), index_codecs=[zarr.codecs.BytesCodec()])},
+    ],
+)
+def test_shards_of_another_kind_are_read_by_zarr(tmp_path, how):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    values = root.create_array(
+        "values", shape=(101,), dtype="f4", chunks=(60,), compressors=None, filters=None, **how
+    )
+    values[:] = sample("f4")
+    assert ShardedValues.of(values, tmp_path / "a.zarr") is None
+    np.testing.assert_array_equal(values_reader(values, tmp_path / "a.zarr")(20, 90), sample("f4")[20:90])
 
 
 @pytest.mark.parametrize(

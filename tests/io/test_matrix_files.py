@@ -209,6 +209,23 @@ def test_a_forked_child_reads_with_a_handle_of_its_own(cells, tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_a_zarr_folder_in_one_shard_has_many_blocks(cells, tmp_path, monkeypatch):
+    """Else the cells of a shard, which can be a whole file, would be shuffled and held in memory together."""
+    monkeypatch.setattr("sparcell.io.matrix_files.BLOCK_VALUES", 300)
+    with ad.settings.override(zarr_write_format=3):
+        path = written(cells, tmp_path / "a.zarr")
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    del root["X"]
+    shard = 100 * (cells.X.nnz // 100 + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ad.io.write_elem(root, "X", cells.X, dataset_kwargs={"chunks": (100,), "shards": (shard,)})
+        zarr.consolidate_metadata(path)
+    file = MatrixFile(path)
+    assert len(file.edges) > 5
+    np.testing.assert_array_equal(whole(file), cells.X.toarray())
+
+
 def test_zarr_of_the_newest_library_version_opens(cells, tmp_path):
     path = written(cells, tmp_path / "a.zarr")
     assert zarr.open_group(path, mode="r")["X"].attrs["encoding-type"] == "csr_matrix"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,8 @@ def values_reader(stored: Any, path: Path) -> ReadValues:
     path
         The .h5ad file or zarr folder.
     """
-    fast = Hdf5Values.of(stored, path) if path.is_file() else ZarrValues.of(stored, path)
+    kinds = (Hdf5Values,) if path.is_file() else (ZarrValues, ShardedValues)
+    fast = next((values for kind in kinds if (values := kind.of(stored, path)) is not None), None)
     return (lambda start, stop: np.asarray(stored[start:stop])) if fast is None else fast.read
 
 
@@ -164,18 +165,17 @@ class ZarrValues(ChunkedValues):
 
     @classmethod
     def of(cls, array: Any, path: Path) -> ZarrValues | None:
-        """Return the array, or None if it has shards, or filters or compressors that are not known here."""
+        """Return the array, or None if it has shards, filters or compressors that are not known here."""
         metadata: Any = getattr(array, "metadata", None)
         if not hasattr(metadata, "encode_chunk_key") or array.dtype.kind not in "iufb" or array.filters:
             return None
         if metadata.zarr_format == 2:
             decoders = [codec.decode for codec in array.compressors]
         else:
-            to_bytes, *rest = [codec.to_dict() for codec in metadata.codecs]
-            names = [str(codec["name"]) for codec in rest]
-            if to_bytes != NATIVE_BYTES or not array.dtype.isnative or not set(names) <= set(V3_CODECS):
+            found = v3_decoders([codec.to_dict() for codec in metadata.codecs])
+            if found is None or not array.dtype.isnative:
                 return None
-            decoders = [V3_CODECS[name] for name in names[::-1]]
+            decoders = found
         return cls(array, path / array.path, decoders)
 
     def fill(self, values: NDArray[Any], number: int, first: int) -> None:
@@ -184,8 +184,77 @@ class ZarrValues(ChunkedValues):
         values[...] = self.decoded(content, self.decoders)[first : first + len(values)]
 
 
+class ShardedValues(ChunkedValues):
+    """A one-dimensional array of a zarr folder (format 3), many chunks in a file.
+
+    A file, called shard, ends with the place and size of each of its chunks and a checksum of these numbers (zarr's specification of the
+    codec sharding_indexed, version 1.0). zarr takes milliseconds of Python for each chunk; here a chunk is one read.
+    """
+
+    def __init__(self, array: Any, folder: Path, decoders: list[Decode]) -> None:
+        self.dtype, self.decoders, self.length = array.dtype, decoders, array.chunks[0]
+        self.n_in_shard = array.shards[0] // array.chunks[0]
+        self.folder, self.key, self.fill_value = folder, array.metadata.encode_chunk_key, array.fill_value
+        self._index: dict[int, NDArray[np.uint64]] = {}
+
+    @classmethod
+    def of(cls, array: Any, path: Path) -> ShardedValues | None:
+        """Return the array, or None if it has no shards, or shards of another kind."""
+        if not getattr(array, "shards", None) or array.dtype.kind not in "iufb" or not array.dtype.isnative:
+            return None
+        sharding, *outer = [codec.to_dict() for codec in array.metadata.codecs]
+        configuration = dict(sharding["configuration"])
+        decoders = v3_decoders(configuration.pop("codecs"))
+        configuration.pop("chunk_shape")
+        if outer or decoders is None or configuration != SHARD_INDEX or not hasattr(os, "pread"):
+            return None
+        return cls(array, path / array.path, decoders)
+
+    def fill(self, values: NDArray[Any], number: int, first: int) -> None:
+        """Fill `values` with those of a chunk; a chunk that was never written holds the fill value."""
+        shard, inside = divmod(number, self.n_in_shard)
+        descriptor = os.open(self.folder / self.key((shard,)), os.O_RDONLY)
+        try:
+            if shard not in self._index:
+                self._index[shard] = self._read_index(descriptor)
+            offset, size = self._index[shard][inside]
+            if offset == size == EMPTY_CHUNK:
+                values[...] = self.fill_value
+                return
+            content = os.pread(descriptor, int(size), int(offset))
+        finally:
+            os.close(descriptor)
+        if len(content) != size:
+            raise EOFError("the shard ends before its last chunk")
+        values[...] = self.decoded(content, self.decoders)[first : first + len(values)]
+
+    def _read_index(self, descriptor: int) -> NDArray[np.uint64]:
+        """Return place and size of each chunk of a shard, (number of chunks, 2)."""
+        from google_crc32c import value as crc32c  # comes with zarr 3
+
+        n_bytes = 16 * self.n_in_shard
+        content = os.pread(descriptor, n_bytes + 4, max(0, os.fstat(descriptor).st_size - n_bytes - 4))
+        if len(content) != n_bytes + 4 or crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
+            raise ValueError("the index of a shard is damaged")
+        return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+
+
+EMPTY_CHUNK = 2**64 - 1
+"""Place and size of a chunk that was never written."""
+LITTLE_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+SHARD_INDEX = {"index_codecs": (LITTLE_BYTES, {"name": "crc32c"}), "index_location": "end"}
+"""How zarr stores the index of a shard by default."""
 NATIVE_BYTES = {"name": "bytes", "configuration": {"endian": sys.byteorder}}
 """Values of zarr format 3 that are stored as this processor reads them."""
+
+
+def v3_decoders(codecs: Sequence[dict[str, Any]]) -> list[Decode] | None:
+    """Return what decompresses a chunk of zarr format 3, or None if one of its codecs is not known here."""
+    to_bytes, *rest = codecs
+    names = [str(codec["name"]) for codec in rest]
+    if to_bytes != NATIVE_BYTES or not set(names) <= set(V3_CODECS):
+        return None
+    return [V3_CODECS[name] for name in names[::-1]]
 
 
 def _inflated(content: Bytes, n_bytes: int) -> Bytes:

@@ -333,7 +333,7 @@ class MatrixFile(StoredRows):
             step = max(1, BLOCK_VALUES // max(1, self.shape[1]))
             return np.append(np.arange(0, self.shape[0], step), self.shape[0]).astype(np.int64)
         stored = self._matrix["indices"]
-        unit = getattr(stored, "shards", None) or stored.chunks or (1,)
+        unit = stored.chunks or (1,)
         size = -(-BLOCK_VALUES // int(unit[0])) * int(unit[0])
         begin = np.arange(0, max(1, self.n_values), size)
         edges = np.searchsorted(self._indptr, begin, side="left")
