@@ -58,3 +58,28 @@ def test_predict_learns_once_and_keeps_the_labels(folder, model_dir, tmp_path, m
     assert sparcell("predict", folder / "query.h5ad", *again, monkeypatch=monkeypatch) == 0
     second = ad.read_h5ad(tmp_path / "p.h5ad")
     assert second.obs["type_probability"].tolist() == first.obs["type_probability"].tolist()
+
+
+def test_labels_of_a_large_file_are_those_of_the_same_cells_in_memory(
+    folder, model_dir, tmp_path, monkeypatch
+):
+    learn = (
+        "--reference",
+        folder / "reference.h5ad",
+        "--labels-key",
+        "type",
+        "--unseen",
+        "average",
+        "--quiet",
+    )
+    inputs = (folder / "query.h5ad", folder / "reference.h5ad")
+    for name, words in (("disk", ("--memory", "1KB")), ("memory", ())):
+        out = ("--model-dir", model_dir, "--out", tmp_path / f"{name}.h5ad")
+        assert sparcell("predict", *inputs, *out, *learn, *words, monkeypatch=monkeypatch) == 0
+    disk, memory = (ad.read_h5ad(tmp_path / f"{name}.h5ad") for name in ("disk", "memory"))
+    assert disk.X is None
+    assert (
+        disk.obs["type_predicted"].astype(str).tolist() == memory.obs["type_predicted"].astype(str).tolist()
+    )
+    assert disk.obs_names.tolist() == memory.obs_names.tolist()
+    np.testing.assert_array_equal(disk.obsm["type_probabilities"], memory.obsm["type_probabilities"])

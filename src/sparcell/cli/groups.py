@@ -8,6 +8,7 @@ from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
+    CopyConfig,
     CountsConfig,
     DiskConfig,
     FitConfig,
@@ -51,6 +52,7 @@ GROUPS: dict[type, Group] = {
     MapConfig: FurtherOptions("Training", sort_key=5),
     CountsConfig: LARGE_FILES,
     MemoryConfig: LARGE_FILES,
+    CopyConfig: LARGE_FILES,
     DiskConfig: LARGE_FILES,
     DataConfig: FurtherOptions("Data", sort_key=2),
     GenesConfig: FurtherOptions("Genes", sort_key=2),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import fitting, targets
-from sparcell.cli.commands import Star, start, write_cells
+from sparcell.cli.commands import Inputs, Star, start, write_cells
 from sparcell.cli.options import MapOptions, PredictOptions, RunOptions, given
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.errors import InputError
@@ -19,7 +19,7 @@ log = logging.getLogger("sparcell")
 
 
 def map_query(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -33,14 +33,15 @@ def map_query(
     Parameters
     ----------
     input
-        New cells with the genes of the model, and raw counts or log-normalized values as in training.
+        New cells with the genes of the model, and raw counts or log-normalized values as in training. Several files are joined as for
+        `fit`.
     model_dir
         Folder of a saved model that was trained with --batch-key. The folder is not changed.
     out
         New .h5ad file: the new cells with their latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), MapConfig(**given(map))
-    targets.check_output_file(out, [input], overwrite=how.overwrite)
+    targets.check_output_file(out, input, overwrite=how.overwrite)
     if config.mapped_model_dir is not None:
         targets.check_model_folder(config.mapped_model_dir, overwrite=how.overwrite)
         if config.mapped_model_dir.absolute() in (model_dir.absolute(), out.absolute()):
@@ -77,7 +78,7 @@ def map_query(
 
 
 def predict(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -91,7 +92,8 @@ def predict(
     Parameters
     ----------
     input
-        New cells with the genes of the model, and raw counts or log-normalized values as in training.
+        New cells with the genes of the model, and raw counts or log-normalized values as in training. Several files are joined as for
+        `fit`.
     model_dir
         Folder of a saved model. With --reference the labels are added to it; the model itself is not changed.
     out
@@ -99,8 +101,9 @@ def predict(
         obsm["LABELS_probabilities"].
     """
     how, config = start(run), PredictConfig(**given(predict))
-    targets.check_output_file(out, [input], overwrite=how.overwrite)
+    targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell import io
+    from sparcell.io import stored
     from sparcell.models import load
 
     model = load(model_dir)
@@ -111,13 +114,20 @@ def predict(
             f"{model_dir} has learned no labels; add --reference FILE.h5ad --labels-key COLUMN, with labelled cells such as those of the "
             "training."
         )
-    adata = io.read(input, gene_symbols=config.gene_symbols)
-    io.check_writable(adata, out.name)
+    adata = stored.open_for_model(
+        input,
+        config.layer or model.schema.layer,
+        model.schema.covariates.keys,
+        gene_symbols=config.gene_symbols,
+        memory=config.memory,
+    )
+    if not isinstance(adata, io.StoredCells):
+        io.check_writable(adata, out.name)
     reader = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     key = reader.predict_labels(
         adata, config.labels_key, unknown_rate=config.unknown_rate, unseen=config.unseen
     )
-    write_cells(adata, out, with_x=True)
+    write_cells(adata, out, with_x=config.with_x)
     counts = adata.obs[f"{key}_predicted"].value_counts()
     largest = ", ".join(f"{label} {count:,}" for label, count in counts.head(6).items())
     log.info("%s cells: %s%s", f"{adata.n_obs:,}", largest, ", …" if len(counts) > 6 else "")

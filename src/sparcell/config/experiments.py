@@ -54,17 +54,22 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiskConfig(MemoryConfig):
-    """What is written of a file that is too large for the memory, and what the work would take."""
-
-    dry_run: Annotated[
-        bool,
-        "Print shapes, genes, memory and time, measured on a few blocks and steps, and write nothing.",
-    ] = False
+class CopyConfig(MemoryConfig):
+    """What is written of a file that is too large for the memory."""
 
     with_x: Annotated[
         bool,
         "Copy the matrix of a file that stays on disk into --out. Default: --out holds all but the matrix.",
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskConfig(CopyConfig):
+    """The same, and what the work would take."""
+
+    dry_run: Annotated[
+        bool,
+        "Print shapes, genes, memory and time, measured on a few blocks and steps, and write nothing.",
     ] = False
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sparcell.config.experiments import DiskConfig, InputConfig, ModelInputConfig
+from sparcell.config.experiments import CopyConfig, InputConfig, ModelInputConfig
 from sparcell.config.validation import require, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapConfig(InputConfig, DiskConfig):
+class MapConfig(InputConfig, CopyConfig):
     """What `sparcell map` reads, trains and writes."""
 
     batch_key: Annotated[
@@ -41,11 +41,11 @@ class MapConfig(InputConfig, DiskConfig):
         require_choice(MapConfig, "unseen", self.unseen)
         require_choice(MapConfig, "missing_genes", self.missing_genes)
         require_whole("seed", self.seed, 0)
-        DiskConfig.__post_init__(self)
+        CopyConfig.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(ModelInputConfig):
+class PredictConfig(ModelInputConfig, CopyConfig):
     """What `sparcell predict` learns, reads and writes."""
 
     reference: Annotated[
@@ -62,7 +62,8 @@ class PredictConfig(ModelInputConfig):
     ] = 0.05
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        ModelInputConfig.__post_init__(self)
+        CopyConfig.__post_init__(self)
         require_number("unknown_rate", self.unknown_rate, above=0, below=1, or_equal=True)
         if self.reference is not None:
             expected = "the column of the reference that holds the labels"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.data.covariates import Unseen
+    from sparcell.io.stored import StoredCells
 
 log = logging.getLogger("sparcell")
 
@@ -101,7 +102,7 @@ class LabellingEncoder(FittedEncoder):
 
     def predict_labels(
         self,
-        adata: AnnData,
+        adata: AnnData | StoredCells,
         labels_key: str | None = None,
         *,
         unknown_rate: float = UNKNOWN_RATE,
@@ -116,7 +117,7 @@ class LabellingEncoder(FittedEncoder):
         Parameters
         ----------
         adata
-            The cells, as for `latent_representation`.
+            The cells, as for `latent_representation`, in memory or on disk.
         labels_key
             Column that was given to `fit_labels`. Default: the only one that was learned.
         unknown_rate
@@ -163,7 +164,7 @@ class LabellingEncoder(FittedEncoder):
         adata.obs[f"{key}_probability"] = probability_nt.max(axis=1)
         adata.obs[f"{key}_distance"] = np.sqrt(distance_n / scale)
         adata.obsm[f"{key}_probabilities"] = pd.DataFrame(
-            probability_nt, index=adata.obs_names, columns=list(classifier.labels)
+            probability_nt, index=pd.Index(adata.obs_names[:]), columns=list(classifier.labels)
         )
         return key
 
