@@ -21,7 +21,10 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinx_design",
+    "docstrings",
+    "links",
     "mathml",
+    "reference",
 ]
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
@@ -36,12 +39,15 @@ nb_merge_streams = True
 autosummary_generate = True
 autosummary_imported_members = False
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_description_target = "all"
+default_role = "literal"  # a name in single backticks; docstrings.py makes links of those that have a page
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_admonition_for_examples = False
+napoleon_custom_sections = ["Writes"]
+
+nitpick_ignore_regex = [("py:(class|obj|exc)", ".*")]  # types of other libraries, whose sites are not asked
 
 # Nothing is loaded from the network. Formulas become MathML when the page is built (_ext/mathml.py).
 html_math_renderer = "mathml"

@@ -66,8 +66,8 @@ def run(
     Returns
     -------
     The results that the report shows. Files in the folder: report.html, analysis.h5ad, clusters.csv, markers.csv, composition.csv (with
-    batches or conditions), composition_test.csv and changes.csv (with conditions), figures/*.png, model/, programs_model/, programs/ (the
-    page of gene programs and its tables), provenance.json, runs/*.npz.
+    batches or conditions), composition_test.csv and changes.csv (with conditions), ``figures/*.png``, model/, programs_model/, programs/ (the
+    page of gene programs and its tables), provenance.json, ``runs/*.npz``.
 
     Raises
     ------

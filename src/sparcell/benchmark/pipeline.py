@@ -77,8 +77,8 @@ def run(
 
     Returns
     -------
-    The results that the page shows. Files in the folder: benchmark.html, scores.csv, summary.csv, figures/*.png, benchmark.h5ad,
-    provenance.json, runs/*.npz, scores/*.npz.
+    The results that the page shows. Files in the folder: benchmark.html, scores.csv, summary.csv, ``figures/*.png``, benchmark.h5ad,
+    provenance.json, ``runs/*.npz``, scores/*.npz.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Named settings: what a study compares and what `sparcell fit --preset` starts from.
 
 study-2019 is the method of the 2019 course study to the letter. hvg is a setting of the same loss in which each model scores at least
-as well as that study printed (docs/study.md has the evidence). counts, the recommended one, is the default of the models on raw
-counts (docs/counts.md). programs makes each latent a gene program to be read by itself (docs/beta_vsc.md).
+as well as that study printed (docs/guide/study.md has the evidence). counts, the recommended one, is the default of the models on raw
+counts (docs/guide/counts.md). programs makes each latent a gene program to be read by itself (docs/guide/beta_vsc.md).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class ExpressionModel(FittedEncoder):
         The log2 ratio of the groups' mean fractions is the evidence; its standard error holds counting noise and the variation of cells.
         The prior of all log2 fold changes is learned from all genes. As far as the groups differ more than groups with permuted
         labels, the prior lies around the log2 fold change that the decoder expects for the cells in one average batch. Where they do not,
-        it lies around 0, so that groups without a difference have no calls (docs/differential_expression.md).
+        it lies around 0, so that groups without a difference have no calls (docs/guide/differential_expression.md).
 
         Cells are the sample: the result says what differs between these groups of cells. Whether other donors would show the same needs
         several donors per group (pseudobulk).
@@ -108,7 +108,7 @@ class ExpressionModel(FittedEncoder):
         Notes
         -----
         Labels are permuted with the seed of the model's settings. Sources: Stephens 2017 (prior and posterior), Newton et al. 2004 (error
-        rate), Boyeau et al. 2023 (the question P(|log2 fold change| > delta)).
+        rate), Boyeau et al. 2023 (the question ``P(|log2 fold change| > delta)``).
 
         Examples
         --------

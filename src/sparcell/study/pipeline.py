@@ -107,7 +107,7 @@ def run(
     Returns
     -------
     The results that the report shows. Files in the folder: report.html, programs_<row>.html for each row with spikes, scores.csv,
-    times.csv, history.csv, figures/*.png, study.h5ad, models/<row>/, provenance.json, runs/*.npz.
+    times.csv, history.csv, ``figures/*.png``, study.h5ad, models/<row>/, provenance.json, ``runs/*.npz``.
 
     Raises
     ------

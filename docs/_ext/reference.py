@@ -1,0 +1,156 @@
+"""Sphinx extension: tables of settings from `sparcell.config`, and pages of commands from the command line itself.
+
+Directives, in MyST::
+
+    ```{settings} beta-vsc           a model of MODEL_SETTINGS, or a class of sparcell.config such as experiments.StudyConfig
+    :names: n_latent beta            only these, in this order; default: all, grouped by the class that defines them
+    :presets: study-2019 programs    a column each with the values of a preset
+    ```
+
+    ```{presets}
+    ```
+
+    ```{command} fit
+    ```
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+from sparcell.cli.groups import FurtherOptions
+from sparcell.cli.main import COMMANDS, app
+from sparcell.config.model import MODEL_SETTINGS
+from sparcell.config.options import Setting
+from sparcell.config.presets import PRESETS, Preset
+from sparcell.models.display import own_settings_first, type_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+
+class SettingsDirective(SphinxDirective):
+    """A table of settings: name, default, values in presets, type and help."""
+
+    required_arguments = 1
+    option_spec = {"names": directives.unchanged_required, "presets": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, or one table for each class that defines settings."""
+        settings = {setting.name: setting for setting in own_settings_first(config_class(self.arguments[0]))}
+        presets = self.options.get("presets", "").split()
+        if "names" in self.options:
+            names = self.options["names"].split()
+            lines = table([settings[name] for name in names], [PRESETS[name] for name in presets], self.arguments[0])
+        else:
+            lines = []
+            owners = {setting.owner: None for setting in settings.values()}
+            for owner in owners:
+                about = (owner.__doc__ or "").strip().partition("\n")[0]
+                defined = [setting for setting in settings.values() if setting.owner is owner]
+                lines += ["", f"**{about}**", "", *table(defined)]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class PresetsDirective(SphinxDirective):
+    """A table of all settings that presets change: a row for each setting, a column for each preset."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        known = {setting.name: setting for model in MODEL_SETTINGS for setting in own_settings_first(config_class(model))}
+        changed = {name: None for preset in PRESETS.values() for name in preset.settings}
+        heads = ["setting", "default", *(f"`{name}`" for name in PRESETS)]
+        lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for name in changed:
+            cells = [code(known[name].default), *(in_preset(preset, known[name]) for preset in PRESETS.values())]
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def in_preset(preset: Preset, setting: Setting) -> str:
+    """Return the value of a setting in a preset, with those of single models that differ."""
+    text = code(preset.settings[setting.name]) if setting.name in preset.settings else ""
+    of_models = [
+        f"{model}: {code(changed[setting.name])}" for model, changed in preset.by_model.items() if setting.name in changed
+    ]
+    return f"{text} ({', '.join(of_models)})" if of_models else text
+
+
+def config_class(name: str) -> type:
+    """Return the settings of a model, or the class that ``module.Class`` names below `sparcell.config`."""
+    if name in MODEL_SETTINGS:
+        return MODEL_SETTINGS[name]
+    module, _, kind = name.rpartition(".")
+    return getattr(importlib.import_module(f"sparcell.config.{module}"), kind)
+
+
+def table(settings: list[Setting], presets: Sequence[Preset] = (), model: str = "") -> list[str]:
+    """Return the lines of a Markdown table; presets have the values that the model gets."""
+    heads = ["setting", "default", *(f"`{preset.name}`" for preset in presets), "values", "meaning"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for setting in settings:
+        values = [preset.for_model(model).get(setting.name, setting.default) for preset in presets]
+        cells = [f"`{setting.name}`", *(code(value) for value in (setting.default, *values))]
+        cells += [type_text(setting.type).replace("'", "").replace("|", "\\|"), escaped(setting.help)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def code(value: Any) -> str:
+    """Return a value as one would type it in Python."""
+    if value is None:
+        return "–"
+    return f"`{value:.3g}`" if isinstance(value, float) else f"`{value!r}`"
+
+
+def escaped(text: str) -> str:
+    """Return a help text with the characters escaped that Markdown would read."""
+    return re.sub(r"([*_|<\[\]$`])", r"\\\1", text)
+
+
+class CommandDirective(SphinxDirective):
+    """What ``sparcell COMMAND --help-all`` prints, as lists of options."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return help, usage and options of the command."""
+        return self.parse_text_to_nodes(command_text(self.arguments[0]), allow_section_headings=True)
+
+
+def command_text(name: str) -> str:
+    """Return the reference of a command as Markdown with the headings of its groups of options."""
+    assert name in COMMANDS, f"{name} is none of the commands {sorted(COMMANDS)}"
+    FurtherOptions.is_shown = True
+    text = app[name].generate_docs(usage_name=f"sparcell {name}")
+    FurtherOptions.is_shown = False
+    text = text.partition("\n")[2]
+    text = re.sub(rf"```console\n(?:sparcell )?{name} ", f"```console\n$ sparcell {name} ", text)
+    text = re.sub(r"^\*\*(.+)\*\*:$", r"## \1", text, flags=re.MULTILINE)
+    lines = [option_line(line) if line.startswith(("* ", "    ")) else line for line in text.splitlines()]
+    return "\n".join(lines)
+
+
+def option_line(line: str) -> str:
+    """Return a line of an option with the help text escaped; the names of the option stay code."""
+    head, colon, help_text = line.partition("`: ") if line.startswith("* ") else ("", "", line.strip())
+    bold = re.split(r"(\*\*\[required\]\*\*|\*\[choices: [^\]]*\]\*)", help_text)
+    marks = [part if index % 2 else escaped(part) for index, part in enumerate(bold)]
+    text = "".join(mark.replace("[", "\\[").replace("]", "\\]") if index % 2 else mark for index, mark in enumerate(marks))
+    return f"{head}{colon}{text}" if colon else f"  {text}"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("settings", SettingsDirective)
+    app.add_directive("presets", PresetsDirective)
+    app.add_directive("command", CommandDirective)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
