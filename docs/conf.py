@@ -26,6 +26,7 @@ extensions = [
     "mathml",
     "reference",
 ]
+smartquotes = False  # "--option" keeps its two dashes
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
@@ -45,6 +46,7 @@ autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Writes"]
 
 nitpick_ignore_regex = [("py:(class|obj|exc)", ".*")]  # types of other libraries, whose sites are not asked
@@ -61,6 +63,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
+    "navbar_persistent": [],  # search stands in the sidebar
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

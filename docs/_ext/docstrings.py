@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.docstrings import prepare_docstring
 from sphinx.util.nodes import make_refnode
 
 import sparcell as sp
@@ -43,7 +42,7 @@ def returns_as_field(app: Sphinx, what: str, name: str, obj: object, options: ob
 
 def value_as_doc(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Show the value of a constant in place of the docstring of its type."""
-    if what == "data" and lines == prepare_docstring(type(obj).__doc__ or ""):
+    if what == "data" and (type(obj).__doc__ or "").partition("\n")[0] in lines:
         lines[:] = [f"``{obj!r}``", ""]
 
 
@@ -51,9 +50,12 @@ def short_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
     """Return a signature without the settings, which a list below describes."""
-    kind = getattr(sp, name.rpartition(".")[2], None) if what == "class" else None
-    is_settings = kind is obj and hasattr(obj, "__dataclass_fields__") and name.startswith("sparcell.")
-    return ("(**settings)", returns) if is_settings and obj is not sp.Model else None
+    if what != "class" or not name.startswith("sparcell."):
+        return None
+    app.env.current_document.autodoc_annotations.pop(name, None)  # docstrings describe arguments, or fields do
+    if obj is sp.Model:
+        return "", returns  # `fit` and `sp.load` return models
+    return ("(**settings)", returns) if hasattr(obj, "__dataclass_fields__") else None
 
 
 def public_page(app: Sphinx, env: BuildEnvironment, node: Element, content: Element) -> nodes.reference | None:
@@ -104,9 +106,8 @@ def enclosing(node: nodes.Node) -> tuple[str, str]:
     """Return full name and module of the documented object whose docstring the node is in, or empty texts."""
     parent = node.parent
     while parent is not None:
-        if isinstance(parent, addnodes.desc) and parent.get("domain") == "py":
-            signature = parent[0]
-            return f"{signature['module']}.{signature['fullname']}", signature["module"]
+        if isinstance(parent, addnodes.desc) and parent.get("domain") == "py" and "module" in parent[0]:
+            return f"{parent[0]['module']}.{parent[0]['fullname']}", parent[0]["module"]
         parent = parent.parent
     return "", ""
 
@@ -132,7 +133,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         document(getattr(sp, name))
     app.connect("autodoc-process-docstring", returns_as_field, priority=400)
     app.connect("autodoc-process-docstring", value_as_doc)
-    app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-process-signature", short_signature, priority=900)
     app.connect("missing-reference", public_page)
     app.add_post_transform(LinkPublicNames)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

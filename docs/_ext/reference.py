@@ -99,7 +99,7 @@ def table(settings: list[Setting], presets: Sequence[Preset] = (), model: str = 
     for setting in settings:
         values = [preset.for_model(model).get(setting.name, setting.default) for preset in presets]
         cells = [f"`{setting.name}`", *(code(value) for value in (setting.default, *values))]
-        cells += [type_text(setting.type).replace("'", "").replace("|", "\\|"), escaped(setting.help)]
+        cells += [re.sub(r"['{}]", "", type_text(setting.type)), escaped(setting.help)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -112,18 +112,14 @@ def code(value: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a help text with the characters escaped that Markdown would read."""
-    return re.sub(r"([*_|<\[\]$`])", r"\\\1", text)
+    """Return a help text with options as code, and the characters escaped that Markdown would read."""
+    text = re.sub(r"([*_|<\[\]$])", r"\\\1", text)
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*[a-z])", r"`\1`", text)
 
 
-class CommandDirective(SphinxDirective):
-    """What ``sparcell COMMAND --help-all`` prints, as lists of options."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Return help, usage and options of the command."""
-        return self.parse_text_to_nodes(command_text(self.arguments[0]), allow_section_headings=True)
+def expand_commands(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the reference of a command in place of its directive. As part of the page its headings stand in the table of contents."""
+    source[0] = re.sub(r"^```\{command\} (\S+)\n```$", lambda found: command_text(found[1]), source[0], flags=re.MULTILINE)
 
 
 def command_text(name: str) -> str:
@@ -152,5 +148,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("settings", SettingsDirective)
     app.add_directive("presets", PresetsDirective)
-    app.add_directive("command", CommandDirective)
+    app.connect("source-read", expand_commands)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

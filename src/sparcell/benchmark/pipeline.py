@@ -78,7 +78,7 @@ def run(
     Returns
     -------
     The results that the page shows. Files in the folder: benchmark.html, scores.csv, summary.csv, ``figures/*.png``, benchmark.h5ad,
-    provenance.json, ``runs/*.npz``, scores/*.npz.
+    provenance.json, ``runs/*.npz``, ``scores/*.npz``.
 
     Raises
     ------
