@@ -26,7 +26,8 @@ extensions = [
     "mathml",
     "reference",
 ]
-smartquotes = False  # "--option" keeps its two dashes
+smartquotes_action = "D"  # dashes only: quotes are often code
+toc_object_entries_show_parents = "hide"
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
@@ -57,6 +58,7 @@ html_theme = "sphinx_book_theme"
 html_title = f"sparcell {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

@@ -50,9 +50,12 @@ def short_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
     """Return a signature without the settings, which a list below describes."""
+    hints = app.env.current_document.autodoc_annotations
+    if hints.get(name, {}).get("return") == "None":
+        del hints[name]["return"]
     if what != "class" or not name.startswith("sparcell."):
         return None
-    app.env.current_document.autodoc_annotations.pop(name, None)  # docstrings describe arguments, or fields do
+    hints.pop(name, None)  # docstrings describe arguments, or fields do
     if obj is sp.Model:
         return "", returns  # `fit` and `sp.load` return models
     return ("(**settings)", returns) if hasattr(obj, "__dataclass_fields__") else None

@@ -62,7 +62,7 @@ def with_links(text: str, written_in: PurePosixPath, shown_in: PurePosixPath) ->
             raise ExtensionError(f"link to {target}, which has no page on the site; name it as code instead")
         return f"]({os.path.relpath(target, shown_in)}{link['anchor'] or ''})"
 
-    return LINK.sub(moved, text)
+    return LINK.sub(moved, re.sub(r"\[docs/[\w/]+\.md\]\(", "[](", text))  # a page's path gives way to its title
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
