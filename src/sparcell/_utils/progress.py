@@ -1,7 +1,8 @@
-"""Progress of long work: a bar on a terminal, lines in a log, nothing if silent."""
+"""Progress of long work: a bar on a terminal, one changing line in a notebook, lines in a log, nothing if silent."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 N_LOG_LINES = 10
 """Lines that are printed for one piece of work where stderr is not a terminal."""
+
+LINE_WIDTH = 110
+"""Characters of the line in a notebook: a shorter line is filled up, so that nothing of the one before is left."""
 
 
 @contextmanager
@@ -36,7 +40,12 @@ def bar(
             )
             yield lambda text: progress.update(task, advance=1, text=text)
     else:
-        yield _lines(f"{title}: {unit}" if unit else f"{title}:", total, console, done)
+        heading = f"{title}: {unit}" if unit else f"{title}:"
+        write = _rewrite if console.is_jupyter else _write_to(console)
+        every = 1 if console.is_jupyter else max(1, total // N_LOG_LINES)
+        yield _lines(heading, total, done, every, write)
+        if console.is_jupyter:
+            sys.stderr.write("\n")
 
 
 def _columns(console: Console) -> Progress:
@@ -61,9 +70,21 @@ def _columns(console: Console) -> Progress:
     )
 
 
-def _lines(title: str, total: int, console: Console, n_before: int) -> Callable[[str], None]:
-    """Return a function that counts steps and prints a line after each tenth of the work."""
-    start, done, every = time.monotonic(), n_before, max(1, total // N_LOG_LINES)
+def _write_to(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _rewrite(line: str) -> None:
+    """Write a line over the one before. In a notebook rich would leave a table of HTML for each line."""
+    sys.stderr.write(f"\r{line:<{LINE_WIDTH}}")
+    sys.stderr.flush()
+
+
+def _lines(
+    title: str, total: int, n_before: int, every: int, write: Callable[[str], None]
+) -> Callable[[str], None]:
+    """Return a function that counts steps, and writes a line after each `every` steps and at the end."""
+    start, done = time.monotonic(), n_before
 
     def advance(text: str) -> None:
         nonlocal done
@@ -72,9 +93,7 @@ def _lines(title: str, total: int, console: Console, n_before: int) -> Callable[
             elapsed = time.monotonic() - start
             remaining = elapsed / (done - n_before) * (total - done)
             line = f"{title} {done}/{total}, {elapsed:.0f} s elapsed, {remaining:.0f} s left"
-            console.print(
-                f"{line}{', ' if text else ''}{text}", soft_wrap=True, highlight=False, markup=False
-            )
+            write(f"{line}{', ' if text else ''}{text}")
 
     return advance
 

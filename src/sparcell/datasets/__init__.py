@@ -1,7 +1,8 @@
-"""Data sets that need no network: PBMC3k, a set that scanpy ships, and simulated gene programs and branching paths."""
+"""Data sets that need no network: PBMC3k, a set that scanpy ships, and simulated gene programs, branching paths and donors."""
 
 from __future__ import annotations
 
+from sparcell.datasets.donors import simulate_donors
 from sparcell.datasets.pbmc3k import pbmc3k, pbmc68k_reduced
 from sparcell.datasets.simulate import simulate_branches, simulate_programs, thin_counts
 
@@ -9,6 +10,7 @@ __all__ = [
     "pbmc3k",
     "pbmc68k_reduced",
     "simulate_branches",
+    "simulate_donors",
     "simulate_programs",
     "thin_counts",
 ]

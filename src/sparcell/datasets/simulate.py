@@ -216,11 +216,7 @@ def thin_counts(adata: AnnData, fraction: float, seed: int = 0) -> AnnData:
 
     if not 0 < fraction <= 1:
         raise InputError(f"fraction is {fraction}; expected a probability above 0 and up to 1.")
-    counts_ng = sparse.csr_matrix(adata.X, dtype=np.float64, copy=True)
-    if (counts_ng.data < 0).any() or (counts_ng.data != np.round(counts_ng.data)).any():
-        raise InputError(
-            "X holds values that are no counts; expected raw counts, which thinning draws from. Put the raw counts into X."
-        )
+    counts_ng = whole_counts(adata)
     counts_ng.data = np.random.default_rng(seed).binomial(counts_ng.data.astype(np.int64), fraction)
     counts_ng.eliminate_zeros()
     return AnnData(
@@ -231,6 +227,16 @@ def thin_counts(adata: AnnData, fraction: float, seed: int = 0) -> AnnData:
         varm=dict(adata.varm),
         uns=dict(adata.uns),
     )
+
+
+def whole_counts(adata: AnnData) -> sparse.csr_matrix:
+    """Return a copy of X, whole numbers as float64 in CSR; raise InputError if X holds other values."""
+    counts_ng = sparse.csr_matrix(adata.X, dtype=np.float64, copy=True)
+    if (counts_ng.data < 0).any() or (counts_ng.data != np.round(counts_ng.data)).any():
+        raise InputError(
+            "X holds values that are no counts; expected raw counts, which thinning draws from. Put the raw counts into X."
+        )
+    return counts_ng
 
 
 def _branch_names(n_fates: int) -> list[str]:

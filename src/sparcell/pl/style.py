@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SMALL_GROUP = 0.09
 """A group smaller than this fraction of the map has its name above, so that the name does not cover the group."""
+
+PAGE_DPI = 96
+"""Pixels of a notebook's page per inch of a figure."""
 
 _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
@@ -61,9 +65,21 @@ def style() -> Iterator[None]:
         yield
 
 
+class NotebookFigure(Figure):
+    """A figure that notebooks show. They show a plain Figure only after pyplot was imported, and its text otherwise."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the figure as PNG, with the width and height on the page in pixels, as IPython expects them."""
+        buffer = BytesIO()
+        with style():
+            self.savefig(buffer, format="png")
+        width, height = self.get_size_inches()
+        return buffer.getvalue(), {"width": round(PAGE_DPI * width), "height": round(PAGE_DPI * height)}
+
+
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """Return a figure without a window and outside of pyplot; sizes in inches."""
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = NotebookFigure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
