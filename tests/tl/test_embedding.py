@@ -10,12 +10,15 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData, read_h5ad
 from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score
 
+from sparcell.errors import InputError
 from sparcell.tl import embedding
 
 N_CELLS, N_TYPES = 240, 4
@@ -31,7 +34,7 @@ def clusters():
 
 @pytest.fixture(scope="module")
 def map_n2(clusters):
-    return embedding.tsne(clusters[0], seed=1)
+    return embedding.tsne(clusters[0], seed=1, extendable=True)
 
 
 def test_the_same_seed_gives_the_same_map_to_the_bit(clusters, map_n2):
@@ -191,6 +194,16 @@ def test_cells_of_the_map_are_placed_near_themselves(clusters, map_n2):
     assert np.median(moved) < 0.1 * np.ptp(before)
     _, near = cKDTree(before).query(placed)
     assert (clusters[1][near] == clusters[1][:60]).all()
+
+
+def test_a_map_can_be_written_into_a_file_and_cannot_be_extended(clusters, map_n2, tmp_path):
+    array_n2 = embedding.tsne(clusters[0], seed=1)
+    np.testing.assert_array_equal(array_n2, np.asarray(map_n2))
+    adata = AnnData(obs=pd.DataFrame(index=[str(n) for n in range(len(array_n2))]), obsm={"X_tsne": array_n2})
+    adata.write_h5ad(tmp_path / "map.h5ad")
+    np.testing.assert_array_equal(read_h5ad(tmp_path / "map.h5ad").obsm["X_tsne"], array_n2)
+    with pytest.raises(InputError, match="extendable=True"):
+        embedding.tsne_transform(array_n2, clusters[0][:3])
 
 
 def test_placing_leaves_the_map_as_it_is_and_repeats(clusters, map_n2):

@@ -114,7 +114,7 @@ def seconds_before(model: Model, n_trained: int) -> float:
 
 def embed_and_cluster(context: EmbeddingContext, latent_nk: Floats, seed: int) -> tuple[Arrays, Any]:
     """Return the arrays of a run (map and partitions), and openTSNE's embedding, which can place more cells."""
-    embedding = tsne(latent_nk, perplexity=context.perplexity, seed=seed)
+    embedding = tsne(latent_nk, perplexity=context.perplexity, seed=seed, extendable=True)
     map_n2 = np.array(embedding)
     kmeans_n, centroids_c2 = kmeans(map_n2, context.n_types, seed=seed)
     latent_kmeans_n, _ = kmeans(latent_nk, context.n_types, seed=seed)

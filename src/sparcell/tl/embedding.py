@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparcell.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -32,7 +34,14 @@ every seed reaches scores that agree to the third digit; with 10 starts half of 
 logger = logging.getLogger("sparcell")
 
 
-def tsne(latent_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLEXITY, seed: int = 0) -> Any:
+def tsne(
+    latent_nk: Floats,
+    *,
+    n_components: int = 2,
+    perplexity: float = PERPLEXITY,
+    seed: int = 0,
+    extendable: bool = False,
+) -> Any:
     """Return a t-SNE map of a latent representation, (n, d).
 
     The map starts from PCA. openTSNE sets learning rate and exaggeration. Forces are exact up to 20,000 cells; above that they are
@@ -48,10 +57,12 @@ def tsne(latent_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLE
         Effective number of neighbors. Values above (n - 1) / 3 are lowered to it, with a warning in the log.
     seed
         Random seed. The same seed gives the same map to the bit.
+    extendable
+        Return openTSNE's own kind of array, to which `tsne_transform` can add cells. An .h5ad file cannot hold it.
 
     Returns
     -------
-    openTSNE's embedding: an array (n, d) to which `tsne_transform` can add cells.
+    The positions of the cells, (n, d), float64.
 
     Examples
     --------
@@ -68,7 +79,7 @@ def tsne(latent_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLE
     n_jobs = 1 if n_cells <= MAX_SINGLE_THREAD_CELLS else effective_n_jobs(-1)  # the map has the same bits
     latent_nk = np.asarray(latent_nk, dtype=np.float64)
     perplexity = cap_perplexity(perplexity, n_cells)
-    return openTSNE.TSNE(
+    fitted = openTSNE.TSNE(
         n_components=n_components,
         perplexity=perplexity,
         negative_gradient_method=kl_divergence if exact else "fft" if n_components == 2 else "bh",
@@ -76,6 +87,7 @@ def tsne(latent_nk: Floats, *, n_components: int = 2, perplexity: float = PERPLE
         random_state=seed,
         n_jobs=n_jobs,
     ).fit(latent_nk, _exact_affinities(latent_nk, perplexity, n_jobs) if exact else None)
+    return fitted if extendable else np.array(fitted)
 
 
 def _exact_affinities(latent_nk: Floats, perplexity: float, n_jobs: int) -> Any:
@@ -140,18 +152,27 @@ def tsne_transform(embedding: Any, latent_nk: Floats) -> Floats:
     Parameters
     ----------
     embedding
-        Map returned by `tsne`.
+        Map returned by `tsne` with ``extendable=True``.
     latent_nk
         Latent representation of the new cells, (n, k).
+
+    Raises
+    ------
+    InputError
+        If the map is a plain array.
 
     Examples
     --------
     >>> import numpy as np
     >>> z_nk = np.random.default_rng(0).normal(size=(50, 4))
-    >>> map_n2 = sp.tl.tsne(z_nk[:40], perplexity=10)
+    >>> map_n2 = sp.tl.tsne(z_nk[:40], perplexity=10, extendable=True)
     >>> sp.tl.tsne_transform(map_n2, z_nk[40:]).shape
     (10, 2)
     """
+    if not hasattr(embedding, "transform"):
+        raise InputError(
+            "the map is a plain array, which does not know how it was made; expected the map of sp.tl.tsne(..., extendable=True)."
+        )
     before = np.array(embedding)
     placed = np.array(embedding.transform(np.asarray(latent_nk, dtype=np.float64)))
     # openTSNE centers the existing map in place; this restores the map and shifts the new cells alike
