@@ -85,7 +85,8 @@ def run_maps(stage: Stage, latents: Run, data: AnalysisData, config: AnalysisCon
     log.info("clusters and maps")
     digests = fingerprint(stage, data, config) | runs.fingerprint_of(clusters=resolutions(config))
     path = folder / "runs" / f"maps-seed{config.seed}.npz"
-    return runs.run_or_load(path, digests, partial(clusters_and_maps, latents.arrays["latent_nk"], config))
+    compute = partial(clusters_and_maps, latents.arrays["latent_nk"], config)
+    return runs.run_or_load(path, digests, compute, is_quick=True)
 
 
 def fingerprint(stage: Stage, data: AnalysisData, config: AnalysisConfig) -> Fingerprint:

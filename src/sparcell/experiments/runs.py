@@ -111,6 +111,7 @@ def run_or_load(
     *,
     incomplete: str = "",
     checkpoint: Path | None = None,
+    is_quick: bool = False,
 ) -> Run:
     """Return the run stored at `path` if its inputs are the same; otherwise compute and store it.
 
@@ -127,6 +128,8 @@ def run_or_load(
         that is incomplete is computed again.
     checkpoint
         Folder of the checkpoints of the run, which is removed once the run is stored.
+    is_quick
+        Whether the run trains nothing: computing it again is then no reason for a warning, only a line of information.
 
     Returns
     -------
@@ -137,7 +140,8 @@ def run_or_load(
         log.info("resuming from %s", path)
         return run
     if path.exists():
-        log.warning("recomputing %s (%s)", path, _reason(run, stored, fingerprint, incomplete))
+        reason = _reason(run, stored, fingerprint, incomplete)
+        log.log(logging.INFO if is_quick else logging.WARNING, "recomputing %s (%s)", path, reason)
     run = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_write(path) as aside:

@@ -20,7 +20,7 @@ from sparcell.pl.benchmark import (
 )
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, qc_limits, score_heatmap, training_times
 from sparcell.pl.history import history_curves
-from sparcell.pl.maps import generated_map, map_3d, overview, paired_map
+from sparcell.pl.maps import generated_map, label_maps, map_3d, overview, paired_map
 from sparcell.pl.programs import (
     program_figures,
     program_genes,
@@ -48,6 +48,7 @@ __all__ = [
     "format_mean",
     "generated_map",
     "history_curves",
+    "label_maps",
     "likelihoods",
     "loss_curves",
     "map_3d",

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 
+from sparcell.errors import InputError, did_you_mean
 from sparcell.pl.colors import FAINT, GENERATED, INK, MISSING, PATH, cell_colors, cluster_colors, palette
 from sparcell.pl.style import name_places, new_figure, point_size, square_limits, style, write_names
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sparcell.results.study import Floats, Ints, MethodResult
 
+MAPS = ("X_umap", "X_tsne")
+"""Maps that are looked for, in order."""
 MAX_NAMES = 14
 """Maximum number of labels that are written on a map; more labels are in a legend."""
 
@@ -115,6 +119,72 @@ def legend_height(labels: pd.Categorical, width: float) -> float:
 def height_below(labels: pd.Categorical, width: float) -> float:
     """Return the height of the legend below the panels, in inches; 0 if the names are on the map."""
     return 0.0 if len(labels.categories) <= MAX_NAMES else legend_height(labels, width)
+
+
+@style()
+def label_maps(
+    adata: AnnData,
+    columns: str | Sequence[str],
+    *,
+    basis: str | None = None,
+    legend: str | Sequence[str] = (),
+) -> Figure:
+    """Draw a map of the cells, once for each column of obs, colored by its values.
+
+    Parameters
+    ----------
+    adata
+        Data with a map in obsm.
+    columns
+        Columns of obs: one name, or several for panels side by side. Values are taken as labels; cells without one are gray.
+    basis
+        The map in obsm, such as "umap" or "X_umap". Default: the first that is there of X_umap and X_tsne.
+    legend
+        Columns whose labels are in a legend below the map, not on the map. Best for labels that are mixed, such as donors. Columns of
+        more than 14 labels always have a legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        If a column or the map is missing; the message says what to type.
+
+    Examples
+    --------
+    ::
+
+        adata.obsm["X_tsne"] = sp.tl.tsne(adata.obsm["X_beta_vsc"])
+        sp.pl.label_maps(adata, ["cell_type", "donor"], legend="donor")
+    """
+    names = [columns] if isinstance(columns, str) else list(columns)
+    for name in names:
+        if name not in adata.obs:
+            raise InputError(f"obs has no column {name!r}; {did_you_mean(name, adata.obs.columns)}")
+    map_n2, panel = map_of(adata, basis)[0], 4.6
+    labels = {name: as_labels(adata.obs[name]) for name in names}
+    in_legend = {name for name in names if name in legend or len(labels[name].categories) > MAX_NAMES}
+    below = max((legend_height(labels[name], panel) for name in in_legend), default=0.0)
+    width, height = panel * len(names), panel + 0.3 + below
+    figure = new_figure(width, height)
+    for place, name in enumerate(names):
+        left = place / len(names)
+        axes = figure.add_axes((left, below / height, 1 / len(names), panel / height))
+        axes.set_title(name, x=0.03)
+        draw_groups(axes, map_n2, labels[name], named=name not in in_legend)
+        if name in in_legend:
+            figure.legend(handles=_legend_handles(labels[name]), loc="lower left", bbox_to_anchor=(left + 0.01, 0.005),
+                          ncols=max(1, int(panel // 1.7)), handletextpad=0.2, labelspacing=0.35)  # fmt: skip
+    return figure
+
+
+def as_labels(column: pd.Series) -> pd.Categorical:
+    """Return a column of obs as labels: those of a categorical column that have cells, and all other values as text."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.Categorical(column.cat.remove_unused_categories())
+    return pd.Categorical(column.astype(str).where(column.notna()))
 
 
 @style()
@@ -293,3 +363,20 @@ def generated_map(
     if below:
         legend_below(figure, labels, 9.2)
     return figure
+
+
+def map_of(adata: AnnData, basis: str | None) -> tuple[Floats, str]:
+    """Return a two-dimensional map of the cells and its key in obsm."""
+    names = [str(name) for name in adata.obsm]
+    if basis is None:
+        found = [name for name in MAPS if name in names]
+        remedy = "write one with sc.tl.umap(adata), or name another with basis="
+    else:
+        found = [name for name in (basis, f"X_{basis}") if name in names]
+        remedy = did_you_mean(basis, names)
+    if not found:
+        missing = " or ".join(
+            f"obsm[{name!r}]" for name in (MAPS if basis is None else (f"X_{basis.removeprefix('X_')}",))
+        )
+        raise InputError(f"no map of the cells in {missing}; {remedy}")
+    return np.asarray(adata.obsm[found[0]])[:, :2], found[0]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparcell.errors import InputError, did_you_mean
+from sparcell.errors import InputError
+from sparcell.pl.maps import map_of
 from sparcell.pl.programs import draw_activity, draw_bars
 from sparcell.pl.style import new_figure, style
 from sparcell.results.stored_programs import stored_programs
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
-    from sparcell.results.stored_programs import Floats
 
-MAPS = ("X_umap", "X_tsne")
-"""Maps that are looked for, in order."""
 COLUMNS, PANEL, HEAD, GAP = 4, 2.2, 0.42, 0.3
 
 
@@ -60,7 +58,7 @@ def programs(
         sc.tl.umap(adata)
         sp.pl.programs(adata)
     """
-    stored, (map_n2, map_name) = stored_programs(adata, key), _map_of(adata, basis)
+    stored, (map_n2, map_name) = stored_programs(adata, key), map_of(adata, basis)
     names, activity_np = stored.names[:n_programs], stored.activity_np
     if not names:
         raise InputError(
@@ -121,7 +119,7 @@ def program(
     """
     stored = stored_programs(adata, name.rpartition("_")[0] or name if key is None else key)
     place = stored.positions(name)[0]
-    map_n2, map_name = _map_of(adata, basis)
+    map_n2, map_name = map_of(adata, basis)
     row, title = stored.summary.iloc[place], stored.names[place]
     figure = new_figure(7.4, 4.3)
     cells = figure.add_axes((0.0, 0.05, 4.0 / 7.4, 0.83))
@@ -135,20 +133,3 @@ def program(
     text = f"on in {100 * row['fraction_cells_on']:.0f} % of the cells{share}; map: {map_name}"
     figure.text(0.02, 0.9, text, fontsize=7.5, va="center")
     return figure
-
-
-def _map_of(adata: AnnData, basis: str | None) -> tuple[Floats, str]:
-    """Return a two-dimensional map of the cells and its key in obsm."""
-    names = [str(name) for name in adata.obsm]
-    if basis is None:
-        found = [name for name in MAPS if name in names]
-        remedy = "write one with sc.tl.umap(adata), or name another with basis="
-    else:
-        found = [name for name in (basis, f"X_{basis}") if name in names]
-        remedy = did_you_mean(basis, names)
-    if not found:
-        missing = " or ".join(
-            f"obsm[{name!r}]" for name in (MAPS if basis is None else (f"X_{basis.removeprefix('X_')}",))
-        )
-        raise InputError(f"no map of the cells in {missing}; {remedy}")
-    return np.asarray(adata.obsm[found[0]])[:, :2], found[0]
