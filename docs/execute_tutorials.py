@@ -3,7 +3,7 @@
 ::
 
     python docs/execute_tutorials.py                       # executes all of them into docs/_build/tutorials
-    python docs/execute_tutorials.py --update gene-programs  # executes one, and writes its outputs into the committed notebook
+    python docs/execute_tutorials.py --update 3-gene-programs  # executes one, and writes its outputs into the committed notebook
 
 Needs the packages of `pip install '.[docs]'`.
 """
@@ -28,9 +28,7 @@ from PIL import Image
 TUTORIALS = Path(__file__).parent / "tutorials"
 BUILD = Path(__file__).parent / "_build" / "tutorials"
 
-DPI = 80
-"""Dots per inch of the figures in the committed notebooks."""
-CELL_SECONDS = 300
+CELL_SECONDS = 900
 """A cell that takes longer ends the run."""
 MAX_KILOBYTES = 400
 """Largest size of a committed notebook."""
@@ -50,34 +48,37 @@ def execute(path: Path) -> nbformat.NotebookNode:
         client = NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
+            startup_timeout=CELL_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             record_timing=False,
-            extra_arguments=[f"--InlineBackend.print_figure_kwargs={{'dpi': {DPI}, 'bbox_inches': None}}"],
         )
         client.execute()
     return notebook
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Remove what changes from run to run, and store figures with 256 colors."""
+    """Remove what changes from run to run, and store figures with 256 colors at the size they have on the page."""
     notebook.metadata = nbformat.from_dict(KEPT_METADATA)
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
             {key: value for key, value in cell.metadata.items() if key == "tags"}
         )
         for output in cell.get("outputs", []):
-            output.pop("metadata", None)
-            if "data" in output:
-                output.metadata = nbformat.from_dict({})
-                if "image/png" in output.data:
-                    output.data["image/png"] = with_few_colors(output.data["image/png"])
-                    output.data.pop("text/plain", None)
+            if "data" not in output:
+                continue
+            if "image/png" in output.data:
+                width = output.metadata.get("image/png", {}).get("width")
+                output.data["image/png"] = light_png(output.data["image/png"], width)
+                output.data["text/plain"] = "a figure"
+            output.metadata = nbformat.from_dict({})
 
 
-def with_few_colors(png: str) -> str:
-    """Return a PNG, base64, with a palette of at most 256 colors: about a third of the size."""
+def light_png(png: str, width: int | None) -> str:
+    """Return a PNG, base64, scaled to a width in pixels, with a palette of at most 256 colors: about a fifth of the size."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    if width is not None and width < image.width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
@@ -99,7 +100,7 @@ def findings(notebook: nbformat.NotebookNode) -> list[str]:
 def main() -> int:
     """Execute the notebooks that the command line names, or all; return 1 if one of them fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="names of notebooks, such as gene-programs; default: all")
+    parser.add_argument("names", nargs="*", help="names of notebooks, such as 3-gene-programs; default: all")
     parser.add_argument("--update", action="store_true", help="write the outputs into docs/tutorials")
     arguments = parser.parse_args()
     paths = [TUTORIALS / f"{name}.ipynb" for name in arguments.names] or sorted(TUTORIALS.glob("*.ipynb"))

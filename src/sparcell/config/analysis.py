@@ -8,7 +8,7 @@ from typing import Annotated
 
 from sparcell.config.experiments import CountsConfig, QualityConfig
 from sparcell.config.genes import GenesConfig
-from sparcell.config.validation import require_number, require_whole
+from sparcell.config.validation import convert_paths, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class AnalysisConfig(CountsConfig, GenesConfig, QualityConfig):
         CountsConfig.__post_init__(self)
         GenesConfig.__post_init__(self)
         QualityConfig.__post_init__(self)
+        convert_paths(self, "markers", "gmt")
         require_whole("n_top_genes", self.n_top_genes, 50)
         require_number("resolution", self.resolution, above=0)
         require_whole("seed", self.seed, 0)

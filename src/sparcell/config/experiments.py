@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from sparcell.config.genes import GenesConfig
-from sparcell.config.validation import require, require_choice, require_number, require_size, require_whole
+from sparcell.config.validation import (
+    convert_paths,
+    require,
+    require_choice,
+    require_number,
+    require_size,
+    require_whole,
+)
 
 MAX_MEMORY = "4GB"
 """A file whose matrix would take more memory stays on disk, unless the user sets another limit."""
@@ -225,6 +232,7 @@ class StudyConfig(CountsConfig, GenesConfig, QualityConfig):
         require_number("perplexity", self.perplexity, above=0)
         require_whole("n_top_genes", self.n_top_genes, 50)
         QualityConfig.__post_init__(self)
+        convert_paths(self, "labels", "markers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,3 +394,4 @@ class ProgramsConfig(ModelInputConfig, MemoryConfig):
         require_whole("seed", self.seed, 0)
         ModelInputConfig.__post_init__(self)
         MemoryConfig.__post_init__(self)
+        convert_paths(self, "gmt")

@@ -6,6 +6,7 @@ import math
 import re
 import typing
 from numbers import Integral, Real
+from pathlib import Path
 
 from sparcell.errors import InputError
 
@@ -20,6 +21,17 @@ def require_choice(config: type, name: str, value: object) -> None:
     """Raise InputError unless a setting is one of the words that its type lists."""
     choices = typing.get_args(typing.get_type_hints(config)[name])
     require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
+
+
+def convert_paths(config: object, *names: str) -> None:
+    """Replace text in settings of files by paths: one path, or for a setting of several files a tuple of paths."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, str):
+            value = Path(value)
+        if typing.get_origin(typing.get_type_hints(type(config))[name]) is tuple:
+            value = (value,) if isinstance(value, Path) else tuple(Path(path) for path in value)
+        object.__setattr__(config, name, value)
 
 
 def is_whole(value: object, minimum: int) -> bool:
