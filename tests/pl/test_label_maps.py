@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from sparcell import pl
 from sparcell.errors import InputError
 from sparcell.pl.colors import MISSING, palette
+from sparcell.pl.style import name_places
 
 
 @pytest.fixture
@@ -56,3 +57,13 @@ def test_a_missing_column_or_map_is_an_error_that_helps(adata):
         pl.label_maps(adata, ["donors"])
     with pytest.raises(InputError, match="no map of the cells in obsm\\['X_umap'\\]"):
         pl.label_maps(adata, "donor", basis="umap")
+
+
+def test_the_name_of_a_small_group_is_above_it_in_spite_of_a_cell_far_away():
+    large, small = np.random.default_rng(0).normal(size=(200, 2)) * 20, np.full((12, 2), 70.0)
+    small[0] = 0.0
+    codes = np.repeat([0, 1], [200, 12])
+    places = name_places(np.vstack([large, small]), codes, 2)
+    assert places[1][0] == 70
+    assert 72 < places[1][1] < 80
+    assert np.abs(places[0]).max() < 10

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sparcell.results.study import Floats
 
 SMALL_GROUP = 0.09
-"""A group smaller than this fraction of the map has its name above, so that the name does not cover the group."""
+"""A group smaller than this fraction of the map has its name above, so that the name does not cover the group. The size is twice that of
+the middle half of its cells."""
 
 PAGE_DPI = 96
 """Pixels of a notebook's page per inch of a figure."""
@@ -118,9 +119,9 @@ def name_places(xy: Floats, codes_n: Floats, n_groups: int) -> Floats:
         members = xy[(codes_n == group) & np.isfinite(xy).all(axis=1)]
         if not len(members):
             continue
-        low, high = np.percentile(members, [10, 90], axis=0)
-        if (high - low).max() < SMALL_GROUP * span:
-            places[group] = np.median(members[:, 0]), high[1] + 0.035 * span
+        low, high = np.percentile(members, [25, 75], axis=0)  # a few cells far away do not make a group large
+        if (high - low).max() < SMALL_GROUP / 2 * span:
+            places[group] = np.median(members[:, 0]), high[1] + 0.04 * span
     return places
 
 
