@@ -85,7 +85,11 @@ OUT_OF_RANGE = {
         "max_genes": [-1],
         "max_pct_mito": [0.0, 101.0, NAN],
     },
-    FitConfig: {"n_top_genes": [49, -1, 2.5], "flavor": ["seurat", None]},
+    FitConfig: {
+        "n_top_genes": [49, -1, 2.5],
+        "flavor": ["seurat", None],
+        "checkpoint_seconds": [-1.0, NAN, INF, "30"],
+    },
     BenchmarkConfig: {
         "seeds": [0],
         "n_top_genes": [49, -1],

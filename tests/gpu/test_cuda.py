@@ -24,7 +24,7 @@ from sparcell.data import loader
 from sparcell.kernels import counts
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.protocols import Minibatch
-from sparcell.training import checkpoints, cuda_graph, loop
+from sparcell.training import cuda_graph, loop
 from sparcell.training.objective import negative_elbo
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: pytest --device cuda")
@@ -136,7 +136,6 @@ def test_models_learn_as_on_the_cpu(kind):
 def test_a_resumed_run_ends_with_the_same_weights(kind, recording, tmp_path, monkeypatch):
     if not recording:
         monkeypatch.setattr(cuda_graph, "recorder_for", lambda device: None)
-    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
     whole = fit(kind, cells(), settings=EPOCHS)
     folder = tmp_path / "run"
     with pytest.raises(Stop):

@@ -13,16 +13,17 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.broken_loss import BrokenLoss
-from helpers.interrupts import Stop, stop_after
+from helpers.interrupts import steps_counted, stopped_in
 from helpers.kinds import fit, settings_of, weights
 from helpers.simulated import two_batches
 from sparcell.errors import SparcellError
-from sparcell.training import checkpoints, loop
+from sparcell.training import loop
 
 KIND = ("beta-vsc", "nb")
 FILE = "cells.h5ad"
@@ -71,14 +72,23 @@ def file_of_one(folder):
 
 
 def begun(folder):
-    """Begin runs that one process continues."""
-    checkpoints.SECONDS_BETWEEN = 0.0
+    """Begin runs that one process continues, amid the third epoch of five steps."""
     for run, name in ((in_memory, "memory-2"), (from_file, "file-2")):
-        try:
-            run(folder, checkpoint_dir=folder / name, on_epoch=stop_after(2))
-        except Stop:
-            continue
+        stopped_in(13, partial(run, folder), checkpoint_dir=folder / name)
     return {}
+
+
+def amid_an_epoch(folder):
+    """Stop amid the third epoch and continue, with cells in memory and from a file."""
+    found = {}
+    for run, name in ((in_memory, "memory-amid"), (from_file, "file-amid")):
+        stopped_in(13, partial(run, folder), checkpoint_dir=folder / name)
+        with steps_counted() as steps:
+            found[name] = run(folder, checkpoint_dir=folder / name)
+        found["steps"] = len(steps)
+        with steps_counted():
+            found[f"whole {name}"] = run(folder)
+    return found
 
 
 def not_finite(folder):
@@ -126,10 +136,7 @@ def prepare(folder):
     """Write the file and the checkpoints of one process."""
     two_batches(N_CELLS).write_h5ad(folder / FILE)
     for run, name in ((in_memory, "memory-1"), (from_file, "file-1")):
-        try:
-            run(folder, checkpoint_dir=folder / name, on_epoch=stop_after(2))
-        except Stop:
-            continue
+        stopped_in(13, partial(run, folder), checkpoint_dir=folder / name)
 
 
 if __name__ == "__main__":

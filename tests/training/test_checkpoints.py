@@ -169,9 +169,8 @@ def test_a_full_disk_of_checkpoints_does_not_end_training(adata, tmp_path, monke
     def refuse(path, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sparcell.training.checkpoints.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    model = fit(KIND, adata, settings={"epochs": 3}, checkpoint_dir=tmp_path / "run")
+    model = fit(KIND, adata, settings={"epochs": 3}, checkpoint_dir=tmp_path / "run", checkpoint_seconds=0)
     assert len(model.history) == 3
     assert [line for line in caplog.messages if "training goes on" in line] == [caplog.messages[-1]]
     assert "no checkpoint of epoch 1" in caplog.messages[-1]

@@ -14,11 +14,10 @@ import pytest
 
 from helpers import in_ranks
 from sparcell.io import model_folder
-from sparcell.training import checkpoints
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 SCRIPT = Path(in_ranks.__file__)
-RUNS = "in_memory,again,tails,from_file,of_one,file_of_one,begun,not_finite,other_settings,few_cells,killed"
+RUNS = "in_memory,again,tails,from_file,of_one,file_of_one,begun,amid_an_epoch,not_finite,other_settings,few_cells,killed"
 
 
 def torchrun(*words, **keywords):
@@ -31,9 +30,7 @@ def torchrun(*words, **keywords):
 def folder(tmp_path_factory):
     """Return the folder in which two processes have made all runs of `in_ranks`; the last one kills one of them."""
     folder = tmp_path_factory.mktemp("ranks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
-        in_ranks.prepare(folder)
+    in_ranks.prepare(folder)
     process = torchrun(SCRIPT, RUNS, folder, stderr=subprocess.PIPE)
     (folder / "stderr").write_text(process.communicate(timeout=300)[1])
     assert process.returncode != 0
@@ -78,6 +75,13 @@ def test_one_process_continues_a_run_of_two(folder):
     assert_same_curve(
         in_ranks.from_file(folder, checkpoint_dir=folder / "file-2"), found(folder, "from_file"), 1e-4
     )
+
+
+@pytest.mark.parametrize("run", ["memory-amid", "file-amid"])
+def test_two_processes_stopped_amid_an_epoch_continue_to_the_same_bits(folder, run):
+    runs = found(folder, "amid_an_epoch")
+    assert runs[run] == runs[f"whole {run}"]
+    assert runs["steps"] == 4 * 5 - 12
 
 
 def test_a_loss_that_is_not_finite_in_one_process_takes_all_back(folder):

@@ -18,6 +18,8 @@ from helpers.interrupts import Stop, stop_after
 from helpers.kinds import ONE_OF_EACH, assert_same_weights, fit, fitted, learning_curve
 from helpers.simulated import simulated_cells
 from sparcell import load
+from sparcell.config.experiments import CHECKPOINT_SECONDS
+from sparcell.models.estimator import Estimator
 from sparcell.training import checkpoints, loop
 from sparcell.training.objective import negative_elbo
 
@@ -35,7 +37,7 @@ def adata():
 @pytest.fixture
 def each_epoch(monkeypatch):
     """Write a checkpoint after each epoch, not every 30 seconds."""
-    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setitem(Estimator.fit.__kwdefaults__, "checkpoint_seconds", 0.0)
 
 
 LONG = {"epochs": 7, "validation_fraction": 0.2, "kl_warmup_fraction": 0.3}
@@ -101,19 +103,17 @@ def test_writing_checkpoints_does_not_change_a_run(adata, tmp_path, each_epoch):
 
 
 def test_checkpoints_are_at_least_30_seconds_apart(adata, tmp_path, monkeypatch):
-    clock = iter(np.arange(0.0, 1e6, 11.0))
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
-    epochs, save = [], checkpoints.model_folder.save
+    records, epochs, save = [], [], checkpoints.model_folder.save
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 11.0 * len(records))
 
     def recording(folder, description, tensors):
         epochs.append(description["numbers"]["epoch"])
         save(folder, description, tensors)
 
     monkeypatch.setattr(checkpoints.model_folder, "save", recording)
-    fit(KIND, adata, settings={"epochs": 12}, checkpoint_dir=tmp_path / "run")
-    assert checkpoints.SECONDS_BETWEEN == 30
-    assert epochs[-1] == 12
-    assert 3 <= len(epochs) <= 5
+    fit(KIND, adata, settings={"epochs": 11}, checkpoint_dir=tmp_path / "run", on_epoch=records.append)
+    assert CHECKPOINT_SECONDS == 30
+    assert epochs == [3, 6, 9, 11]
 
 
 @pytest.mark.parametrize("form", ["dense", "csc", "wider type"])
@@ -176,9 +176,7 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from helpers.kinds import fit
 from helpers.simulated import simulated_cells
-from sparcell.training import checkpoints
 
-checkpoints.SECONDS_BETWEEN = 0.0
 folder, pause = sys.argv[2], float(sys.argv[3])
 
 def on_epoch(record):
@@ -186,7 +184,8 @@ def on_epoch(record):
     time.sleep(pause)
 
 settings = {"epochs": 8, "validation_fraction": 0.2}
-model = fit(("beta-vsc", "nb"), simulated_cells(), settings=settings, checkpoint_dir=folder, on_epoch=on_epoch)
+keywords = {"checkpoint_dir": folder, "checkpoint_seconds": 0.0, "on_epoch": on_epoch}
+model = fit(("beta-vsc", "nb"), simulated_cells(), settings=settings, **keywords)
 model.save(folder + "-model")
 """
 

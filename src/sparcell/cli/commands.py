@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.io import StoredCells
+    from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
 
@@ -184,9 +185,20 @@ def fit(
         data_settings["genes_key"] = fitting.choose_genes(adata, config, data_settings)
     estimator = MODELS[model](**model_settings)
     fitting.log_data(adata, estimator, data_settings)
-    fitted = estimator.fit(adata, **data_settings, checkpoint_dir=config.checkpoint_dir, silent=how.quiet)
+    fitted = estimator.fit(
+        adata,
+        **data_settings,
+        checkpoint_dir=config.checkpoint_dir,
+        checkpoint_seconds=config.checkpoint_seconds,
+        silent=how.quiet,
+    )
     if launched.rank() > 0:  # the first process writes the results
         return
+    save_fitted(fitted, adata, config, started)
+
+
+def save_fitted(fitted: Model, adata: AnnData | StoredCells, config: FitConfig, started: float) -> None:
+    """Encode the cells, say what came out, and write model and latents; `started` is when the command was called."""
     failure = None
     latents = fitted.latent_representation(adata)
     fitting.log_result(fitted, latents, time.perf_counter() - started)

@@ -18,6 +18,8 @@ from sparcell.config.validation import (
 
 MAX_MEMORY = "4GB"
 """A file whose matrix would take more memory stays on disk, unless the user sets another limit."""
+CHECKPOINT_SECONDS = 30.0
+"""Least time between two checkpoints of a training, unless the user sets another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +132,12 @@ class FitConfig(InputConfig, GenesConfig, DiskConfig):
     ] = None
     checkpoint_dir: Annotated[
         Path | None,
-        "Folder for a checkpoint of the training, written every 30 seconds. --resume continues from the checkpoint.",
+        "Folder for a checkpoint of the training, also amid an epoch. --resume continues from the checkpoint.",
     ] = None
+    checkpoint_seconds: Annotated[
+        float,
+        "Least time between two checkpoints, which are written after 200 steps or at the end of an epoch.",
+    ] = CHECKPOINT_SECONDS
     resume: Annotated[bool, "Continue from the checkpoint in --checkpoint-dir."] = False
 
     def __post_init__(self) -> None:
@@ -139,6 +145,7 @@ class FitConfig(InputConfig, GenesConfig, DiskConfig):
         DiskConfig.__post_init__(self)
         if self.n_top_genes is not None:
             require_whole("n_top_genes", self.n_top_genes, 50)
+        require_number("checkpoint_seconds", self.checkpoint_seconds, above=0, or_equal=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -244,7 +244,7 @@ def check_same_data(folder: Path, digest: str, *, experiment: str, parts: str) -
 def interruption(stop: KeyboardInterrupt, n_saved: int, n_runs: int, folder: Path) -> KeyboardInterrupt:
     """Return the exception, of the type of `stop`, that tells the user how to continue after Ctrl-C or SIGTERM."""
     unfinished = any((folder / CHECKPOINTS).glob(f"*/{model_folder.DESCRIPTION}"))
-    also = ", and the last epoch of the unfinished one" if unfinished else ""
+    also = ", and a checkpoint of the unfinished one" if unfinished else ""
     return type(stop)(
         f"{n_saved} of {n_runs} runs are saved in {folder}{also}; run again with --resume to continue."
     )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sparcell._utils import launched, progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.experiments import CHECKPOINT_SECONDS, MAX_MEMORY
 from sparcell.config.model import ModelConfig
+from sparcell.config.validation import require_number
 from sparcell.data import sampler
 from sparcell.data.budget import plan_memory
 from sparcell.data.expression import counts_finder, model_cells, read_layer
@@ -139,6 +140,7 @@ class Estimator(ModelConfig):
         scale: bool = False,
         memory: str | int = MAX_MEMORY,
         checkpoint_dir: str | Path | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         silent: bool = False,
     ) -> Model:
@@ -160,9 +162,11 @@ class Estimator(ModelConfig):
             reads it in windows of shuffled cells. So does the file of a backed AnnData. A Dask array is always computed in windows. Does
             not matter for data in memory.
         checkpoint_dir
-            Folder for checkpoints, written every 30 seconds, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same
-            settings and data, training continues from there and ends with the same model as an uninterrupted run. Of several processes,
-            the first one writes and reads it.
+            Folder for checkpoints, also amid an epoch, at the end, and at Ctrl-C or SIGTERM. If it holds a checkpoint of the same settings
+            and data, training continues from there and ends with the same model as an uninterrupted run. Of several processes, the first
+            one writes and reads it.
+        checkpoint_seconds
+            Least time between two checkpoints. They are written after 200 steps or at the end of an epoch. 0 writes each.
         on_epoch
             Called with the record of each epoch, in every process.
         silent
@@ -187,6 +191,7 @@ class Estimator(ModelConfig):
         >>> model.transform(adata[:300]).shape
         (300, 10)
         """
+        require_number("checkpoint_seconds", checkpoint_seconds, above=0, or_equal=True)
         if checkpoint_dir is not None and launched.rank() == 0:
             model_folder.check_target(Path(checkpoint_dir))
         config = DataConfig(
@@ -212,9 +217,8 @@ class Estimator(ModelConfig):
                 f"the data has {adata.n_obs} cells, fewer than batch_size ({resolved.batch_size}); "
                 f"expected at least one full batch: set batch_size to {adata.n_obs} or less."
             )
-        return resolved.train(
-            adata, schema, Path(checkpoint_dir) if checkpoint_dir else None, on_epoch, silent
-        )
+        folder = Path(checkpoint_dir) if checkpoint_dir else None
+        return resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
 
     def train(
         self,
@@ -223,6 +227,7 @@ class Estimator(ModelConfig):
         checkpoint_dir: Path | None,
         on_epoch: Callable[[EpochRecord], None] | None,
         silent: bool,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> Model:
         """Train on data that fits `schema`: what `fit` does after its checks.
 
@@ -256,9 +261,12 @@ class Estimator(ModelConfig):
         with (
             ranks.signals_noted(),
             closing(data),
-            CheckpointWriter.open(folder, self, schema, source, covariates) as checkpoints,
+            CheckpointWriter.open(
+                folder, checkpoint_seconds, self, schema, source, covariates
+            ) as checkpoints,
         ):
-            history = ranks.start_together(state, checkpoints.resume(state))
+            checkpoints.resume(state)
+            ranks.start_together(state)
             data.use_lanes(state.n_lanes)
             try:
                 with (
@@ -267,20 +275,19 @@ class Estimator(ModelConfig):
                     ) as advance,
                     signals.sigterm_interrupts() if checkpoint_dir else nullcontext(),
                 ):
-                    for record in train(state, data, plan):
-                        history.append(record)
+                    for record in train(state, data, plan, checkpoints.maybe_save):
                         speed = progress.resources_text(len(rows[0]), record.seconds, read_before=read_before)
                         advance(f"loss {record.loss:,.1f} nats per cell, {speed}")
-                        checkpoints.note(state, history)
+                        checkpoints.end_epoch(state)
                         if on_epoch is not None:
                             on_epoch(record)
             except NonFiniteLossError as error:
                 raise divergence.explain(error, network, loader, adata.obs_names, schema.genes) from error
             except KeyboardInterrupt as stop:
-                raise checkpoints.interruption(stop, plan.n_epochs) from None
-            checkpoints.save(state, history)
+                raise checkpoints.interruption(stop, plan) from None
+            checkpoints.save(state)
         self.finish(network, data.some(some))
-        return Model(self, schema, network, history, adata.n_obs)
+        return Model(self, schema, network, state.history, adata.n_obs)
 
     def _training_data(
         self,

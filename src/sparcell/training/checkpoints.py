@@ -10,29 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparcell.errors import InputError, SparcellError
 from sparcell.io import locks, model_folder, places
-from sparcell.protocols import EpochRecord
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sparcell.config.training import TrainConfig
     from sparcell.data.covariates import CovariateValues
     from sparcell.data.schema import Schema
     from sparcell.protocols import CellSource
+    from sparcell.training.plan import TrainPlan
+    from sparcell.training.snapshot import Snapshot
     from sparcell.training.state import TrainState
 
 log = logging.getLogger("sparcell")
 
-FORMAT = 6
+FORMAT = 7
 """Format of the stored tensors; raise it whenever their order or names change."""
-SECONDS_BETWEEN = 30.0
-"""Least time between two checkpoints."""
 HASHED_CELLS = 4096
 """Cells that are hashed at a time."""
 
@@ -43,12 +40,14 @@ class CheckpointWriter:
 
     folder: Path | None
     fingerprint: str
+    seconds_between: float
+    """Least time between two checkpoints."""
     last_time: float
     """Time of the last checkpoint."""
-    saved_epoch: int = 0
-    """Epochs done at the last checkpoint."""
-    noted: tuple[dict[str, Tensor], dict[str, Any], list[EpochRecord]] | None = None
-    """State after the last epoch, in memory: an interruption may come amid the next one."""
+    saved: tuple[int, int] = (0, 0)
+    """Whole epochs done at the last checkpoint, and steps of the next one."""
+    noted: Snapshot | None = None
+    """The last snapshot, in memory: an interruption may come amid the steps after it."""
     has_warned: bool = False
     """Whether a checkpoint could not be written."""
 
@@ -57,6 +56,7 @@ class CheckpointWriter:
     def open(
         cls,
         folder: Path | None,
+        seconds_between: float,
         settings: TrainConfig,
         schema: Schema,
         source: CellSource,
@@ -65,10 +65,10 @@ class CheckpointWriter:
         """Lock the folder and check it before any training.
 
         Raises InputError unless the folder is new or holds a checkpoint of the same run, and while another process uses it. An
-        exception in the block, such as KeyboardInterrupt, leaves a checkpoint of the last whole epoch.
+        exception in the block, such as KeyboardInterrupt, leaves a checkpoint of the last snapshot.
         """
         if folder is None:
-            yield cls(None, "", time.monotonic())
+            yield cls(None, "", seconds_between, time.monotonic())
             return
         lock_file = model_folder.lock_file(folder)
         with places.before_work(folder):
@@ -76,7 +76,8 @@ class CheckpointWriter:
         with locks.lock(lock_file, folder):
             model_folder.recover(folder)
             model_folder.check_target(folder)
-            writer = cls(folder, fingerprint(settings, schema, source, covariates), time.monotonic())
+            digest = fingerprint(settings, schema, source, covariates)
+            writer = cls(folder, digest, seconds_between, time.monotonic())
             if model_folder.is_whole(folder):
                 stored = model_folder.load(folder)[0].get("fingerprint")
                 if stored != writer.fingerprint:
@@ -90,60 +91,60 @@ class CheckpointWriter:
                 writer.save_noted()
                 raise
 
-    def resume(self, state: TrainState) -> list[EpochRecord]:
-        """Load the checkpoint into `state` and return the history up to it; an empty list without a checkpoint."""
+    def resume(self, state: TrainState) -> None:
+        """Load the checkpoint into `state`, if there is one."""
         if self.folder is None or not model_folder.is_whole(self.folder):
-            return []
+            return
         described, tensors = model_folder.load(self.folder)
-        state.from_disk(tensors, described["numbers"])
-        self.saved_epoch = state.epoch
-        return [EpochRecord(**record) for record in described["history"]]
+        state.from_disk(tensors, described)
+        self.saved = (state.epoch, state.epoch_sums.n_steps)
 
-    def note(self, state: TrainState, history: list[EpochRecord]) -> None:
-        """Note the state after an epoch in memory, and write a checkpoint if the last one is old enough."""
+    def maybe_save(self, snapshot: Snapshot) -> None:
+        """Note a snapshot, and write a checkpoint of it if the last one is old enough."""
         if self.folder is None:
             return
-        tensors, numbers = state.to_disk(None if self.noted is None else self.noted[0])
-        self.noted = tensors, numbers, list(history)
-        if time.monotonic() - self.last_time >= SECONDS_BETWEEN:
+        self.noted = snapshot
+        if time.monotonic() - self.last_time >= self.seconds_between:
             self.save_noted()
 
-    def save(self, state: TrainState, history: list[EpochRecord]) -> None:
+    def end_epoch(self, state: TrainState) -> None:
+        """Do the same with a snapshot of the end of an epoch."""
+        if self.folder is not None:
+            self.maybe_save(state.snapshot())
+
+    def save(self, state: TrainState) -> None:
         """Write a checkpoint of the end of a run."""
         if self.folder is not None:
-            self.noted = *state.to_disk(), history
+            self.noted = state.snapshot()
             self.save_noted()
 
     def save_noted(self) -> None:
         """Write a checkpoint of the noted state, unless it is on disk. What cannot be written is warned of once; training goes on."""
-        if self.folder is None or self.noted is None:
+        if self.folder is None or self.noted is None or self.noted.place == self.saved:
             return
-        tensors, numbers, history = self.noted
-        if numbers["epoch"] == self.saved_epoch:
-            return
-        described = {
-            "fingerprint": self.fingerprint,
-            "numbers": numbers,
-            "history": [asdict(record) for record in history],
-        }
+        tensors, described = self.noted.to_disk()
         self.last_time = time.monotonic()
         try:
-            model_folder.save(self.folder, described, tensors)
+            model_folder.save(self.folder, {"fingerprint": self.fingerprint, **described}, tensors)
         except SparcellError as error:
             if not self.has_warned:
-                log.warning("no checkpoint of epoch %d, training goes on: %s", numbers["epoch"], error)
+                epoch, step = self.noted.place
+                where = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
+                log.warning("no checkpoint of %s, training goes on: %s", where, error)
             self.has_warned = True
         else:
-            self.saved_epoch = numbers["epoch"]
+            self.saved = self.noted.place
 
-    def interruption(self, stop: KeyboardInterrupt, n_epochs: int) -> KeyboardInterrupt:
-        """Write a checkpoint of the last whole epoch; return the exception of the same type that says so."""
+    def interruption(self, stop: KeyboardInterrupt, plan: TrainPlan) -> KeyboardInterrupt:
+        """Write a checkpoint of the last snapshot; return the exception of the same type that says so."""
         self.save_noted()
-        if self.folder is None or self.saved_epoch == 0:
+        if self.folder is None or self.saved == (0, 0):
             return stop
+        epoch, step = self.saved
+        up_to = f" up to step {step:,} of {plan.n_steps:,}" if step else ""
         return type(stop)(
-            f"Epoch {self.saved_epoch} of {n_epochs} is saved in {self.folder}; run again with --resume (in Python with the same "
-            "checkpoint_dir) to continue."
+            f"Epoch {epoch + (step > 0)} of {plan.n_epochs} is saved{up_to} in {self.folder}; run again with --resume (in Python with the "
+            "same checkpoint_dir) to continue."
         )
 
 

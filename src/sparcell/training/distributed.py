@@ -26,7 +26,7 @@ import torch
 from sparcell._utils import launched
 from sparcell._utils.signals import Terminated
 from sparcell.errors import InputError, TrainingError
-from sparcell.protocols import EpochRecord, OwnNoise
+from sparcell.protocols import OwnNoise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,14 +89,13 @@ class Ranks:
         parts = torch.split(flat[:-1], [value.numel() for value in values])
         return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
-    def start_together(self, state: TrainState, history: list[EpochRecord]) -> list[EpochRecord]:
-        """Give all processes the state and the history of the first one; return the history."""
+    def start_together(self, state: TrainState) -> None:
+        """Give all processes the state of the first one."""
         if self.world == 1:
-            return history
-        tensors, numbers = state.to_disk()
+            return
+        tensors, described = state.snapshot().to_disk()
         kinds = {name: (list(value.shape), str(value.dtype)) for name, value in tensors.items()}
-        own = {"numbers": numbers, "history": [asdict(record) for record in history], "tensors": kinds}
-        described = self._broadcast_json(own)
+        described = self._broadcast_json(described | {"tensors": kinds})
         received = {}
         for name, (shape, dtype) in described["tensors"].items():
             value = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
@@ -106,8 +105,7 @@ class Ranks:
             received[name] = sent
         if not self.is_first:
             received["generator"] = received["generator"].cpu()
-            state.from_disk(received, described["numbers"])
-        return [EpochRecord(**record) for record in described["history"]]
+            state.from_disk(received, described)
 
     def check(self, settings: TrainConfig, schema: Schema, n_cells: int) -> None:
         """Raise InputError in all processes unless they train the same model on the same data, in minibatches with a cell for each."""

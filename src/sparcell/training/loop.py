@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from sparcell.errors import TrainingError
 from sparcell.protocols import EpochRecord
 from sparcell.training.cuda_graph import wrap_step
 from sparcell.training.objective import negative_elbo
+from sparcell.training.snapshot import EpochSums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sparcell.protocols import BatchProvider, Minibatch
     from sparcell.training.cuda_graph import Step
     from sparcell.training.plan import TrainPlan
+    from sparcell.training.snapshot import Snapshot
     from sparcell.training.state import TrainState
 
 CHUNK_STEPS = 200
@@ -32,28 +34,37 @@ class NonFiniteLossError(TrainingError):
     """The loss was not finite in every attempt; the network is back at its last snapshot."""
 
 
-def train(state: TrainState, data: BatchProvider, plan: TrainPlan) -> Iterator[EpochRecord]:
+def train(
+    state: TrainState,
+    data: BatchProvider,
+    plan: TrainPlan,
+    on_snapshot: Callable[[Snapshot], None] = lambda snapshot: None,
+) -> Iterator[EpochRecord]:
     """Train the network in place and yield a record after each epoch; to stop, do not ask for the next one.
 
-    Ends after the planned epochs or by early stopping; the network then has its best weights. Raises NonFiniteLossError if the loss is
-    not finite even with small steps.
+    Begins where `state` is, which may be amid an epoch. `on_snapshot` gets the state before each chunk of steps. Ends after the planned
+    epochs or by early stopping; the network then has its best weights. Raises NonFiniteLossError if the loss is not finite even with small
+    steps.
     """
     step = wrap_step(train_step, state, plan)
     while state.epoch < plan.n_epochs and not state.early_stopping.should_stop(
         state.epoch, plan.warmup_epochs
     ):
-        started = time.perf_counter()
-        sums, n_cells = torch.zeros(4, dtype=torch.float64), 0
-        for first in range(0, plan.n_steps, CHUNK_STEPS):
-            chunk_sums, chunk_cells = run_chunk(step, state, data, plan, first)
-            sums, n_cells = sums + chunk_sums, n_cells + chunk_cells
-        state.epoch += 1
+        started = time.perf_counter() - state.epoch_sums.seconds
+        for first in range(state.epoch_sums.n_steps, plan.n_steps, CHUNK_STEPS):
+            on_snapshot(state.snapshot())
+            sums, n_cells = run_chunk(step, state, data, plan, first)
+            done, seconds = min(first + CHUNK_STEPS, plan.n_steps), time.perf_counter() - started
+            state.epoch_sums = state.epoch_sums.plus(sums, n_cells, n_steps=done, seconds=seconds)
+        loss, reconstruction, kl, kl_weight = state.epoch_sums.means
+        state.epoch, state.epoch_sums = state.epoch + 1, EpochSums()
         loss_of_validation = validation_loss(state, data, plan)
         if loss_of_validation is not None:
             state.early_stopping.update(loss_of_validation, state.epoch, state.network)
-        loss, reconstruction, kl, kl_weight = (sums / n_cells).tolist()
         seconds = time.perf_counter() - started
-        yield EpochRecord(state.epoch, loss, reconstruction, kl, kl_weight, loss_of_validation, seconds)
+        record = EpochRecord(state.epoch, loss, reconstruction, kl, kl_weight, loss_of_validation, seconds)
+        state.history.append(record)
+        yield record
     state.early_stopping.load_best(state.network)
 
 
@@ -61,7 +72,6 @@ def run_chunk(
     step: Step, state: TrainState, data: BatchProvider, plan: TrainPlan, first: int
 ) -> tuple[Tensor, int]:
     """Run up to CHUNK_STEPS steps from step `first` of the epoch; if the loss is not finite, roll back and repeat with smaller steps."""
-    state.snapshot()
     for _ in range(MAX_ROLLBACKS + 1):
         sums, n_cells = run_steps(step, state, data, plan, first)
         weights = torch.stack([weight.detach().sum() for weight in state.network.parameters()]).sum()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sparcell.protocols import EpochRecord
 from sparcell.training.distributed import ALONE, Ranks
 from sparcell.training.early_stopping import EarlyStopping
 from sparcell.training.optimizer import AdamW
+from sparcell.training.snapshot import EpochSums, Snapshot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,7 @@ FAST_LR_FACTOR = 5.0
 
 @dataclass
 class TrainState:
-    """A network in training: weights, Adam's moments, the generator of the noise, epochs done, best weights."""
+    """A network in training: weights, Adam's moments, the generator of the noise, what is done, best weights."""
 
     network: Network
     adam: AdamW
@@ -39,15 +41,21 @@ class TrainState:
     n_lanes: int = 1
     """Lanes in which the cells are read (`data.sampler`)."""
     epoch: int = 0
-    """Epochs done."""
+    """Whole epochs done."""
+    epoch_sums: EpochSums = field(default_factory=EpochSums)
+    """Of the next epoch, what is done."""
+    history: list[EpochRecord] = field(default_factory=list)
+    """Of each whole epoch."""
     lr: float = 0.0
     """Learning rate before the schedule."""
     n_state_moves: int = 0
     """How often Adam's moments were put elsewhere in memory."""
     n_rollbacks: int = 0
     """How often the run went back to its last snapshot."""
-    snapshot_tensors: dict[str, Tensor] = field(default_factory=dict)
+    last_snapshot: Snapshot | None = None
     """The state at the last call of `snapshot`."""
+    spare: dict[str, Tensor] | None = None
+    """Memory of the snapshot before the last one, for the next one: an interruption amid the copy leaves the last one whole."""
 
     @classmethod
     def start(
@@ -97,13 +105,24 @@ class TrainState:
             lr = float(group["lr"])
             group["lr"] = torch.tensor(lr, device=self.generator.device) if on_device else lr
 
-    def snapshot(self) -> None:
-        """Copy the state, for `rollback`."""
-        self.snapshot_tensors = self.tensors(self.snapshot_tensors)
+    def snapshot(self) -> Snapshot:
+        """Copy the state, for `rollback` and for a checkpoint; the copy holds until the second next call."""
+        best, numbers = self.early_stopping.to_disk()
+        numbers |= {
+            "epoch": self.epoch,
+            "epoch_sums": asdict(self.epoch_sums),
+            "n_rollbacks": self.n_rollbacks,
+        }
+        numbers |= {"lr": self.lr, "n_lanes": self.n_lanes}
+        taken = Snapshot(self.tensors(self.spare), best, numbers, tuple(self.history))
+        self.spare = None if self.last_snapshot is None else self.last_snapshot.tensors
+        self.last_snapshot = taken
+        return taken
 
     def rollback(self) -> None:
         """Return to the last snapshot and reduce the learning rate."""
-        self.load_snapshot(self.snapshot_tensors)
+        assert self.last_snapshot is not None
+        self.load_snapshot(self.last_snapshot.tensors)
         self.n_rollbacks += 1
         self.lr *= BACKOFF
 
@@ -136,20 +155,15 @@ class TrainState:
             of_param = self.adam.state.setdefault(params[int(number)], {})
             of_param[part] = moment.clone(memory_format=torch.contiguous_format)
 
-    def to_disk(self, into: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and numbers from which `from_disk` continues to the same bits; `into` is an earlier copy whose memory is used."""
-        best, numbers = self.early_stopping.to_disk()
-        numbers |= {"epoch": self.epoch, "n_rollbacks": self.n_rollbacks, "lr": self.lr}
-        numbers["n_lanes"] = self.n_lanes
-        changing = None if into is None else {k: v for k, v in into.items() if not k.startswith("best.")}
-        return self.tensors(changing) | best, numbers
-
-    def from_disk(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Continue from what `to_disk` returned."""
+    def from_disk(self, tensors: dict[str, Tensor], described: dict[str, Any]) -> None:
+        """Continue from what `Snapshot.to_disk` returned."""
+        numbers = described["numbers"]
         self.load_snapshot(tensors)
         self.early_stopping.from_disk(_below(tensors, "best"), numbers)
         self.epoch, self.n_rollbacks = int(numbers["epoch"]), int(numbers["n_rollbacks"])
+        self.epoch_sums = EpochSums(**numbers["epoch_sums"])
         self.lr, self.n_lanes = float(numbers["lr"]), int(numbers["n_lanes"])
+        self.history = [EpochRecord(**record) for record in described["history"]]
 
     @property
     def _params(self) -> list[Tensor]:
