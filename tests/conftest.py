@@ -24,6 +24,7 @@ SLOW = {
     "benchmark/test_benchmark_resume.py": "whole benchmarks",
     "benchmark/test_single_latents.py": "whole benchmarks",
     "benchmark/test_worker.py": "starts processes",
+    "cli/test_killed.py": "starts processes",
     "models/test_program_recovery.py": "trains to convergence",
     "models/test_recovery.py": "trains to convergence",
     "programs/test_real_markers.py": "trains on PBMC3k",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import anndata
 import pytest
 
@@ -64,6 +67,36 @@ def test_an_earlier_result_stays_if_the_new_one_fails(earlier, stop):
         earlier, overwrite=True
     ) as folder:  # finished runs are there for the same command
         assert list(contents(folder)) == ["runs/one.npz"]
+
+
+@pytest.mark.parametrize("n_renamed", [1, 2])
+def test_a_result_that_a_killed_process_had_put_aside_is_put_back(earlier, monkeypatch, n_renamed):
+    """The process ends after the first or the second of the two renames: no clean-up runs."""
+    before, rename, names = contents(earlier), Path.rename, []
+
+    def killed(path, target):
+        rename(path, target)
+        names.append(target.name)
+        if len(names) == n_renamed:
+            raise SystemExit
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(SystemExit), targets.output_folder(earlier, overwrite=True) as folder:
+        write(folder, ("report.html",), "new")
+    monkeypatch.undo()
+    assert names == [".out.earlier", "out"][:n_renamed]
+    assert earlier.exists() == (n_renamed == 2)
+    with targets.output_folder(earlier, overwrite=True) as folder:
+        assert contents(earlier) == (before if n_renamed == 1 else {"report.html": "new"})
+        write(folder, ("report.html",), "newer")
+    assert ".out.earlier" not in [path.name for path in earlier.parent.iterdir()]
+
+
+def test_a_copy_that_the_user_made_of_a_result_stays(earlier):
+    copy = Path(shutil.copytree(earlier, earlier.with_name("out.earlier")))
+    with targets.output_folder(earlier, overwrite=True) as folder:
+        write(folder, ("report.html",), "new")
+    assert contents(copy)["scores.csv"] == "earlier"
 
 
 @pytest.mark.parametrize("change", ["added", "changed", "linked"])

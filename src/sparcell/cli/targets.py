@@ -73,6 +73,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     from sparcell.io import places
 
+    _recover(out)
     folder = out
     if overwrite and out.is_dir() and any(entry.name not in IGNORED for entry in out.iterdir()):
         check_written_by_sparcell(out)
@@ -93,10 +94,29 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         _list_files(folder, others)
     if folder != out:
         check_written_by_sparcell(out)  # a file may have been added meanwhile
-        earlier = out.with_name(f"{out.name}.earlier")
+        earlier = _earlier(out)
         out.rename(earlier)
         folder.rename(out)
         places.remove(earlier)
+
+
+def _recover(out: Path) -> None:
+    """Put back the earlier result if a process was killed between the two renames that replace it; remove it if it was replaced."""
+    from sparcell.io import places
+
+    earlier = _earlier(out)
+    if not earlier.is_dir():
+        return
+    check_written_by_sparcell(earlier)
+    if out.exists():
+        places.remove(earlier)
+    else:
+        earlier.rename(out)
+
+
+def _earlier(out: Path) -> Path:
+    """Return where an earlier result lies while a new one takes its place: hidden, so that no folder of the user has this name."""
+    return out.with_name(f".{out.name}.earlier")
 
 
 def check_written_by_sparcell(folder: Path) -> None:
