@@ -117,6 +117,16 @@ def few_cells(folder):
     return {}
 
 
+def embedded(folder):
+    """The first process alone encodes the cells; the other one goes on."""
+    adata = two_batches(N_CELLS)
+    model = fit(KIND, adata, settings={**LONG, "epochs": 1})
+    if RANK > 0:
+        return {}
+    model.embed(adata)
+    return {"shape": list(adata.obsm["X_beta_vsc"].shape)}
+
+
 def killed(folder):
     """One process is killed amid the training."""
 

@@ -17,7 +17,10 @@ from sparcell.io import model_folder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 SCRIPT = Path(in_ranks.__file__)
-RUNS = "in_memory,again,tails,from_file,of_one,file_of_one,begun,amid_an_epoch,not_finite,other_settings,few_cells,killed"
+RUNS = (
+    *("in_memory", "again", "tails", "from_file", "of_one", "file_of_one", "begun", "amid_an_epoch"),
+    *("not_finite", "other_settings", "few_cells", "embedded", "killed"),
+)
 
 
 def torchrun(*words, **keywords):
@@ -31,7 +34,7 @@ def folder(tmp_path_factory):
     """Return the folder in which two processes have made all runs of `in_ranks`; the last one kills one of them."""
     folder = tmp_path_factory.mktemp("ranks")
     in_ranks.prepare(folder)
-    process = torchrun(SCRIPT, RUNS, folder, stderr=subprocess.PIPE)
+    process = torchrun(SCRIPT, ",".join(RUNS), folder, stderr=subprocess.PIPE)
     (folder / "stderr").write_text(process.communicate(timeout=300)[1])
     assert process.returncode != 0
     return folder
@@ -99,6 +102,10 @@ def test_processes_that_are_asked_for_different_models_say_so(folder, rank):
 
 def test_a_minibatch_has_a_cell_for_each_process(folder):
     assert "batch_size is 1, fewer than the 2 processes" in found(folder, "few_cells")["error"]
+
+
+def test_one_process_alone_encodes_after_training(folder):
+    assert found(folder, "embedded", 0)["shape"] == [in_ranks.N_CELLS, 6]
 
 
 def test_a_killed_process_ends_the_others_which_name_it(folder):
