@@ -45,7 +45,7 @@ def test_categories_are_read_in_their_order_whatever_the_new_cells_are():
     category, obs = CategoricalCovariate.fit(DONORS, "donor"), table(donor=["c", "a", "a"])
     number_n = category.numbers(obs, "error")
     np.testing.assert_array_equal(number_n, [2, 0, 0])
-    assert number_n.dtype == np.int64
+    assert number_n.dtype == np.int32
     one_hot = category.one_hot(obs, "error")
     np.testing.assert_array_equal(one_hot, [[0, 0, 1], [1, 0, 0], [1, 0, 0]])
     assert one_hot.dtype == np.float32
@@ -106,7 +106,7 @@ def test_numbers_are_continuous_and_all_else_are_categories():
     assert covariates.categorical[0].names == ("False", "True")
     values = covariates.read(obs)
     np.testing.assert_array_equal(values.batch_n, [0, 1, 1, 1])
-    assert values.batch_n.dtype == np.int64
+    assert values.batch_n.dtype == np.int32
     assert (batch_rows(values).shape, values.covariates_nc.shape) == ((4, 2), (4, 9))
     assert (covariates.n_batches, covariates.n_columns) == (2, 9)
     np.testing.assert_array_equal(values.covariates_nc[:, :2], [[0, 1], [1, 0], [0, 1], [0, 1]])

@@ -34,7 +34,7 @@ MIN_RELATIVE_SD = 1e-12
 class CovariateValues(NamedTuple):
     """Covariates of some cells, as numbers."""
 
-    batch_n: NDArray[np.int64]
+    batch_n: NDArray[np.int32]
     """Batch number; AVERAGE_BATCH for an average cell. All 0 if the model has no batches."""
     covariates_nc: Floats
     batch_proportions_b: Floats
@@ -53,32 +53,35 @@ class CategoricalCovariate:
     @classmethod
     def fit(cls, obs: pd.DataFrame, key: str) -> CategoricalCovariate:
         """Learn the categories of a column; raise InputError if it has nearly one for each cell."""
-        proportions = category_names(_column(obs, key)).value_counts(normalize=True).sort_index()
+        number_n, names = _numbered_names(_column(obs, key))
+        sizes = pd.Series(np.bincount(number_n, minlength=len(names)), names).groupby(level=0).sum()
+        proportions = (sizes[sizes > 0] / len(obs)).sort_index()
         if len(proportions) > max(2, MAX_CATEGORY_FRACTION * len(obs)):
             raise InputError(
                 f"obs[{key!r}] has {len(proportions)} different values in {len(obs)} cells; expected groups of cells, such as donors."
             )
         return cls(key, tuple(map(str, proportions.index)), tuple(map(float, proportions)))
 
-    def numbers(self, obs: pd.DataFrame, unseen: Unseen) -> NDArray[np.int64]:
+    def numbers(self, obs: pd.DataFrame, unseen: Unseen) -> NDArray[np.int32]:
         """Return the category number of each cell, (n,); AVERAGE_BATCH for unseen categories if `unseen` allows them."""
         if self.key not in obs and unseen == "average":
-            return np.full(len(obs), AVERAGE_BATCH, dtype=np.int64)
-        values = category_names(_column(obs, self.key))
-        number_n = pd.Index(self.names).get_indexer(pd.Index(values))
+            return np.full(len(obs), AVERAGE_BATCH, dtype=np.int32)
+        value_n, values = _numbered_names(_column(obs, self.key))
+        number_n: NDArray[np.int32] = pd.Index(self.names).get_indexer(values).astype(np.int32)[value_n]
         if (number_n < 0).any():  # text, or a model that was fitted to text: 1.0 is still 1
             names = pd.Index([_without_zero_decimals(name) for name in self.names])
             if names.is_unique:
-                number_n = names.get_indexer(pd.Index(values.map(_without_zero_decimals)))
+                number_n = names.get_indexer(values.map(_without_zero_decimals)).astype(np.int32)[value_n]
         unknown_n = number_n < 0
         if unknown_n.any() and unseen == "error":
-            first = str(values.iloc[int(unknown_n.argmax())])
+            first = str(values[value_n[int(unknown_n.argmax())]])
             raise InputError(
                 f"obs[{self.key!r}] holds {first!r} in {int(unknown_n.sum())} cell(s), which the model has not seen; expected one of "
                 f"{', '.join(self.names[:8])}{' …' if len(self.names) > 8 else ''}, or {format_settings(unseen='average')} to encode such "
                 "cells as an average batch."
             )
-        return np.where(unknown_n, AVERAGE_BATCH, number_n).astype(np.int64)
+        number_n[unknown_n] = AVERAGE_BATCH
+        return number_n
 
     def one_hot(self, obs: pd.DataFrame, unseen: Unseen) -> Floats:
         """Return one-hot rows, (n, number of names); the proportions of the fit for unseen categories."""
@@ -175,7 +178,7 @@ class Covariates:
         columns += [column.one_hot(obs, unseen) for column in self.categorical]
         columns += [column.standardized(obs, unseen) for column in self.continuous]
         if self.batch is None:
-            batch_n: NDArray[np.int64] = np.zeros(len(obs), dtype=np.int64)
+            batch_n: NDArray[np.int32] = np.zeros(len(obs), dtype=np.int32)
             proportions: tuple[float, ...] = ()
         else:
             batch_n, proportions = self.batch.numbers(obs, unseen), self.batch.proportions
@@ -203,6 +206,14 @@ def _column(obs: pd.DataFrame, key: str) -> pd.Series:
 def category_names(column: pd.Series) -> pd.Series:
     """Return values as names of categories; 1.0 is "1", since pandas makes floats of whole numbers at the first missing value."""
     return column.astype(str).map(_without_zero_decimals) if _holds_floats(column) else column.astype(str)
+
+
+def _numbered_names(column: pd.Series) -> tuple[NDArray[np.integer], pd.Index]:
+    """Return the number of each cell's value, (n,), and the names of the values: the names of many cells take much memory."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), pd.Index(category_names(pd.Series(column.dtype.categories)))
+    number_n, names = pd.factorize(category_names(column))
+    return number_n, pd.Index(names)
 
 
 def _holds_floats(column: pd.Series) -> bool:

@@ -56,19 +56,19 @@ class MatrixFacts:
         default_factory=lambda: np.zeros(int(MAX_LOGGED) + 1, dtype=np.int64)
     )
     """Number of values that round to 0, 1, … 20; those above 20 are not counted."""
-    totals: list[NDArray[np.float64]] = field(default_factory=list)
-    non_zeros: list[NDArray[np.int64]] = field(default_factory=list)
-    """Total and number of values of each cell, by block."""
+    totals: list[NDArray[np.float32]] = field(default_factory=list)
+    non_zeros: list[NDArray[np.unsignedinteger]] = field(default_factory=list)
+    """Total and number of values of each cell, by block; 6 bytes a cell."""
 
     @property
-    def total_n(self) -> NDArray[np.float64]:
+    def total_n(self) -> NDArray[np.float32]:
         """Total of each cell, (n,)."""
-        return np.concatenate(self.totals) if self.totals else np.zeros(0)
+        return np.concatenate(self.totals) if self.totals else np.zeros(0, dtype=np.float32)
 
     @property
-    def non_zero_n(self) -> NDArray[np.int64]:
+    def non_zero_n(self) -> NDArray[np.unsignedinteger]:
         """Number of values of each cell that are not 0, (n,)."""
-        return np.concatenate(self.non_zeros) if self.non_zeros else np.zeros(0, dtype=np.int64)
+        return np.concatenate(self.non_zeros) if self.non_zeros else np.zeros(0, dtype=np.uint16)
 
     @property
     def one_total(self) -> float | None:
@@ -115,7 +115,7 @@ class MatrixFacts:
             self.n_bad += int(bad.sum())
             value = value[~bad]
         with np.errstate(over="ignore", invalid="ignore"):  # a total may be infinite, as the values are
-            self.totals.append(x_ng @ np.ones(self.n_genes))
+            self.totals.append((x_ng @ np.ones(self.n_genes)).astype(np.float32))
         self.non_zeros.append(_non_zeros(x_ng))
         if not len(value):
             return
@@ -176,6 +176,7 @@ def is_whole(value: NDArray[Any]) -> NDArray[np.bool_]:
     return whole
 
 
-def _non_zeros(x_ng: sparse.csr_matrix) -> NDArray[np.int64]:
+def _non_zeros(x_ng: sparse.csr_matrix) -> NDArray[np.unsignedinteger]:
     before = np.concatenate([[0], np.cumsum(x_ng.data != 0)])
-    return np.asarray(before[x_ng.indptr[1:]] - before[x_ng.indptr[:-1]], dtype=np.int64)
+    number_n = before[x_ng.indptr[1:]] - before[x_ng.indptr[:-1]]
+    return np.asarray(number_n, dtype=np.min_scalar_type(max(1 << 15, x_ng.shape[1])))

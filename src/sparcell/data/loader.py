@@ -6,7 +6,7 @@ Suffixes: n cells, g genes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -55,8 +55,12 @@ class Loader:
         max_resident_bytes: int | None = None,
     ) -> None:
         self.source: CellSource = source
+        n_batches = len(covariates.batch_proportions_b)
         self.device = device
-        self.batch_n = torch.from_numpy(covariates.batch_n).to(device)
+        # 2 bytes a cell; a minibatch gets int64
+        self.batch_n = torch.from_numpy(
+            covariates.batch_n.astype(np.int16 if n_batches < 2**15 else np.int32)
+        ).to(device)
         self.covariates_nc = torch.from_numpy(covariates.covariates_nc).to(device)
         self.batch_proportions_b = torch.from_numpy(covariates.batch_proportions_b).to(device)
         self._library_size_n = np.full(len(source), np.nan, np.float32)  # filled when a cell is first read
@@ -103,7 +107,7 @@ class Loader:
             x = packed.to(self.device).dense()
             library_size_n1 = library_sizes(x)
         return Minibatch(
-            x, library_size_n1, self.batch_n[rows], self.covariates_nc[rows], self.batch_proportions_b
+            x, library_size_n1, self.batch_n[rows].long(), self.covariates_nc[rows], self.batch_proportions_b
         )
 
     def cells_at_once(self, batch_size: int) -> int:
@@ -115,7 +119,7 @@ class Loader:
         n_cells = len(self.source)
         if self.source.edges is None:
             return self.batches(sampler.sequential_batches(n_cells, batch_size))
-        return self.cut(sequential_windows(self.source, np.arange(n_cells), batch_size), batch_size)
+        return self.cut(sequential_windows(self.source, range(n_cells), batch_size), batch_size)
 
     def cut(
         self, windows: Iterable[tuple[NDArray[np.integer], SparseRows]], batch_size: int
@@ -161,12 +165,12 @@ class Loader:
         if not steps:
             return
         # One transfer for all steps: each transfer would wait until the device is idle.
-        order = torch.from_numpy(np.concatenate(steps)).to(self.device)
+        order = torch.from_numpy(np.concatenate(steps)).to(self.device).long()
         for rows in torch.split(order, [len(index) for index in steps]):
             yield Minibatch(
                 x_ng[rows],
                 library_size_n1[rows],
-                self.batch_n[rows],
+                self.batch_n[rows].long(),
                 self.covariates_nc[rows],
                 self.batch_proportions_b,
             )
@@ -197,7 +201,7 @@ def _resident_limit(device: torch.device) -> float:
     return MAX_RESIDENT_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingData:
     """The cells of a training run: the training cells, shuffled again in each epoch, and the validation cells."""
 
@@ -211,6 +215,8 @@ class TrainingData:
     """Number of this process, and the number of processes that train together."""
     n_lanes: ClassVar[int] = 1
     """Cells in memory are shared out within each minibatch, so the plan is the same for any number of processes."""
+    _epoch: tuple[int, NDArray[np.integer]] = field(default=(0, np.empty(0, np.int32)), init=False)
+    """Number of the last epoch, and its training cells in their order."""
 
     def use_lanes(self, n_lanes: int) -> None:
         """Do nothing: see `n_lanes`."""
@@ -225,8 +231,12 @@ class TrainingData:
 
     def batches(self, epoch: int, first: int, last: int) -> Iterator[Minibatch]:
         """Yield the minibatches of steps first … last - 1 of an epoch. Steps count from 0, epochs from 1."""
-        steps = sampler.epoch_batches(len(self.train_rows), self.batch_size, self.seed, epoch)[first:last]
-        return self._own_batches([self.train_rows[step] for step in steps])
+        if self._epoch[0] != epoch:
+            self._epoch = epoch, self.train_rows[sampler.epoch_order(len(self.train_rows), self.seed, epoch)]
+        size, order = self.batch_size, self._epoch[1]
+        return self._own_batches(
+            [order[size * step : size * (step + 1)] for step in range(first, min(last, self.n_steps))]
+        )
 
     def sequential_batches(self) -> Iterator[Minibatch]:
         """Yield the training cells in the order of the data."""

@@ -173,17 +173,18 @@ class Schema:
             **{**stored, **moments, "genes": genes, "median_library_size": size, "covariates": covariates}
         )
 
-    def _library_sizes(self, adata: AnnData) -> NDArray[np.float64]:
+    def _library_sizes(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the total of each cell over the model's genes, (n,)."""
         matrix, positions = read_layer(adata, self.layer)[0], self._positions(adata)
         if isinstance(matrix, StoredRows):
             source = CellsOnDisk(matrix, self._units(positions))
             blocks: Iterator[sparse.csr_matrix] = (
-                cells.matrix() for _, cells in sequential_windows(source, np.arange(len(source)), 1)
+                cells.matrix() for _, cells in sequential_windows(source, range(len(source)), 1)
             )
         else:
             blocks = self._blocks(adata, positions)
-        return np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in blocks])
+        sums = (np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in blocks)
+        return np.concatenate([one.astype(np.float32) for one in sums])
 
     def _units(self, position_g: NDArray[np.int64]) -> RowUnits:
         target = TARGET_SUM if self.log_normalize else 0.0

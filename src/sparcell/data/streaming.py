@@ -79,11 +79,13 @@ def cut(windows: Iterable[NumberedCells], batch_size: int) -> Iterator[NumberedC
 
 
 def sequential_windows(
-    source: CellSource, rows: NDArray[np.integer], batch_size: int
+    source: CellSource, rows: NDArray[np.integer] | range, batch_size: int
 ) -> Iterator[NumberedCells]:
     """Yield cells of a source on disk in windows of at least `batch_size` cells, in the order of `rows`."""
     step = max(batch_size, round(READ_VALUES / values_per_cell(source)))
-    return read_ahead(source.rows, (rows[start : start + step] for start in range(0, len(rows), step)))
+    return read_ahead(
+        source.rows, (np.asarray(rows[start : start + step]) for start in range(0, len(rows), step))
+    )
 
 
 def values_per_cell(source: CellSource) -> float:

@@ -25,6 +25,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.io.chunks import values_reader
 from sparcell.io.files import existing_path
 from sparcell.io.hdf5_filters import load_filters, require_filters
+from sparcell.io.row_lengths import RowLengths
 from sparcell.io.selection import in_threads, select_rows
 from sparcell.kernels.row_loops import NO_GENE
 
@@ -89,8 +90,7 @@ class MatrixFile(StoredRows):
         shape = self._matrix.attrs["shape"] if self.sparse else self._matrix.shape
         self.shape = (int(shape[0]), int(shape[1]))
         self._n_columns = self.shape[1]
-        self._indptr = np.asarray(self._matrix["indptr"][:], dtype=np.int64) if self.sparse else None
-        self._check_indptr()
+        self._rows = self._read_row_lengths() if self.sparse else None
         self.edges = self._block_edges()
         self._position_g: NDArray[np.int64] | None = None
 
@@ -100,13 +100,13 @@ class MatrixFile(StoredRows):
     @property
     def n_values(self) -> int:
         """Number of stored values."""
-        return self.shape[0] * self.shape[1] if self._indptr is None else int(self._indptr[-1])
+        return self.shape[0] * self.shape[1] if self._rows is None else self._rows.n_values
 
     def n_values_of(self, row_n: NDArray[np.integer]) -> int:
         """Return the number of stored values of some rows."""
-        if self._indptr is None:
+        if self._rows is None:
             return len(row_n) * self._n_columns
-        return int((self._indptr[row_n + 1] - self._indptr[row_n]).sum())
+        return int(self._rows.length_n[row_n].sum(dtype=np.int64))
 
     @cached_property
     def facts(self) -> MatrixFacts:
@@ -169,10 +169,11 @@ class MatrixFile(StoredRows):
                 f"{self.path} was changed while it was read; expected a file that stays as it is. Start again."
             )
         try:
-            if self._indptr is None:
+            if self._rows is None:
                 dense = sparse.csr_matrix(np.asarray(self._matrix[start:stop]))
                 return dense.indices, dense.data, dense.indptr.astype(np.int64)
-            first, last = int(self._indptr[start]), int(self._indptr[stop])
+            bound_n = self._rows.bounds(start, stop)
+            first, last = int(bound_n[0]), int(bound_n[-1])
             value, column = self._values(first, last), self._columns(first, last)
         except Exception as error:  # h5py, zarr and the decompressors raise many types for damaged files
             raise InputError(
@@ -183,7 +184,7 @@ class MatrixFile(StoredRows):
             raise InputError(
                 f"{self.where} ends before its last cell; the file is incomplete. Copy it again."
             )
-        return column, value, self._indptr[start : stop + 1] - first
+        return column, value, bound_n - first
 
     def outside(self, start: int, stop: int) -> InputError:
         """Return the error for columns that do not exist."""
@@ -306,20 +307,17 @@ class MatrixFile(StoredRows):
                 f"{self.path.name} has no {self._name}; {did_you_mean(self.layer or '', layers)}"
             )
 
-    def _check_indptr(self) -> None:
-        if self._indptr is None:
-            return
-        lengths_n = np.diff(self._indptr)
+    def _read_row_lengths(self) -> RowLengths:
         stored = min(int(self._matrix[name].shape[0]) for name in ("data", "indices"))
-        if (
-            len(lengths_n) != self.shape[0]
-            or self._indptr[0] != 0
-            or (lengths_n < 0).any()
-            or self._indptr[-1] > stored
-        ):
-            raise InputError(
-                f"{self.where} is damaged: the beginnings of its rows do not fit {self.shape[0]} cells and {stored} values. Copy it again."
-            )
+        try:
+            rows = RowLengths(self._matrix["indptr"])
+            if len(rows) == self.shape[0] and rows.n_values <= stored:
+                return rows
+        except ValueError:
+            pass
+        raise InputError(
+            f"{self.where} is damaged: the beginnings of its rows do not fit {self.shape[0]} cells and {stored} values. Copy it again."
+        )
 
     def _names(self, group: str) -> NDArray[np.object_]:
         stored = self._root[group]
@@ -329,15 +327,14 @@ class MatrixFile(StoredRows):
 
     def _block_edges(self) -> NDArray[np.int64]:
         """Return the rows where blocks begin, and the number of cells."""
-        if self._indptr is None:
+        if self._rows is None:
             step = max(1, BLOCK_VALUES // max(1, self.shape[1]))
             return np.append(np.arange(0, self.shape[0], step), self.shape[0]).astype(np.int64)
         stored = self._matrix["indices"]
         unit = stored.chunks or (1,)
         size = -(-BLOCK_VALUES // int(unit[0])) * int(unit[0])
-        begin = np.arange(0, max(1, self.n_values), size)
-        edges = np.searchsorted(self._indptr, begin, side="left")
-        return np.unique(np.append(edges, [0, self.shape[0]])).astype(np.int64)
+        edges = [self._rows.first_row_from(begin) for begin in range(0, max(1, self.n_values), size)]
+        return np.unique([*edges, 0, self.shape[0]]).astype(np.int64)
 
 
 def open_root(path: Path) -> Any:

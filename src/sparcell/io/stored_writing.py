@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from sparcell.io.stored_rows import KeptRows
+from sparcell.results.large_arrays import row_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,13 @@ def write_cells(cells: StoredCells, path: Path, *, with_x: bool) -> None:
         target.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         _write_obs(cells, target)
         write_elem(target, "var", cells.var, dataset_kwargs=gzip)
-        for name in ("obsm", "varm", "uns"):
+        write_elem(target, "obsm", {})
+        for key, values in cells.obsm.items():
+            if isinstance(values, np.ndarray):
+                _write_by_rows(target["obsm"], key, values)
+            else:
+                write_elem(target["obsm"], key, values, dataset_kwargs=gzip)
+        for name in ("varm", "uns"):
             write_elem(target, name, getattr(cells, name), dataset_kwargs=gzip)
         for name in ("layers", "obsp", "varp"):
             write_elem(target, name, {})
@@ -44,6 +51,21 @@ def write_cells(cells: StoredCells, path: Path, *, with_x: bool) -> None:
                 write_elem(target, "X", block, dataset_kwargs=gzip)
             else:
                 sparse_dataset(target["X"]).append(block)
+
+
+def _write_by_rows(group: h5py.Group, key: str, values: NDArray[Any]) -> None:
+    """Write an array as anndata does, but by blocks of rows."""
+    from anndata.io import write_elem
+
+    write_elem(group, key, values[:1], dataset_kwargs={"compression": "gzip"})
+    attributes = dict(group[key].attrs)
+    del group[key]
+    written = group.create_dataset(key, values.shape, values.dtype, chunks=True, compression="gzip")
+    written.attrs.update(attributes)
+    start = 0
+    for (block,) in row_blocks(values):
+        written[start : start + len(block)] = block
+        start += len(block)
 
 
 def _write_obs(cells: StoredCells, target: h5py.File) -> None:

@@ -5,7 +5,8 @@ Suffixes: n cells, g genes, k latents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,13 +41,33 @@ def active_latents(
     >>> sp.metrics.active_latents(np.array([[0.0, 3.0], [1.0, 3.0]]))
     array([ True, False])
     """
-    active_k = np.asarray(latent_nk.var(axis=0) > ACTIVE_VARIANCE)
-    if on_nk is None:
+    return active_of_blocks([(latent_nk, on_nk)])
+
+
+def active_of_blocks(
+    blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.bool_] | None]],
+) -> NDArray[np.bool_]:
+    """Return which latents are active, (k,), of cells that come in blocks: see `active_latents`. At least one block."""
+    first_k: Any = None
+    total_k: Any = 0.0
+    square_k: Any = 0.0
+    n_on_k: Any = 0
+    sum_on_k: Any = 0.0
+    n = 0
+    for latent_mk, on_mk in blocks:
+        first_k = latent_mk[0].astype(np.float64) if first_k is None else first_k
+        shifted_mk = latent_mk - first_k  # float64: sums of many cells, and the difference of two of them
+        n, total_k = n + len(latent_mk), total_k + shifted_mk.sum(axis=0)
+        square_k = square_k + np.einsum("mk,mk->k", shifted_mk, shifted_mk)
+        if on_mk is not None:
+            n_on_k = n_on_k + on_mk.sum(axis=0)
+            sum_on_k = sum_on_k + np.einsum("mk,mk->k", shifted_mk, on_mk)
+    active_k = np.asarray(square_k / n - (total_k / n) ** 2 > ACTIVE_VARIANCE)
+    if np.ndim(n_on_k) == 0:
         return active_k
-    n_on_k, n_off_k = on_nk.sum(axis=0), (~on_nk).sum(axis=0)
-    mean_on_k = (latent_nk * on_nk).sum(axis=0) / np.maximum(n_on_k, 1)
-    mean_off_k = (latent_nk * ~on_nk).sum(axis=0) / np.maximum(n_off_k, 1)
-    distant_k = np.abs(mean_on_k - mean_off_k) >= ACTIVE_DISTANCE
+    n_off_k = n - n_on_k
+    difference_k = sum_on_k / np.maximum(n_on_k, 1) - (total_k - sum_on_k) / np.maximum(n_off_k, 1)
+    distant_k = np.abs(difference_k) >= ACTIVE_DISTANCE
     return np.asarray(active_k | (distant_k & (n_on_k >= ACTIVE_CELLS) & (n_off_k > 0)))
 
 

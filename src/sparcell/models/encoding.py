@@ -24,6 +24,7 @@ from sparcell.io.labels import labels_from_obs
 from sparcell.io.stored import StoredCells
 from sparcell.models.decoding import average_minibatch
 from sparcell.protocols import EpochRecord
+from sparcell.results.large_arrays import RowsOfPieces
 from sparcell.results.latents import MIN_INCLUSION, LatentRepresentation
 from sparcell.tl.program_effects import ProgramDecoder, find_programs
 from sparcell.tl.programs import CellSample, Programs, program_tables, sample_cells
@@ -98,16 +99,18 @@ class FittedEncoder:
         """
         loader = self._loader(self._opened(data), unseen, decode=False)
         n_cells, kl_k = len(loader.source), np.zeros(self.settings.n_latent)
-        mean, gamma = RowsOfPieces(n_cells), RowsOfPieces(n_cells)
+        on_disk = loader.source.edges is not None
+        mean, gamma = (RowsOfPieces(n_cells, on_disk=on_disk) for _ in range(2))
         for batch in loader.all_cells(INFERENCE_BATCH):
             posterior = self.network.posterior(batch)
-            mean.add(posterior.mean)
+            mean.add(posterior.mean.cpu().numpy())
             kl_k += posterior.kl().cpu().numpy().sum(axis=0, dtype=np.float64)
             if posterior.gamma is not None:
-                gamma.add(posterior.gamma)
-        assert mean.array is not None
-        latents = LatentRepresentation(mean.array, kl_k / n_cells, gamma.array)
-        self.last_encoded = (len(latents.mean_nk), int(latents.active_k.sum()))
+                gamma.add(posterior.gamma.cpu().numpy())
+        mean_nk, inclusion_nk = mean.finish(), gamma.finish()
+        assert mean_nk is not None
+        latents = LatentRepresentation(mean_nk, kl_k / n_cells, inclusion_nk)
+        self.last_encoded = (n_cells, int(latents.active_k.sum()))
         return latents
 
     def transform(
@@ -318,21 +321,6 @@ class FittedEncoder:
         values = covariates.read(adata.obs, unseen) if needed else covariates.average(adata.n_obs)
         n_genes = len(self.schema.genes)
         return Loader(self.schema.cells(adata), values, n_genes, self.device, max_resident_bytes=0)
-
-
-class RowsOfPieces:
-    """An array that is reserved once and filled with the results of minibatches: pieces of many cells would take its memory twice."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows, self.n_filled = n_rows, 0
-        self.array: Floats | None = None
-
-    def add(self, piece: torch.Tensor) -> None:
-        """Append the rows of a minibatch, (m, k)."""
-        if self.array is None:
-            self.array = np.empty((self.n_rows, piece.shape[1]), dtype=np.float32)
-        self.array[self.n_filled : self.n_filled + len(piece)] = piece.cpu().numpy()
-        self.n_filled += len(piece)
 
 
 def gather(pieces: Iterator[torch.Tensor] | list[torch.Tensor]) -> Floats:

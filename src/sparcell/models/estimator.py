@@ -292,7 +292,7 @@ class Estimator(ModelConfig):
     def _training_data(
         self,
         loader: Loader,
-        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        rows: tuple[NDArray[np.integer], NDArray[np.integer]],
         adata: AnnData,
         n_columns: int,
         place: tuple[int, int],
