@@ -332,6 +332,10 @@ class Distribution(Protocol):
         """Draw expression, (n, g)."""
         ...
 
+    def cumulative(self, x_ng: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return P(X < x) and P(X ≤ x) of each value, (n, g). They differ for counts."""
+        ...
+
     def rate_factor(self, x_ng: Tensor) -> Tensor:
         """Return E[rate given x] / E[rate], (n, g): how far an observed count moves the expected one; 1 without overdispersion."""
         ...

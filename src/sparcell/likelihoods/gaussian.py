@@ -13,8 +13,11 @@ import torch
 from torch import nn
 
 from sparcell import kernels
+from sparcell.likelihoods import cumulative
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sparcell.config.model import LikelihoodConfig
@@ -36,6 +39,10 @@ class GaussianDistribution:
     def log_prob(self, x_ng: Tensor) -> Tensor:
         """Return the log density of each entry in nats, (n, g)."""
         return -0.5 * ((x_ng - self.mean) ** 2 / self.variance + math.log(2 * math.pi * self.variance))
+
+    def cumulative(self, x_ng: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return P(X < x) and P(X ≤ x) of each value, (n, g)."""
+        return cumulative.of_normal(x_ng, self.mean, self.variance)
 
     def rate_factor(self, x_ng: Tensor) -> Tensor:
         """Return ones, (n, g): log-normalized expression has no counting rate."""

@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from sparcell import kernels
+from sparcell.likelihoods import cumulative
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sparcell.config.model import LikelihoodConfig
@@ -42,6 +45,14 @@ class NegativeBinomialDistribution:
         r, offset_ng = self.log_r.exp(), self.log_mean - self.log_r
         log_coefficient_ng = torch.lgamma(x_ng + r) - torch.lgamma(r) - torch.lgamma(x_ng + 1)
         return log_coefficient_ng - r * softplus(offset_ng) - x_ng * softplus(-offset_ng)
+
+    def cumulative(self, x_ng: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return P(X < x) and P(X ≤ x) of each value, (n, g)."""
+        return cumulative.of_counts(
+            x_ng,
+            self.log_prob(x_ng),
+            lambda x_m, at: cumulative.negative_binomial_below(x_m, at(self.mean), at(self.log_r.exp())),
+        )
 
     def rate_factor(self, x_ng: Tensor) -> Tensor:
         """Return E[rate given x] / mean, (n, g): (r + x) / (r + m), since Gamma(r, r / m) is the prior of a Poisson rate."""

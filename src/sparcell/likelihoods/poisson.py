@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from sparcell import kernels
+from sparcell.likelihoods import cumulative
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sparcell.config.model import LikelihoodConfig
@@ -34,6 +37,12 @@ class PoissonDistribution:
     def log_prob(self, x_ng: Tensor) -> Tensor:
         """Return the log probability of each count in nats, (n, g): x log m - m - log x!."""
         return x_ng * self.log_mean - self.mean - torch.lgamma(x_ng + 1)
+
+    def cumulative(self, x_ng: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return P(X < x) and P(X ≤ x) of each value, (n, g)."""
+        return cumulative.of_counts(
+            x_ng, self.log_prob(x_ng), lambda x_m, at: cumulative.poisson_below(x_m, at(self.mean))
+        )
 
     def rate_factor(self, x_ng: Tensor) -> Tensor:
         """Return ones, (n, g): the rate is the mean, whatever the count."""

@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn.functional import logsigmoid, softplus
 
 from sparcell import kernels
+from sparcell.likelihoods import cumulative
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sparcell.config.model import LikelihoodConfig
@@ -49,6 +52,16 @@ class ZeroInflatedDistribution:
         )
         zero_ng = torch.logaddexp(logsigmoid(self.drop), log_not_dropped_ng)
         return torch.where(x_ng == 0, zero_ng, log_not_dropped_ng)
+
+    def cumulative(self, x_ng: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return P(X < x) and P(X ≤ x) of each value, (n, g)."""
+
+        def below(x_m: NDArray[np.float64], at: cumulative.AtCounts) -> NDArray[np.float64]:
+            dropped_m = at(self.drop.sigmoid())
+            kept_m = cumulative.negative_binomial_below(x_m, at(self.log_mean.exp()), at(self.log_r.exp()))
+            return dropped_m + (1 - dropped_m) * kept_m
+
+        return cumulative.of_counts(x_ng, self.log_prob(x_ng), below)
 
     def rate_factor(self, x_ng: Tensor) -> Tensor:
         """Return E[rate given x] / E[rate], (n, g): (r + x) / (r + m), and 1 as far as a count of 0 was dropped."""

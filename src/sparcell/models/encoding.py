@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sparcell.data.covariates import Unseen
     from sparcell.data.schema import Schema
     from sparcell.nn.network import Network
-    from sparcell.protocols import Minibatch, ModelSettings, Posterior
+    from sparcell.protocols import Distribution, Minibatch, ModelSettings, Posterior
 
     Floats = NDArray[np.float32]
 
@@ -309,6 +309,9 @@ class FittedEncoder:
         loader = self._loader(self._opened(data), unseen)
         for batch in loader.all_cells(INFERENCE_BATCH):
             yield self.network.posterior(batch), batch
+
+    def _distribution(self, z_nk: torch.Tensor, batch: Minibatch) -> Distribution:
+        return self.network.likelihood.distribution(self.network.decode(z_nk, batch), batch)
 
     def _opened(self, data: AnnData | str | Path | Sequence[str | Path]) -> Any:
         """Return data to read from: large files, and the data of objects that are not in memory, stay where they are."""

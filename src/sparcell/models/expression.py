@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sparcell.protocols import Distribution, Minibatch, Posterior
+    from sparcell.protocols import Minibatch, Posterior
 
     Floats = NDArray[np.float32]
 
@@ -246,13 +246,10 @@ class ExpressionModel(FittedEncoder):
             target = cells if batch is None else in_batch(cells, batch, self.schema.covariates.batch)
             if library_size is not None:
                 target = replace(target, library_size_n1=torch.full_like(cells.library_size_n1, library_size))
-            mean_ng = self._decoded_distribution(posterior, target).mean
+            mean_ng = self._distribution(posterior.mean, target).mean
             if own_counts:
-                mean_ng = mean_ng * self._decoded_distribution(posterior, cells).rate_factor(cells.x_ng)
+                mean_ng = mean_ng * self._distribution(posterior.mean, cells).rate_factor(cells.x_ng)
             yield np.asarray(self.schema.inverse_zscore(mean_ng.cpu().numpy()), dtype=np.float32)
-
-    def _decoded_distribution(self, posterior: Posterior, cells: Minibatch) -> Distribution:
-        return self.network.likelihood.distribution(self.network.decode(posterior.mean, cells), cells)
 
     def _groups(self, adata: AnnData, groupby: str, within: str | None, batch_key: str | None) -> Groups:
         """Return the labels of the cells, checked."""
@@ -317,7 +314,7 @@ class ExpressionModel(FittedEncoder):
             covariates_nc=covariates_nc,
             batch_proportions_b=proportions_b,
         )
-        expected_ng = self._decoded_distribution(posterior, cells).mean.cpu().numpy()
+        expected_ng = self._distribution(posterior.mean, cells).mean.cpu().numpy()
         if self.schema.counts:
             return np.asarray(expected_ng, dtype=np.float32)
         return np.asarray(

@@ -21,6 +21,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.io import model_folder
 from sparcell.io.backed import leave_on_disk
 from sparcell.models.card import model_card
+from sparcell.models.criticism import CriticizedModel
 from sparcell.models.decoding import decoded_cells, in_batch
 from sparcell.models.description import describe
 from sparcell.models.display import model_html, model_text
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
     from sparcell.data.covariates import Unseen
     from sparcell.data.missing_genes import MissingGenes
-    from sparcell.protocols import Distribution, Minibatch
+    from sparcell.protocols import Minibatch
 
     Floats = NDArray[np.float32]
 
 
-class Model(ExpressionModel, MappingEncoder):
-    """A fitted model. Only `embed`, `predict_labels`, `denoise` and `programs` write into the data they are given.
+class Model(ExpressionModel, CriticizedModel, MappingEncoder):
+    """A fitted model. Only `embed`, `predict_labels`, `denoise`, `criticize` and `programs` write into the data they are given.
 
     Attributes
     ----------
@@ -311,6 +312,3 @@ class Model(ExpressionModel, MappingEncoder):
 
     def _nll(self, z_nk: torch.Tensor, batch: Minibatch) -> torch.Tensor:
         return self.network.likelihood.nll(self.network.decode(z_nk, batch), batch)
-
-    def _distribution(self, z_nk: torch.Tensor, batch: Minibatch) -> Distribution:
-        return self.network.likelihood.distribution(self.network.decode(z_nk, batch), batch)
