@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sparcell.errors import InputError
-from sparcell.models import load
 from sparcell.results.analysis import Doubt
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
 
     from sparcell.config.analysis import AnalysisConfig
+    from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
 
@@ -28,7 +26,7 @@ MIN_CELLS = 10
 
 
 def gene_changes(
-    adata: AnnData, type_n: pd.Series, config: AnalysisConfig, folder: Path
+    adata: AnnData, type_n: pd.Series, config: AnalysisConfig, model: Model
 ) -> tuple[pd.DataFrame | None, tuple[Doubt, ...]]:
     """Return the genes of all cell types with their log2 fold changes, and what speaks against the comparison.
 
@@ -49,7 +47,7 @@ def gene_changes(
                 "Use sparcell differential-expression for more.",
             ),
         )
-    model, tables, reasons = load(folder / "model"), [], []
+    tables, reasons = [], []
     for kind in type_n.cat.categories:
         own_n = (type_n == kind).to_numpy()
         if condition_n[own_n].value_counts().reindex(names, fill_value=0).min() < MIN_CELLS:

@@ -9,6 +9,7 @@ import numpy as np
 from sparcell.io import obs_columns
 from sparcell.results.analysis import Doubt
 from sparcell.tl.cluster_names import UNKNOWN
+from sparcell.tl.misfits import does_not_fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sparcell.config.analysis import AnalysisConfig
+    from sparcell.results.criticism import Criticism
 
 MIN_CELLS = 20
 """A cluster with fewer cells may be an accident of the clustering."""
@@ -74,6 +76,16 @@ def about_all(
         yield Doubt(
             "The model was still learning when training ended.",
             "The loss fell by more than half a percent in the last five epochs. Train longer with --epochs.",
+        )
+
+
+def about_fit(criticism: Criticism) -> Iterator[Doubt]:
+    """Yield the doubt that the model does not describe the counts."""
+    if does_not_fit(criticism.genes, criticism.overall):
+        yield Doubt(
+            "The model does not fit many genes.",
+            f"{criticism.verdict[-1]} Latents, clusters and differences can miss what these genes say. Train longer with --epochs, or "
+            "compare another likelihood.",
         )
 
 

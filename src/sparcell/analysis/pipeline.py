@@ -13,16 +13,18 @@ import pandas as pd
 
 from sparcell import io, pp
 from sparcell.analysis import clusters, conditions, representation, samples, write
-from sparcell.analysis.doubts import find_doubts
+from sparcell.analysis.doubts import about_fit, find_doubts
 from sparcell.analysis.prepare import AnalysisData, prepare
 from sparcell.analysis.representation import run_maps, run_stage, stages
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.experiments import checks, runs
 from sparcell.experiments.runs import Run
 from sparcell.experiments.writing import print_table
+from sparcell.models import load
 from sparcell.pp.slots import free_column
 from sparcell.results.analysis import AnalysisResults
 from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
+from sparcell.tl.stability import copy_without_results
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,8 +68,8 @@ def run(
     Returns
     -------
     The results that the report shows. Files in the folder: report.html, analysis.h5ad, clusters.csv, markers.csv, composition.csv (with
-    batches or conditions), composition_test.csv and changes.csv (with conditions), ``figures/*.png``, model/, programs_model/, programs/ (the
-    page of gene programs and its tables), provenance.json, ``runs/*.npz``.
+    batches or conditions), composition_test.csv and changes.csv (with conditions), fit.csv, ``figures/*.png``, model/, programs_model/,
+    programs/ (the page of gene programs and its tables), provenance.json, ``runs/*.npz``.
 
     Raises
     ------
@@ -122,7 +124,10 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
     adata.obsm["X_umap"], adata.obsm["X_tsne"] = arrays["umap_n2"], arrays["tsne_n2"]
     table = clusters.cluster_table(adata, arrays[main], named, markers, arrays["other_clusters_sn"], config)
     shares = samples.composition(adata, type_n, config)
-    changes, reasons = conditions.gene_changes(adata, type_n, config, folder)
+    model = load(folder / "model")
+    log.info("does the model fit?")
+    criticism = model.criticize(copy_without_results(adata), seed=config.seed)
+    changes, reasons = conditions.gene_changes(adata, type_n, config, model)
     return AnalysisResults(
         title=data.title,
         cell_types=type_n.array,
@@ -132,7 +137,12 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
         umap_n2=arrays["umap_n2"],
         tsne_n2=arrays["tsne_n2"],
         qc=data.qc,
-        doubts=(*find_doubts(adata, cluster_n, table, data.qc, run_.history, config), *reasons),
+        doubts=(
+            *find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
+            *about_fit(criticism),
+            *reasons,
+        ),
+        criticism=criticism,
         names_source=source,
         columns=map_columns(adata, config),
         composition=shares,

@@ -56,6 +56,7 @@ def tables(results: AnalysisResults) -> dict[str, pd.DataFrame]:
         "composition": results.composition,
         "composition_test": results.composition_test,
         "changes": results.changes,
+        "fit": None if results.criticism is None else results.criticism.genes,
     }
     return named | {name: table for name, table in more.items() if table is not None}
 

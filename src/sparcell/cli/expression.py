@@ -1,17 +1,29 @@
-"""The commands `differential-expression` and `denoise`. Heavy libraries are imported inside the commands."""
+"""The commands `differential-expression`, `denoise` and `criticize`. Heavy libraries are imported inside the commands."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import targets
 from sparcell.cli.commands import Star, start
-from sparcell.cli.options import DenoiseOptions, DifferentialExpressionOptions, RunOptions, given
-from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
+from sparcell.cli.options import (
+    CriticizeOptions,
+    DenoiseOptions,
+    DifferentialExpressionOptions,
+    RunOptions,
+    given,
+)
+from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sparcell.config.experiments import ModelInputConfig
+    from sparcell.io import StoredCells
     from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
@@ -45,19 +57,12 @@ def differential_expression(
     """
     how, config = start(run), DifferentialExpressionConfig(**given(options))
     from sparcell import io
-    from sparcell.io import files, stored
+    from sparcell.io import files
 
     with targets.output_folder(out, overwrite=how.overwrite) as folder:
         files.check_output_folder(folder)
-        model = _load(model_dir)
         keys = [key for key in (groupby, config.within, config.batch_key) if key is not None]
-        adata = stored.open_for_model(
-            input,
-            config.layer or model.schema.layer,
-            (*model.schema.covariates.keys, *keys),
-            gene_symbols=config.gene_symbols,
-        )
-        model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
+        adata, model = _opened(input, model_dir, config, keys=keys)
         table = model.differential_expression(
             *(adata, groupby, config.group1, config.group2),
             batch_key=config.batch_key,
@@ -97,23 +102,78 @@ def denoise(
     """
     how, config = start(run), DenoiseConfig(**given(options))
     targets.check_output_file(out, [input], overwrite=how.overwrite)
-    from sparcell.io import stored
-
-    model = _load(model_dir)
-    adata = stored.open_for_model(
-        input,
-        config.layer or model.schema.layer,
-        model.schema.covariates.keys,
-        gene_symbols=config.gene_symbols,
-        memory=config.memory,
-    )
-    model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
+    adata, model = _opened(input, model_dir, config, memory=config.memory)
     batch = config.batch or ("average" if config.unseen == "average" else None)
     model.denoise(adata, library_size=config.size, batch=batch, out=out, own_counts=not config.decoder_only)
     log.info("%s cells; expected expression written to %s, layers['denoised']", f"{adata.n_obs:,}", out)
 
 
-def _load(folder: Path) -> Model:
+def criticize(
+    input: Path,
+    *,
+    model_dir: Path,
+    out: Path,
+    options: Annotated[CriticizeOptions, Star] = None,
+    run: Annotated[RunOptions, Star] = None,
+) -> None:
+    """Check how well a saved model describes cells: mean, variance, zeros, total counts and predictive intervals.
+
+    The command writes genes.csv, overall.csv, batches.csv (for a model with batches) and fit.png into the folder --out. The input is not
+    changed.
+
+    Parameters
+    ----------
+    input
+        Cells with the genes of the model, and raw counts or log-normalized values as in training.
+    model_dir
+        Folder of a saved model, from `fit --model-dir` or from a study's models folder.
+    out
+        Folder for the results, new or empty.
+    """
+    how, config = start(run), CriticizeConfig(**given(options))
+    from sparcell import io, pl
+    from sparcell.io import files
+
+    with targets.output_folder(out, overwrite=how.overwrite) as folder:
+        files.check_output_folder(folder)
+        adata, model = _opened(input, model_dir, config, memory=config.memory)
+        criticism = model.criticize(
+            adata,
+            n_cells=config.n_cells or None,
+            n_samples=config.n_samples,
+            seed=config.seed,
+            unseen=config.unseen,
+        )
+        for name in ("genes", "overall", "batches"):
+            table = getattr(criticism, name)
+            if table is not None:
+                with io.atomic_write(folder / f"{name}.csv") as temporary:
+                    table.to_csv(temporary, index=False, float_format="%.6g")
+        with io.atomic_write(folder / "fit.png") as temporary:
+            temporary.write_bytes(pl.png(pl.model_fit(criticism)))
+    if not how.quiet:
+        print(criticism)
+        print(f"Tables: {out}")
+
+
+def _opened(
+    input: Path,
+    model_dir: Path,
+    config: ModelInputConfig,
+    *,
+    keys: Sequence[str] = (),
+    memory: str = MAX_MEMORY,
+) -> tuple[AnnData | StoredCells, Model]:
+    """Return the cells, with the columns of obs that the model and the command read, and the model that reads them."""
+    from sparcell.io import stored
     from sparcell.models import load
 
-    return load(folder)
+    model = load(model_dir)
+    adata = stored.open_for_model(
+        input,
+        config.layer or model.schema.layer,
+        (*model.schema.covariates.keys, *keys),
+        gene_symbols=config.gene_symbols,
+        memory=memory,
+    )
+    return adata, model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "programs": commands.programs,
     "differential-expression": expression.differential_expression,
     "denoise": expression.denoise,
+    "criticize": expression.criticize,
 }
 TRAINING = ("analyze", "study", "benchmark", "fit")
 """Commands with the options of models and training."""

@@ -21,7 +21,7 @@ from sparcell.config.experiments import (
     RunConfig,
     StudyConfig,
 )
-from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
+from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.config.options import Setting, settings_of
@@ -41,6 +41,7 @@ SETTING_NAMES = {
         ProgramsConfig,
         DifferentialExpressionConfig,
         DenoiseConfig,
+        CriticizeConfig,
         *MODEL_SETTINGS.values(),
     )
     for setting in settings_of(config)
@@ -156,6 +157,7 @@ if TYPE_CHECKING:  # the types of these options are made below, from the setting
     ProgramsOptions = Any
     DifferentialExpressionOptions = Any
     DenoiseOptions = Any
+    CriticizeOptions = Any
 else:
     ModelName = Literal[tuple(MODEL_SETTINGS)]
     INPUT = ("layer", "gene_symbols")
@@ -218,6 +220,11 @@ else:
         "DenoiseOptions",
         {"denoise": DenoiseConfig},
         basic=("library_size", "batch", "decoder_only", *INPUT, "unseen", "missing_genes", "memory"),
+    )
+    CriticizeOptions = options(
+        "CriticizeOptions",
+        {"criticize": CriticizeConfig},
+        basic=("n_cells", "n_samples", "seed", *INPUT, "unseen", "missing_genes", "memory"),
     )
     PresetModelOptions = options(
         "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True

@@ -1,4 +1,4 @@
-"""Settings of the commands `differential-expression` and `denoise`."""
+"""Settings of the commands `differential-expression`, `denoise` and `criticize`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sparcell.config.experiments import MAX_MEMORY, ModelInputConfig
-from sparcell.config.validation import require, require_number, require_size
+from sparcell.config.validation import require, require_number, require_size, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +68,23 @@ class DenoiseConfig(ModelInputConfig):
         expected = "own, median or a number above 0"
         require(0 < size < float("inf"), "library_size", self.library_size, expected)
         return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticizeConfig(ModelInputConfig):
+    """How `sparcell criticize` checks a model."""
+
+    n_cells: Annotated[int, "Number of cells to check, drawn at random. 0: all cells."] = 2000
+    n_samples: Annotated[int, "Replicates of each cell."] = 3
+    seed: Annotated[int, "Random seed of cells and replicates."] = 0
+    memory: Annotated[
+        str,
+        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
+    ] = MAX_MEMORY
+
+    def __post_init__(self) -> None:
+        ModelInputConfig.__post_init__(self)
+        require_whole("n_cells", self.n_cells, 0)
+        require_whole("n_samples", self.n_samples, 1)
+        require_whole("seed", self.seed, 0)
+        require_size("memory", self.memory)

@@ -19,6 +19,7 @@ from sparcell.pl.benchmark import (
     type_and_batch,
 )
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, qc_limits, score_heatmap, training_times
+from sparcell.pl.criticism import model_fit
 from sparcell.pl.history import history_curves
 from sparcell.pl.maps import generated_map, label_maps, map_3d, overview, paired_map
 from sparcell.pl.programs import (
@@ -54,6 +55,7 @@ __all__ = [
     "map_3d",
     "marker_dots",
     "metric_table",
+    "model_fit",
     "overview",
     "paired_map",
     "png",

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparcell._utils.version import VERSION
 from sparcell.pl.charts import qc_limits
-from sparcell.report import analysis_text, maps, sections, study_charts
+from sparcell.report import analysis_text, fit_charts, maps, sections, study_charts
 from sparcell.report.next_steps import after_analysis
 from sparcell.report.text import format_value, join_words, named_values, non_breaking
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CONTENTS = {
     "conclusions": "Summary", "doubts": "What to trust less", "next": "What to do next", "maps": "Maps", "clusters": "Clusters",
     "genes": "Genes", "markers": "Markers", "composition": "Composition", "conditions": "Conditions", "gene-programs": "Gene programs",
+    "fit": "Does the model fit?",
     "qc": "Quality control", "methods": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
 PLURALS = {"Known labels": "known labels", "Batch": "batches", "Condition": "conditions"}
@@ -50,6 +51,9 @@ def chart_store(results: AnalysisResults) -> dict[str, Any]:
             name: maps.label_map(place, xy_n2, labels, f"groups/{'labels' if name == TYPES else name}")
             for name, (_, labels) in colorings.items()
         }
+    if results.criticism is not None:
+        store["mean-variance"] = fit_charts.mean_variance(results.criticism)
+        store["zeros"] = fit_charts.zeros(results.criticism)
     limits = qc_limits(results)
     for name in sections.qc_columns(results.qc):
         store[f"qc:{name}"] = study_charts.qc_histogram(results.qc, name, limits.get(name))
@@ -86,6 +90,8 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "test": _test_lines(results),
         "changes": _change_lines(results),
         "programs": results.programs,
+        "fit": results.criticism,
+        "worst_genes": None if results.criticism is None else fit_charts.worst_genes(results.criticism),
         "qc_charts": sections.qc_columns(results.qc),
         "methods": analysis_text.methods(results),
         "references": analysis_text.REFERENCES,
@@ -99,7 +105,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
     present = {"doubts": context["doubts"], "genes": context["genes"], "markers": context["markers"],
                "composition": context["composition"],
                "conditions": context["test"] or context["changes"], "gene-programs": context["programs"],
-               "qc": context["qc_charts"]}  # fmt: skip
+               "fit": context["fit"], "qc": context["qc_charts"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if present.get(key, True)]
     return context
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from sparcell.results.criticism import Criticism
     from sparcell.results.expression import GeneExpression
 
     Floats = NDArray[np.floating]
@@ -61,6 +62,8 @@ class AnalysisResults:
     """`Model.differential_expression` between two conditions within each cell type (column within); None if nothing is compared."""
     programs: tuple[str, str] | None = None
     """File of the page of gene programs, and its summary in a sentence."""
+    criticism: Criticism | None = None
+    """How well the model describes the cells."""
     expression: GeneExpression | None = None
     """Genes that the report can show on the maps, with the markers of the cell types."""
     history: pd.DataFrame | None = None

@@ -1,7 +1,8 @@
-"""Tools: training into an AnnData, differential expression, t-SNE and k-means, gene sets, gene programs and their stability over seeds."""
+"""Tools: training into an AnnData, differential expression, checks of a fit, t-SNE and k-means, gene sets, gene programs and their stability over seeds."""
 
 from __future__ import annotations
 
+from sparcell.results.criticism import Criticism
 from sparcell.tl.cluster_names import name_clusters_by_sets
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich
@@ -11,9 +12,10 @@ from sparcell.tl.program_enrichment import enrich_programs
 from sparcell.tl.program_names import name_programs
 from sparcell.tl.programs import Programs
 from sparcell.tl.stability import Stability, compare_programs, seed_stability
-from sparcell.tl.with_model import denoise, differential_expression
+from sparcell.tl.with_model import criticize, denoise, differential_expression
 
 __all__ = [
+    "Criticism",
     "GeneSets",
     "Programs",
     "Stability",
@@ -23,6 +25,7 @@ __all__ = [
     "beta_vsc",
     "builtin_gene_sets",
     "compare_programs",
+    "criticize",
     "denoise",
     "differential_expression",
     "enrich",

@@ -1,4 +1,4 @@
-"""What a fitted model says about expression, as in scanpy: the AnnData first, then the model or its folder."""
+"""What a fitted model says about expression, and how well it describes cells, as in scanpy: the AnnData first, then the model or its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+    from sparcell.results.criticism import Criticism
 
 
 def differential_expression(
@@ -98,6 +100,44 @@ def denoise(
         own_counts=own_counts,
     )
     return result
+
+
+def criticize(
+    adata: AnnData,
+    model: Any,
+    *,
+    n_cells: int | None = 2000,
+    n_samples: int = 3,
+    seed: int = 0,
+) -> Criticism:
+    """Compare cells with replicates that a model generates of the same cells: see `Model.criticize`.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    model
+        A fitted model, or the folder of a saved one.
+    n_cells, n_samples, seed
+        As for `Model.criticize`.
+
+    Returns
+    -------
+    Tables of genes and checks, and a verdict in sentences.
+
+    Writes
+    ------
+    ``uns["<key>_criticism"]`` and ``var["<key>_misfit"]``, as `Model.criticize`.
+
+    Examples
+    --------
+    ::
+
+        criticism = sp.tl.criticize(adata, "vsc")
+        criticism.worst(20)
+    """
+    criticism: Criticism = _loaded(model).criticize(adata, n_cells=n_cells, n_samples=n_samples, seed=seed)
+    return criticism
 
 
 def _loaded(model: Any) -> Any:
