@@ -299,7 +299,7 @@ assert "Usage: sparcell {command.strip()}" in shown.getvalue(), shown.getvalue()
 """
     for command in (
         *("", "analyze ", "study ", "benchmark ", "fit ", "embed ", "map ", "predict ", "programs "),
-        *("differential-expression ", "denoise "),
+        *("differential-expression ", "denoise ", "criticize "),
     )
 }
 

@@ -36,6 +36,7 @@ SHORTER = {
     "programs": "",
     "differential-expression": "",
     "denoise": "",
+    "criticize": "",
     "map": "",
     "predict": "",
     "benchmark": "--epochs 1 --batch-size 64 --seeds 1 --n-top-genes 300 --perplexity 20 --baselines pca --external-models none",

@@ -15,7 +15,7 @@ import pytest
 
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, StudyConfig
-from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
+from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -240,7 +240,7 @@ def test_files_are_named_in_the_words_of_the_field(path):
 
 CONFIGS = [
     *(DataConfig, FitConfig, StudyConfig, BenchmarkConfig, ProgramsConfig),
-    *(DifferentialExpressionConfig, DenoiseConfig, *MODEL_SETTINGS.values()),
+    *(DifferentialExpressionConfig, DenoiseConfig, CriticizeConfig, *MODEL_SETTINGS.values()),
 ]
 
 

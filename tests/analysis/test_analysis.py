@@ -87,6 +87,7 @@ def test_it_writes_every_file(finished):
             "composition.csv",
             "composition_test.csv",
             "changes.csv",
+            "fit.csv",
         ),
         *("provenance.json", "figures", "runs", "model", "programs_model", "programs"),
     }
@@ -111,6 +112,9 @@ def test_the_report_tells_what_was_found(finished):
         assert name in page
     for doubt in results.doubts:
         assert doubt.what in page
+    for sentence in results.criticism.verdict:
+        assert sentence in page
+    assert "Does the model fit?" in page
     for text in ("programs/programs.html", "with donor as batch covariate", "paired t-test", "types.gmt"):
         assert text in page
     assert (folder / "programs" / "programs.html").is_file()

@@ -11,6 +11,7 @@ from scipy import stats
 import sparcell as sp
 from sparcell.analysis import doubts, samples
 from sparcell.analysis.clusters import stability
+from sparcell.results.criticism import Criticism
 
 
 def test_stability_is_the_best_jaccard_index_with_another_run():
@@ -145,3 +146,16 @@ def test_doubts_about_all_cells():
     assert [doubt.what for doubt in doubts.about_all(adata, qc[:4], steady, same)] == [
         "Batch and condition are the same column."
     ]
+
+
+@pytest.mark.parametrize(
+    ("share_found", "inside", "n_doubts"), [(0.1, 0.91, 0), (0.3, 0.91, 1), (0.0, 0.8, 1), (0.0, 0.97, 1)]
+)
+def test_a_model_that_does_not_fit_is_a_doubt(share_found, inside, n_doubts):
+    findings = ["more variance than expected"] * round(10 * share_found)
+    genes = pd.DataFrame({"finding": findings + [""] * (10 - len(findings))})
+    overall = pd.DataFrame({"check": ["coverage_90"], "observed": [inside]})
+    criticism = Criticism(genes, overall, None, ("First.", "Last."), 10, 10, 1)
+    found = list(doubts.about_fit(criticism))
+    assert len(found) == n_doubts
+    assert all(doubt.why.startswith("Last.") for doubt in found)

@@ -37,6 +37,7 @@ COMMANDS = (
     "programs",
     "differential-expression",
     "denoise",
+    "criticize",
 )
 
 

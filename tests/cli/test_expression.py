@@ -1,4 +1,4 @@
-"""The commands differential-expression and denoise: what they write, and what they refuse."""
+"""The commands differential-expression, denoise and criticize: what they write, and what they refuse."""
 
 from __future__ import annotations
 
@@ -63,3 +63,20 @@ def test_the_layer_is_that_of_the_model_also_from_a_file_that_stays_on_disk(fold
         assert list(denoised.obs["type"]) == list(expected.obs["type"])
     assert sparcell(*arguments, "--out", out, monkeypatch=monkeypatch) == 1
     assert sparcell(*arguments, "--out", out, "--overwrite", monkeypatch=monkeypatch) == 0
+
+
+def test_the_checks_are_those_of_the_model(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "fit"
+    arguments = ("criticize", folder / "cells.h5ad", "--model-dir", folder / "vsc", "--out", out)
+    assert sparcell(*arguments, "--n-cells", "0", monkeypatch=monkeypatch) == 0
+    expected = sp.load(folder / "vsc").criticize(ad.read_h5ad(folder / "cells.h5ad"), n_cells=None)
+    table = pd.read_csv(out / "genes.csv", keep_default_na=False)
+    assert list(table["gene"]) == list(expected.genes["gene"])
+    assert list(table["finding"]) == list(expected.genes["finding"])
+    np.testing.assert_allclose(table["misfit"], expected.genes["misfit"], atol=1e-5)
+    assert {entry.name for entry in out.iterdir()} >= {"genes.csv", "overall.csv", "fit.png"}
+    assert expected.verdict[0] in capsys.readouterr().out
+    arguments = (*arguments, "--n-cells", "0", "--memory", "1KB", "--overwrite")
+    assert sparcell(*arguments, monkeypatch=monkeypatch) == 0
+    on_disk = pd.read_csv(out / "genes.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(on_disk, table)

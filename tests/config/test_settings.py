@@ -22,7 +22,7 @@ from sparcell.config.experiments import (
     RunConfig,
     StudyConfig,
 )
-from sparcell.config.expression import DenoiseConfig, DifferentialExpressionConfig
+from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
 from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.config.options import settings_of
@@ -36,7 +36,7 @@ from sparcell.models import MODELS
 CONFIGS = [
     *(NetworkConfig, LikelihoodConfig, TrainConfig, DataConfig),
     *(RunConfig, FitConfig, EmbedConfig, MapConfig, PredictConfig, AnalysisConfig, StudyConfig),
-    *(BenchmarkConfig, ProgramsConfig, DifferentialExpressionConfig, DenoiseConfig),
+    *(BenchmarkConfig, ProgramsConfig, DifferentialExpressionConfig, DenoiseConfig, CriticizeConfig),
     *MODEL_SETTINGS.values(),
     *MODELS.values(),
 ]
@@ -108,6 +108,12 @@ OUT_OF_RANGE = {
     DifferentialExpressionConfig: {"delta": [0.0, -1.0, NAN, INF]},
     DenoiseConfig: {
         "library_size": ["large", "0", "-5", "nan"],
+        "memory": ["", "4 gigabytes", "0"],
+    },
+    CriticizeConfig: {
+        "n_cells": [-1, 0.5],
+        "n_samples": [0, 1.5],
+        "seed": [-1],
         "memory": ["", "4 gigabytes", "0"],
     },
     ModelInputConfig: {"unseen": ["mean", None], "missing_genes": ["none", None]},

@@ -50,7 +50,10 @@ def test_counts_beside_scipy(name):
 def test_counts_beside_sums_of_their_probabilities(name):
     distribution = CASES[name][0]
     for x in (0, 1, 7, 30):
-        every = [distribution.log_prob(torch.full((1, 4), float(y), dtype=torch.float64)).exp() for y in range(x + 1)]
+        every = [
+            distribution.log_prob(torch.full((1, 4), float(y), dtype=torch.float64)).exp()
+            for y in range(x + 1)
+        ]
         low_ng, high_ng = distribution.cumulative(torch.full((1, 4), float(x), dtype=torch.float64))
         np.testing.assert_allclose(high_ng, sum(every), rtol=1e-8)
         np.testing.assert_allclose(low_ng, sum(every[:-1], torch.zeros(1, 4)), rtol=1e-8, atol=1e-300)

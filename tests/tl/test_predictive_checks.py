@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from sparcell.tl.misfits import describe, does_not_fit, findings
-from sparcell.tl.predictive_checks import CheckSums, PowerSums, Replicate, gene_table, mass_below, overall_table
+from sparcell.tl.predictive_checks import (
+    CheckSums,
+    PowerSums,
+    Replicate,
+    gene_table,
+    mass_below,
+    overall_table,
+)
 
 N_CELLS, N_GENES = 1500, 40
 MEANS = np.geomspace(0.02, 60, N_GENES)

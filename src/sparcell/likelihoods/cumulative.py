@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     AtCounts = Callable[[Tensor], Floats]
 
 
-
 def of_counts(
     x_ng: Tensor, log_prob_ng: Tensor, below: Callable[[Floats, AtCounts], Floats]
 ) -> tuple[Floats, Floats]:

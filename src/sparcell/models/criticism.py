@@ -53,7 +53,7 @@ class CriticizedModel(FittedEncoder):
         A replicate has latents drawn from q(z|x) and expression drawn from the likelihood, at the cell's own library size and batch. The
         checks are mean, variance and zeros of each gene, total counts, and whether the predictive intervals hold as many values as they
         should. Counts on the border of an interval are split between inside and outside, so that a right model has the nominal coverage
-        (docs/criticism.md). Cells that were not in training say how well the model describes new cells; training cells flatter it.
+        (docs/guide/criticism.md). Cells that were not in training say how well the model describes new cells; training cells flatter it.
 
         Parameters
         ----------

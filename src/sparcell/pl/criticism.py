@@ -43,7 +43,10 @@ def model_fit(criticism: Criticism) -> Figure:
         named = f"{label} ({len(part):,})"
         right.scatter(part["zeros_expected"], part["zeros_observed"], color=color, label=named, **dots)
     right.axline((0, 0), slope=1, color=FAINT, lw=0.7, zorder=0)
-    limits = (-0.02, float(np.clip(genes[["zeros_expected", "zeros_observed"]].to_numpy().max(), 0.1, 1)) + 0.02)
+    limits = (
+        -0.02,
+        float(np.clip(genes[["zeros_expected", "zeros_observed"]].to_numpy().max(), 0.1, 1)) + 0.02,
+    )
     right.set(xlabel="expected fraction of zeros", ylabel="observed fraction", xlim=limits, ylim=limits)
     right.legend(loc="upper left", markerscale=2)
     return figure

@@ -74,7 +74,8 @@ def _rules(table: pd.DataFrame, sums: CheckSums) -> list[Rule]:
     tiny = np.finfo(np.float64).tiny
     zeros_g, coverage_g = column["zeros_observed"] - column["zeros_expected"], column["coverage_90"] - 0.9
     mean_g, observed_g = (
-        np.mean([getattr(bulk, moment) for bulk in sums.without_extremes], axis=0) for moment in ("mean", "variance")
+        np.mean([getattr(bulk, moment) for bulk in sums.without_extremes], axis=0)
+        for moment in ("mean", "variance")
     )
     return [
         Rule(

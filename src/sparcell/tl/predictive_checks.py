@@ -207,7 +207,9 @@ def overall_table(sums: CheckSums, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["check", "observed", "expected", "error", "correlation"])
 
 
-def _compared(name: str, observed_g: pd.Series, expected_g: pd.Series) -> tuple[str, float, float, float, float]:
+def _compared(
+    name: str, observed_g: pd.Series, expected_g: pd.Series
+) -> tuple[str, float, float, float, float]:
     varies = observed_g.nunique() > 1 and expected_g.nunique() > 1
     correlation = float(stats.spearmanr(observed_g, expected_g).statistic) if varies else np.nan
     error = float((observed_g - expected_g).abs().mean())

@@ -32,7 +32,9 @@ def test_intervals_hold_what_they_should_on_cells_that_the_model_drew(model, ada
     x_ng = decoded_cells(model.network, model.schema, z_nk, torch.Generator().manual_seed(1)).X
     cells = average_minibatch(model.schema, model.schema.zscore(x_ng), model.device)
     # Library sizes are those of the decoder: the total of a drawn cell says something about its counts.
-    cells = replace(cells, library_size_n1=torch.full_like(cells.library_size_n1, model.schema.median_library_size))
+    cells = replace(
+        cells, library_size_n1=torch.full_like(cells.library_size_n1, model.schema.median_library_size)
+    )
     monkeypatch.setattr(model.network, "posterior", lambda cells: Point(z_nk))
     genes = gene_table(model._check_sums([cells], 2, 0), model.schema.genes)
     assert genes["coverage_50"].mean() == pytest.approx(0.5, abs=0.01)
@@ -51,7 +53,12 @@ def test_tables_say_what_the_data_hold(short_model, kind, adata):
     np.testing.assert_allclose(genes["zeros_observed"], (x_ng == 0).mean(axis=0))
     mean_ng = short_model.reconstruct(adata)
     assert np.corrcoef(genes["mean_expected"], mean_ng.mean(axis=0))[0, 1] > 0.98
-    assert genes[["coverage_50", "coverage_90", "pit_mean", "misfit", "zeros_expected"]].stack().between(0, 1).all()
+    assert (
+        genes[["coverage_50", "coverage_90", "pit_mean", "misfit", "zeros_expected"]]
+        .stack()
+        .between(0, 1)
+        .all()
+    )
     assert criticism.genes["misfit"].is_monotonic_decreasing
     assert criticism.n_cells == criticism.n_cells_given == adata.n_obs
 
@@ -71,6 +78,8 @@ def test_what_is_written_and_that_nothing_else_changes(short_model, adata, tmp_p
 
 
 def test_the_seed_sets_cells_and_draws(short_model, adata):
-    first, again, other = (short_model.criticize(adata.copy(), n_cells=120, seed=seed).genes for seed in (0, 0, 1))
+    first, again, other = (
+        short_model.criticize(adata.copy(), n_cells=120, seed=seed).genes for seed in (0, 0, 1)
+    )
     assert first.equals(again)
     assert not first["mean_observed"].equals(other["mean_observed"])
