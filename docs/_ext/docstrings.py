@@ -27,12 +27,16 @@ CONFIGS = ("AnalysisConfig", "BenchmarkConfig", "FitConfig", "ProgramsConfig", "
 RULE = re.compile(r"-{3,}")
 
 
-def returns_as_field(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def returns_as_field(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
     """Turn a section Returns or Yields into a field; a bare type is left to the annotation."""
     for start, line in enumerate(lines[:-1]):
         if line in ("Returns", "Yields") and RULE.fullmatch(lines[start + 1]):
             body = start + 2
-            end = next((i for i in range(body + 1, len(lines)) if RULE.fullmatch(lines[i])), len(lines) + 1) - 1
+            end = (
+                next((i for i in range(body + 1, len(lines)) if RULE.fullmatch(lines[i])), len(lines) + 1) - 1
+            )
             text = lines[body:end]
             is_type = re.fullmatch(r"[\w.]+", text[0]) and not any(text[1:])
             field = [f":{line.lower()}: {text[0]}", *(f"    {more}" if more else "" for more in text[1:])]
@@ -61,7 +65,9 @@ def short_signature(
     return ("(**settings)", returns) if hasattr(obj, "__dataclass_fields__") else None
 
 
-def public_page(app: Sphinx, env: BuildEnvironment, node: Element, content: Element) -> nodes.reference | None:
+def public_page(
+    app: Sphinx, env: BuildEnvironment, node: Element, content: Element
+) -> nodes.reference | None:
     """Return a link from a type or an error, such as ``sparcell.models.fitted.Model``, to the page of its public name."""
     objects = env.domains.python_domain.objects
     name = node.get("reftarget", "").rpartition(".")[2]
@@ -91,7 +97,9 @@ class LinkPublicNames(SphinxPostTransform):
             if entry.docname == self.env.docname and enclosing(node)[0] == found:
                 continue
             inside = nodes.literal("", node.astext(), classes=[*node["classes"], "xref", "py"])
-            link = make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, inside, found)
+            link = make_refnode(
+                self.app.builder, self.env.docname, entry.docname, entry.node_id, inside, found
+            )
             node.replace_self(link)
 
 
@@ -126,7 +134,13 @@ def candidates(node: nodes.Node) -> list[str]:
     full, module = enclosing(node)
     if full:
         around = full.rpartition(".")[0]
-        return [f"{full}.{name}", f"{around}.{name}", f"{module}.{name}", f"sparcell.{name}", f"sparcell.Model.{name}"]
+        return [
+            f"{full}.{name}",
+            f"{around}.{name}",
+            f"{module}.{name}",
+            f"sparcell.{name}",
+            f"sparcell.Model.{name}",
+        ]
     return [f"sparcell.{name}"] if name[0].isupper() else []
 
 

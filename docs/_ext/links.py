@@ -25,7 +25,9 @@ PAGES = {
 }
 """File of the repository → page of the site. A file of benchmarks/ has the page of the same name in docs/benchmarks/."""
 
-INCLUDE = re.compile(r"^```\{include\} (?P<path>(?:\.\./)+\S+)\n(?P<options>(?::[\w-]+:.*\n)*)```$", re.MULTILINE)
+INCLUDE = re.compile(
+    r"^```\{include\} (?P<path>(?:\.\./)+\S+)\n(?P<options>(?::[\w-]+:.*\n)*)```$", re.MULTILINE
+)
 LINK = re.compile(r"\]\((?P<path>[^)#\s:]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -62,7 +64,9 @@ def with_links(text: str, written_in: PurePosixPath, shown_in: PurePosixPath) ->
             raise ExtensionError(f"link to {target}, which has no page on the site; name it as code instead")
         return f"]({os.path.relpath(target, shown_in)}{link['anchor'] or ''})"
 
-    return LINK.sub(moved, re.sub(r"\[docs/[\w/]+\.md\]\(", "[](", text))  # a page's path gives way to its title
+    return LINK.sub(
+        moved, re.sub(r"\[docs/[\w/]+\.md\]\(", "[](", text)
+    )  # a page's path gives way to its title
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -32,7 +32,11 @@ def spaced(text: str) -> str:
     """Return MathML with TeX's thin spaces around the names of functions, as in "β log p"."""
     thin = '<mspace width="0.17em"></mspace>'
     text = re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo)", rf"\1{thin}", text)
-    return re.sub(r"(</m(?:i|n|sub|sup|subsup|row|frac)>)(\s*<mi>[a-z]{2,}</mi>\s*<mo>&ApplyFunction)", rf"\1{thin}\2", text)
+    return re.sub(
+        r"(</m(?:i|n|sub|sup|subsup|row|frac)>)(\s*<mi>[a-z]{2,}</mi>\s*<mo>&ApplyFunction)",
+        rf"\1{thin}\2",
+        text,
+    )
 
 
 def visit_math(self: HTML5Translator, node: nodes.math) -> None:

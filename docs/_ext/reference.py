@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
@@ -41,7 +41,10 @@ class SettingsDirective(SphinxDirective):
     """A table of settings: name, default, values in presets, type and help."""
 
     required_arguments = 1
-    option_spec = {"names": directives.unchanged_required, "presets": directives.unchanged_required}
+    option_spec: ClassVar[dict[str, Any]] = {
+        "names": directives.unchanged_required,
+        "presets": directives.unchanged_required,
+    }
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or one table for each class that defines settings."""
@@ -49,7 +52,9 @@ class SettingsDirective(SphinxDirective):
         presets = self.options.get("presets", "").split()
         if "names" in self.options:
             names = self.options["names"].split()
-            lines = table([settings[name] for name in names], [PRESETS[name] for name in presets], self.arguments[0])
+            lines = table(
+                [settings[name] for name in names], [PRESETS[name] for name in presets], self.arguments[0]
+            )
         else:
             lines = []
             owners = {setting.owner: None for setting in settings.values()}
@@ -65,12 +70,19 @@ class PresetsDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        known = {setting.name: setting for model in MODEL_SETTINGS for setting in own_settings_first(config_class(model))}
+        known = {
+            setting.name: setting
+            for model in MODEL_SETTINGS
+            for setting in own_settings_first(config_class(model))
+        }
         changed = {name: None for preset in PRESETS.values() for name in preset.settings}
         heads = ["setting", "default", *(f"`{name}`" for name in PRESETS)]
         lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for name in changed:
-            cells = [code(known[name].default), *(in_preset(preset, known[name]) for preset in PRESETS.values())]
+            cells = [
+                code(known[name].default),
+                *(in_preset(preset, known[name]) for preset in PRESETS.values()),
+            ]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
         return self.parse_text_to_nodes("\n".join(lines))
 
@@ -79,7 +91,9 @@ def in_preset(preset: Preset, setting: Setting) -> str:
     """Return the value of a setting in a preset, with those of single models that differ."""
     text = code(preset.settings[setting.name]) if setting.name in preset.settings else ""
     of_models = [
-        f"{model}: {code(changed[setting.name])}" for model, changed in preset.by_model.items() if setting.name in changed
+        f"{model}: {code(changed[setting.name])}"
+        for model, changed in preset.by_model.items()
+        if setting.name in changed
     ]
     return f"{text} ({', '.join(of_models)})" if of_models else text
 
@@ -119,7 +133,9 @@ def escaped(text: str) -> str:
 
 def expand_commands(app: Sphinx, docname: str, source: list[str]) -> None:
     """Put the reference of a command in place of its directive. As part of the page its headings stand in the table of contents."""
-    source[0] = re.sub(r"^```\{command\} (\S+)\n```$", lambda found: command_text(found[1]), source[0], flags=re.MULTILINE)
+    source[0] = re.sub(
+        r"^```\{command\} (\S+)\n```$", lambda found: command_text(found[1]), source[0], flags=re.MULTILINE
+    )
 
 
 def command_text(name: str) -> str:
@@ -140,7 +156,10 @@ def option_line(line: str) -> str:
     head, colon, help_text = line.partition("`: ") if line.startswith("* ") else ("", "", line.strip())
     bold = re.split(r"(\*\*\[required\]\*\*|\*\[choices: [^\]]*\]\*)", help_text)
     marks = [part if index % 2 else escaped(part) for index, part in enumerate(bold)]
-    text = "".join(mark.replace("[", "\\[").replace("]", "\\]") if index % 2 else mark for index, mark in enumerate(marks))
+    text = "".join(
+        mark.replace("[", "\\[").replace("]", "\\]") if index % 2 else mark
+        for index, mark in enumerate(marks)
+    )
     return f"{head}{colon}{text}" if colon else f"  {text}"
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 # Idle threads of GNU OpenMP, which torch brings along, spin before they sleep. With the default number of rounds two trainings on the same
-# cores slow each other down more than tenfold (docs/guide/speed.md). The variable is read when torch is first imported. Results do not change.
+# cores slow each other down more than tenfold (docs/guide/speed.md). The variable is read when torch is first imported. Results do not
+# change.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

@@ -13,16 +13,14 @@ from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
-    CountsConfig,
     EmbedConfig,
     FitConfig,
-    MemoryConfig,
-    ModelInputConfig,
     ProgramsConfig,
     RunConfig,
     StudyConfig,
 )
 from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
+from sparcell.config.input import CountsConfig, MemoryConfig, ModelInputConfig
 from sparcell.config.model import MODEL_SETTINGS, LikelihoodConfig, NetworkConfig
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.config.options import settings_of

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import sparcell as sp
-from helpers.simulated import COUNTS, simulated_cells, two_batches
+from helpers.simulated import COUNTS, two_batches
 from sparcell.errors import InputError
 from sparcell.io.stored import StoredCells
 from sparcell.models import criticism as module

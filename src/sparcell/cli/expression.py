@@ -16,13 +16,13 @@ from sparcell.cli.options import (
     RunOptions,
     given,
 )
-from sparcell.config.experiments import MAX_MEMORY
 from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
+from sparcell.config.input import MAX_MEMORY
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sparcell.config.experiments import ModelInputConfig
+    from sparcell.config.input import ModelInputConfig
     from sparcell.io import StoredCells
     from sparcell.models.fitted import Model
 

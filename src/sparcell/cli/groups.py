@@ -6,18 +6,9 @@ from cyclopts import Group
 
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import (
-    BenchmarkConfig,
-    CopyConfig,
-    CountsConfig,
-    DiskConfig,
-    FitConfig,
-    MemoryConfig,
-    ProgramsConfig,
-    QualityConfig,
-    StudyConfig,
-)
+from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, QualityConfig, StudyConfig
 from sparcell.config.genes import GenesConfig
+from sparcell.config.input import CopyConfig, CountsConfig, DiskConfig, MemoryConfig
 from sparcell.config.model import (
     AutoencoderConfig,
     BetaVAEConfig,

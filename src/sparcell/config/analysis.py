@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from sparcell.config.experiments import CountsConfig, QualityConfig
+from sparcell.config.experiments import QualityConfig
 from sparcell.config.genes import GenesConfig
+from sparcell.config.input import CountsConfig
 from sparcell.config.validation import convert_paths, require_number, require_whole
 
 

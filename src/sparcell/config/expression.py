@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from sparcell.config.experiments import MAX_MEMORY, ModelInputConfig
+from sparcell.config.input import MAX_MEMORY, ModelInputConfig
 from sparcell.config.validation import require, require_number, require_size, require_whole
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sparcell.config.experiments import CopyConfig, InputConfig, ModelInputConfig
+from sparcell.config.input import CopyConfig, InputConfig, ModelInputConfig
 from sparcell.config.validation import require, require_choice, require_number, require_whole
 
 

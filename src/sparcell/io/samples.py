@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.input import MAX_MEMORY
 from sparcell.config.validation import require_size
 from sparcell.data.budget import BYTES_PER_VALUE
 from sparcell.data.sampler import subsample

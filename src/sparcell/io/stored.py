@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.input import MAX_MEMORY
 from sparcell.config.validation import require_size
 from sparcell.data.blocks import RowUnits, StoredRows
 from sparcell.data.budget import BYTES_PER_VALUE, MIN_BUDGET

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sparcell._utils import launched, progress, signals, torch_runtime
 from sparcell.config.data import DataConfig
-from sparcell.config.experiments import CHECKPOINT_SECONDS, MAX_MEMORY
+from sparcell.config.experiments import CHECKPOINT_SECONDS
+from sparcell.config.input import MAX_MEMORY
 from sparcell.config.model import ModelConfig
 from sparcell.config.validation import require_number
 from sparcell.data import sampler

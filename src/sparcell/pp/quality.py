@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sparcell.config.experiments import MAX_MEMORY
+from sparcell.config.input import MAX_MEMORY
 from sparcell.data.blocks import row_slices
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.errors import InputError, format_settings

@@ -32,7 +32,8 @@ class Criticism:
     """One row per gene, the worst fit first. Columns:
 
     - gene
-    - mean_observed, mean_expected, variance_observed, variance_expected, cv_observed, cv_expected (standard deviation over mean): over cells
+    - mean_observed, mean_expected, variance_observed, variance_expected, cv_observed, cv_expected: over cells; cv is the standard
+      deviation over the mean
     - zeros_observed, zeros_expected: fraction of cells without counts of the gene
     - coverage_50, coverage_90: fraction of cells inside the central 50 % and 90 % predictive intervals; .5 and .9 if the model is right
     - pit_mean: mean probability integral transform. .5 if the model is right; above .5: the data is higher than expected

@@ -1,4 +1,4 @@
-"""Tools: training into an AnnData, differential expression, checks of a fit, t-SNE and k-means, gene sets, gene programs and their stability over seeds."""
+"""Tools: training into an AnnData, differential expression, checks of a fit, t-SNE and k-means, gene sets, gene programs, stability."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def mass_below(edge: float, low_ng: Floats, high_ng: Floats) -> Floats:
 
 def coverage(below_e: Floats, nominal: float) -> Floats:
     """Return the fraction inside a central interval from the fractions below each of `EDGES`, (e, …)."""
-    lower, upper = (int(np.flatnonzero(EDGES == edge)[0]) for edge in COVERAGES[nominal])
+    lower, upper = (int(np.flatnonzero(edge == EDGES)[0]) for edge in COVERAGES[nominal])
     return np.asarray(below_e[upper] - below_e[lower])
 
 

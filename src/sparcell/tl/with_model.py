@@ -1,4 +1,4 @@
-"""What a fitted model says about expression, and how well it describes cells, as in scanpy: the AnnData first, then the model or its folder."""
+"""What a fitted model says about expression, and how well it describes cells. The AnnData comes first, then the model or its folder."""
 
 from __future__ import annotations
 
