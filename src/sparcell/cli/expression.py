@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import targets
-from sparcell.cli.commands import Star, start
+from sparcell.cli.commands import Inputs, Star, start
 from sparcell.cli.options import (
     CriticizeOptions,
     DenoiseOptions,
@@ -32,7 +32,7 @@ TABLE = "differential_expression.csv"
 
 
 def differential_expression(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     groupby: str,
@@ -47,7 +47,8 @@ def differential_expression(
     Parameters
     ----------
     input
-        Cells with the genes of the model, and raw counts or log-normalized values as in training.
+        Cells with the genes of the model, and raw counts or log-normalized values as in training. Several files are joined as for
+        `fit`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     groupby
@@ -82,7 +83,7 @@ def differential_expression(
 
 
 def denoise(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -94,14 +95,15 @@ def denoise(
     Parameters
     ----------
     input
-        Cells with the genes of the model, and raw counts or log-normalized values as in training.
+        Cells with the genes of the model, and raw counts or log-normalized values as in training. Several files are joined as for
+        `fit`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
         New .h5ad file, which is written by blocks: obs, var and the layer, for the genes of the model.
     """
     how, config = start(run), DenoiseConfig(**given(options))
-    targets.check_output_file(out, [input], overwrite=how.overwrite)
+    targets.check_output_file(out, input, overwrite=how.overwrite)
     adata, model = _opened(input, model_dir, config, memory=config.memory)
     batch = config.batch or ("average" if config.unseen == "average" else None)
     model.denoise(adata, library_size=config.size, batch=batch, out=out, own_counts=not config.decoder_only)
@@ -109,7 +111,7 @@ def denoise(
 
 
 def criticize(
-    input: Path,
+    input: Inputs,
     *,
     model_dir: Path,
     out: Path,
@@ -124,7 +126,8 @@ def criticize(
     Parameters
     ----------
     input
-        Cells with the genes of the model, and raw counts or log-normalized values as in training.
+        Cells with the genes of the model, and raw counts or log-normalized values as in training. Several files are joined as for
+        `fit`.
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
@@ -157,7 +160,7 @@ def criticize(
 
 
 def _opened(
-    input: Path,
+    input: list[Path],
     model_dir: Path,
     config: ModelInputConfig,
     *,
