@@ -1,9 +1,10 @@
 """Whether training from a file in the order of its types and donors ends where training on fully shuffled cells ends.
 
-    python benchmarks/sorted_file.py kang_ifnb.h5ad --batch-key batch --labels-key cell_type --seeds 5
+    python benchmarks/sorted_file.py kang_ifnb.h5ad --batch-key batch --labels-key cell_type
 
 Writes a copy with 2,000 variable genes, sorted by type and batch. A β-VSC is trained on it for each seed: from memory, where each
-epoch shuffles all cells, and from disk with windows of a half, a quarter and an eighth of the values. Both have the same validation cells.
+epoch shuffles all cells, and from disk with windows of a half, a quarter and an eighth of the values (`--windows 2 4 8`). Both have the same
+validation cells.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--batch-key", required=True)
     parser.add_argument("--labels-key", required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--windows", type=int, nargs="+", default=[2, 4, 8])
     options = parser.parse_args()
     found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -49,8 +51,8 @@ def main() -> None:
         types = in_memory.obs[options.labels_key]
         n_types = types.nunique()
         print(f"{in_memory.n_obs:,} cells, {n_values:,} values, {n_blocks} blocks")
-        for seed in range(options.seeds):
-            for share in (1, 2, 4, 8):
+        for seed in options.seeds:
+            for share in (1, *options.windows):
                 budget.MAX_WINDOW_VALUES = n_values // share
                 data = in_memory if share == 1 else StoredCells(path, obs_keys=[options.batch_key])
                 model = sp.BetaVSC(seed=seed).fit(data, batch_key=options.batch_key, silent=True)
