@@ -3,7 +3,7 @@
     python benchmarks/sorted_file.py kang_ifnb.h5ad --batch-key batch --labels-key cell_type
 
 Writes a copy with 2,000 variable genes, sorted by type and batch. A β-VSC is trained on it for each seed: from memory, where each
-epoch shuffles all cells, and from disk with windows of a half, a quarter and an eighth of the values (`--windows 2 4 8`). Both have the same
+epoch shuffles all cells, and from disk with windows of a half, a quarter and an eighth of the values. Both have the same
 validation cells.
 """
 
