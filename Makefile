@@ -54,7 +54,7 @@ bench-gpu: .venv/installed-dev
 
 # Builds the package and tests it in a fresh environment of each Python; takes up to an hour and 8 GB.
 test-pythons:
-	$(PYTHON) packaging/test_pythons.py $(PYTHONS) $(LOWEST)
+	$(PYTHON) packaging/test_pythons.py $(PYTHONS) $(if $(LOWEST),--lowest)
 
 .venv/installed-docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

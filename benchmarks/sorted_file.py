@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import anndata as ad
 import numpy as np
 
 import sparcell as sp
-from sparcell.data import budget
 from sparcell.io.matrix_files import MatrixFile
 from sparcell.io.stored import StoredCells
 
@@ -53,9 +53,9 @@ def main() -> None:
         print(f"{in_memory.n_obs:,} cells, {n_values:,} values, {n_blocks} blocks")
         for seed in options.seeds:
             for share in (1, *options.windows):
-                budget.MAX_WINDOW_VALUES = n_values // share
                 data = in_memory if share == 1 else StoredCells(path, obs_keys=[options.batch_key])
-                model = sp.BetaVSC(seed=seed).fit(data, batch_key=options.batch_key, silent=True)
+                with mock.patch("sparcell.data.budget.MAX_WINDOW_VALUES", n_values // share):
+                    model = sp.BetaVSC(seed=seed).fit(data, batch_key=options.batch_key, silent=True)
                 name = "memory" if share == 1 else f"disk, windows of 1/{share}"
                 clusters, _ = sp.tl.kmeans(model.transform(in_memory), n_types, seed=seed)
                 nmi = sp.metrics.clustering_scores(types, clusters)["nmi"]

@@ -118,7 +118,7 @@ def test_every_option_that_a_page_names_exists(page, monkeypatch, capsys):
     known = (
         set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
         | FOREIGN_OPTIONS
-        | {"--help", "--help-all"}
+        | {"--help", "--help-all", "--install-completion"}
     )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text(encoding="utf-8")))
     assert named - known == set()
