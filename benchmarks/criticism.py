@@ -14,6 +14,7 @@ import argparse
 import time
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest import mock
 
 import anndata as ad
 import numpy as np
@@ -69,7 +70,8 @@ def simulated(n_seeds: int) -> None:
     for name, kind in MODELS.items():
         for likelihood, of_likelihood in LIKELIHOODS.items():
             for seed in range(n_seeds):
-                settings = kind(likelihood=likelihood, seed=seed, epochs=30)
+                values: Any = {"likelihood": likelihood, "seed": seed, "epochs": 30}
+                settings = kind(**values)
                 layer = "counts" if of_likelihood.counts else "lognorm"
                 model = settings.fit(cells, layer=layer, silent=True)
                 columns = " | ".join(coverages(model, cells, seed))
@@ -88,10 +90,8 @@ def coverages(model: Model, cells: ad.AnnData, seed: int) -> list[str]:
         texts = [coverage_text(model, drawn(model, prior_nk, generator))]
     minibatch = drawn(model, of_cells_nk, generator)
     texts.append(coverage_text(model, minibatch))
-    encode = model.network.posterior
-    model.network.posterior = lambda cells: Point(of_cells_nk)
-    texts.append(coverage_text(model, minibatch))
-    model.network.posterior = encode
+    with mock.patch.object(model.network, "posterior", return_value=Point(of_cells_nk)):
+        texts.append(coverage_text(model, minibatch))
     return texts
 
 
