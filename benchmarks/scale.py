@@ -3,11 +3,13 @@
     python benchmarks/scale.py make FOLDER [--cells 250000 1000000] [--genes 2000 13714]
     python benchmarks/scale.py measure FOLDER --out scale.md
     python benchmarks/scale.py ranks FILE
+    python benchmarks/scale.py paper
 
 `make` resamples PBMC3k: a new cell is a Poisson draw around the mean of two cells of one type, so counts are fresh and types, library sizes
 and zeros are those of real cells. Each file is written without compression, with lzf and with gzip, and as zarr. `measure` runs each case
 in a new process and reports its peak memory over that of the imports. `ranks` trains by one process and by two that torchrun starts, each
 with one thread, by turns: with 256 cells a process (weak) and with 256 cells together (strong).
+`paper` prints what 10 and 100 million cells would take, computed from what was measured on smaller files.
 """
 
 from __future__ import annotations
@@ -265,6 +267,66 @@ def measure(folder: Path, out: Path, repeats: int) -> None:
             row("embed", path.name, f"{found['seconds']:.1f} s", found["peak"])
 
 
+VALUES_PER_CELL = {2000: 168, 20_000: 730}
+"""Of PBMC3k resampled: its 2,000 most variable genes, and all 13,714, which stand for the 20,000 of an atlas of the same depth."""
+GZIP_BYTES_PER_VALUE = {2000: 1.88, 20_000: 2.18}
+"""Values and indices together; 8 without compression."""
+LOADER_CELLS_PER_CORE = {2000: 168_000, 20_000: 48_900}
+"""Shuffled minibatches of 2,000 genes from gzip with isal, cells a second: half of what two cores reach (docs/scale.md)."""
+MAX_READERS = 8
+"""Most threads that read (`io.selection.MAX_THREADS`)."""
+TRAINING_SPEED = {"2 cores": 21_000, "H200, 256 cells": 444_000, "H200, 4,096 cells": 2_719_000}
+"""Cells a second of 2,000 genes that are in memory, by minibatch: docs/scale.md (β-VSC) and benchmarks/gpu.md (nb)."""
+DISKS = {"0.5 GB/s": 0.5e9, "3 GB/s": 3e9}
+BYTES_PER_CELL = {
+    "training cells in their order (int32)": 4,
+    "totals of the facts (float32)": 4,
+    "library sizes (float32)": 4,
+    "batch numbers in obs, as int32 and as int16": 7,
+    "lengths of the rows (uint16)": 2,
+    "numbers of values of the facts (uint16)": 2,
+}
+"""Arrays with a number for each cell that training from a file holds."""
+N_LATENTS = 10
+
+
+def paper() -> None:
+    """Print the tables of docs/scale.md on 10 and 100 million cells."""
+    print(
+        "| cells | genes in the file | values | uncompressed | gzip | disk, 0.5 GB/s | disk, 3 GB/s |", end=""
+    )
+    print(" decompression, 2 cores | 8 cores | training, 2 cores | H200, 256 cells | H200, 4,096 cells |")
+    print("|" + "---|" * 12)
+    for n_cells in (10_000_000, 100_000_000):
+        for n_genes, per_cell in VALUES_PER_CELL.items():
+            n_values = n_cells * per_cell
+            n_bytes = n_values * GZIP_BYTES_PER_VALUE[n_genes]
+            seconds = [n_bytes / speed for speed in DISKS.values()]
+            seconds += [n_cells / (LOADER_CELLS_PER_CORE[n_genes] * n) for n in (2, MAX_READERS)]
+            seconds += [n_cells / speed for speed in TRAINING_SPEED.values()]
+            row = [
+                f"{n_cells:,}",
+                f"{n_genes:,}",
+                f"{n_values / 1e9:.3g} billion",
+                f"{n_values * 8 / 1e9:,.3g} GB",
+            ]
+            row += [f"{n_bytes / 1e9:,.3g} GB", *map(duration, seconds)]
+            print("| " + " | ".join(row) + " |")
+    sizes = {f"{name}, {size} bytes a cell": size for name, size in BYTES_PER_CELL.items()}
+    sizes["all of these"] = sum(BYTES_PER_CELL.values())
+    sizes[f"latents and inclusion, {N_LATENTS} latents, in a temporary file"] = 8 * N_LATENTS
+    print("\n| array | 10,000,000 cells | 100,000,000 cells |\n|---|---|---|")
+    for name, size in sizes.items():
+        print(f"| {name} | {size * 10 / 1000:.3g} GB | {size * 100 / 1000:.3g} GB |")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as they are read best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -280,6 +342,7 @@ def main() -> None:
     ranks = commands.add_parser("ranks")
     ranks.add_argument("path", type=Path)
     ranks.add_argument("--rounds", type=int, default=5)
+    commands.add_parser("paper")
     one = commands.add_parser("case")
     one.add_argument("name", choices=CASES)
     one.add_argument("path", type=Path)
@@ -294,6 +357,8 @@ def main() -> None:
         measure(options.folder, options.out, options.repeats)
     elif options.command == "ranks":
         measure_ranks(options.path, options.rounds)
+    elif options.command == "paper":
+        paper()
     else:
         found = CASES[options.name](options.path, options.argument or None)
         if os.environ.get("RANK", "0") == "0":  # of several processes the first one reports

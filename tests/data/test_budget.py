@@ -45,6 +45,6 @@ def test_windows_are_never_larger_than_without_a_limit():
 
 def test_an_error_lists_the_parts():
     with pytest.raises(
-        InputError, match=r"at least .*: windows \d+ MB, validation cells 1.05 GB, numbers of each cell 60 MB"
+        InputError, match=r"at least .*: windows \d+ MB, validation cells 1.05 GB, numbers of each cell 40 MB"
     ):
         plan_memory(1_000_000, 30_000, 2000.0, 65_536, 500_000_000)

@@ -131,9 +131,13 @@ def _print_memory(adata: AnnData | StoredCells, model: Model, probe: Probe, n_va
     from sparcell.data.budget import BYTES_PER_CELL, BYTES_PER_VALUE, format_size, plan_memory
     from sparcell.data.expression import read_layer
     from sparcell.io import StoredCells
+    from sparcell.results.large_arrays import MIN_BYTES
 
     has_spikes = model.latent_representation(probe.some, unseen="average").inclusion_nk is not None
-    latents = adata.n_obs * model.settings.n_latent * 4 * (1 + has_spikes)
+    per_array = adata.n_obs * model.settings.n_latent * 4
+    latents = f"latents {format_size(per_array * (1 + has_spikes))}"
+    if isinstance(adata, StoredCells) and per_array >= MIN_BYTES:
+        latents += " in a temporary file"
     if not isinstance(adata, StoredCells):
         matrix = read_layer(adata, model.schema.layer)[0]
         n_values = matrix.nnz if hasattr(matrix, "nnz") else matrix.size
@@ -146,7 +150,7 @@ def _print_memory(adata: AnnData | StoredCells, model: Model, probe: Probe, n_va
         per_cell = model.schema.matrix(probe.some).nnz / probe.some.n_obs
         n_columns, n_stored = model.schema.covariates.n_columns, len(adata.rows.edges) - 1
         parts = str(plan_memory(adata.n_obs, n_stored, per_cell, n_validation, adata.memory, n_columns))
-    print(f"memory over that of the libraries: {parts}; latents {format_size(latents)}")
+    print(f"memory over that of the libraries: {parts}; {latents}")
 
 
 def _duration(seconds: float) -> str:

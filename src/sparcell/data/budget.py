@@ -12,8 +12,9 @@ from sparcell.errors import InputError, format_settings
 
 BYTES_PER_VALUE = 8
 """Of a cell in memory: float32 value and int32 gene."""
-BYTES_PER_CELL = 60
-"""Of each cell of the file: its place in the file, total and number of values, library size, batch, and places in an epoch."""
+BYTES_PER_CELL = 40
+"""Of each cell of the file: length of its row, total and number of values, library size, batch, and place in an epoch (23 bytes), and
+copies of some of them that do not last."""
 N_WINDOWS = 4
 """Windows in memory: the one that training reads, the next one, the pieces that it is put together from, and what is freed late."""
 MIN_BLOCKS = 8

@@ -5,12 +5,14 @@ Suffixes: n all rows that are asked for, m those of one block.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,8 +42,8 @@ class Arena:
     """Arrays that the values of all blocks are put into, in the order in which they are read."""
 
     def __init__(self, max_values: int) -> None:
-        self.column = np.empty(max_values, np.int32)
-        self.value = np.empty(max_values, np.float32)
+        self.column = array_from_system(max_values, np.int32)
+        self.value = array_from_system(max_values, np.float32)
         self.n_values = 0
         self._lock = Lock()
 
@@ -52,6 +54,21 @@ class Arena:
             self.n_values += len(column)
         self.column[at : at + len(column)], self.value[at : at + len(column)] = column, value
         return at
+
+
+def array_from_system(n_values: int, dtype: Any) -> NDArray[Any]:
+    """Return an array, (n_values,), whose memory goes back to the system once it is not used.
+
+    malloc keeps what was freed of such arrays, and the next ones do not fit there: encoding took 110 MB more for 750,000 more cells.
+    """
+    if not (n_values and hasattr(mmap, "MAP_ANONYMOUS")):
+        return np.empty(n_values, dtype)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, n_values * np.dtype(dtype).itemsize, flags=flags)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # kernels without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
 
 
 def select_rows(parts: Sequence[Part]) -> SparseRows:
