@@ -272,11 +272,11 @@ VALUES_PER_CELL = {2000: 168, 20_000: 730}
 GZIP_BYTES_PER_VALUE = {2000: 1.88, 20_000: 2.18}
 """Values and indices together; 8 without compression."""
 LOADER_CELLS_PER_CORE = {2000: 168_000, 20_000: 48_900}
-"""Shuffled minibatches of 2,000 genes from gzip with isal, cells a second: half of what two cores reach (docs/scale.md)."""
+"""Shuffled minibatches of 2,000 genes from gzip with isal, cells a second: half of what two cores reach (docs/guide/scale.md)."""
 MAX_READERS = 8
 """Most threads that read (`io.selection.MAX_THREADS`)."""
 TRAINING_SPEED = {"2 cores": 21_000, "H200, 256 cells": 444_000, "H200, 4,096 cells": 2_719_000}
-"""Cells a second of 2,000 genes that are in memory, by minibatch: docs/scale.md (β-VSC) and benchmarks/gpu.md (nb)."""
+"""Cells a second of 2,000 genes that are in memory, by minibatch: docs/guide/scale.md (β-VSC) and benchmarks/gpu.md (nb)."""
 DISKS = {"0.5 GB/s": 0.5e9, "3 GB/s": 3e9}
 BYTES_PER_CELL = {
     "training cells in their order (int32)": 4,
@@ -291,7 +291,7 @@ N_LATENTS = 10
 
 
 def paper() -> None:
-    """Print the tables of docs/scale.md on 10 and 100 million cells."""
+    """Print the tables of docs/guide/scale.md on 10 and 100 million cells."""
     print(
         "| cells | genes in the file | values | uncompressed | gzip | disk, 0.5 GB/s | disk, 3 GB/s |", end=""
     )
