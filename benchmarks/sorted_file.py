@@ -4,7 +4,7 @@
 
 Writes a copy with 2,000 variable genes, sorted by type and batch. A β-VSC is trained on it for each seed: from memory, where each
 epoch shuffles all cells, and from disk with windows of a half, a quarter and an eighth of the values. Both have the same
-validation cells.
+validation cells. A block is one stored chunk, so that a window holds many blocks, as it does of a file of a million cells.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import anndata as ad
 import numpy as np
 
 import sparcell as sp
+from sparcell.io import matrix_files
 from sparcell.io.matrix_files import MatrixFile
 from sparcell.io.stored import StoredCells
 
@@ -40,12 +41,16 @@ def main() -> None:
     parser.add_argument("--batch-key", required=True)
     parser.add_argument("--labels-key", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--block-values", type=int, default=1, help="least values in a block; 65536 in real use"
+    )
     parser.add_argument("--windows", type=int, nargs="+", default=[2, 4, 8])
     options = parser.parse_args()
     found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sorted.h5ad"
         write_sorted(options.path, path, options.batch_key, options.labels_key)
+        matrix_files.BLOCK_VALUES = options.block_values
         in_memory, file = ad.read_h5ad(path), MatrixFile(path)
         n_values, n_blocks = in_memory.X.nnz, len(file.edges) - 1
         types = in_memory.obs[options.labels_key]

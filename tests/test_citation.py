@@ -24,7 +24,7 @@ def test_citation_file_fits_the_package():
 
 def test_every_reference_of_the_citation_file_stands_in_the_readme_or_the_docs():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in pages).casefold()
     missing = [entry["title"] for entry in citation["references"] if entry["title"].casefold() not in text]
     assert missing == []

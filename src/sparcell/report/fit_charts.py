@@ -71,7 +71,6 @@ def worst_genes(criticism: Criticism) -> list[dict[str, Any]]:
         {
             "gene": row["gene"],
             "finding": row["finding"],
-            "misfit": f"{row['misfit']:.2f}",
             **{key: _number(row[key]) for key in ("mean_observed", "mean_expected")},
             **{key: _number(row[key]) for key in ("variance_observed", "variance_expected")},
             **{key: f"{row[key]:.1%}" for key in ("zeros_observed", "zeros_expected", "coverage_90")},
