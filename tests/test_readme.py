@@ -22,7 +22,10 @@ from sparcell.models.estimator import Estimator
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [
+    page for part in (".", "start", "guide", "howto") for page in sorted((ROOT / "docs" / part).glob("*.md"))
+]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
 )
@@ -47,6 +50,10 @@ TORCHRUN |= {"--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"}
 SLURM = {"--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal"}
 FOREIGN_OPTIONS = {"--durations", "--peer"} | TORCHRUN | SLURM
 """Options of other programs that a page names."""
+
+
+def shown(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page, language, *, run=None):
@@ -78,10 +85,10 @@ def with_blocks(language, *, run=None):
         for page in PAGES
         if (commands(page, run=run) if language == "bash" else blocks(page, language, run=run))
     ]
-    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+    return pytest.mark.parametrize("page", pages, ids=shown)
 
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=shown)
 
 
 @each_page
@@ -118,7 +125,7 @@ def test_every_option_that_a_page_names_exists(page, monkeypatch, capsys):
     known = (
         set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
         | FOREIGN_OPTIONS
-        | {"--help", "--help-all", "--install-completion"}
+        | {"--help", "--help-all", "--install-completion", "--version"}
     )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text(encoding="utf-8")))
     assert named - known == set()
@@ -168,7 +175,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", DOCS, ids=shown)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page are one program, as a reader types them; each fit has three epochs."""
     fit = Estimator.fit

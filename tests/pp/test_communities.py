@@ -82,3 +82,14 @@ def test_groups_of_one_or_two_cells_have_no_markers():
         sp.pp.rank_markers(adata, "kin")
     with pytest.raises(InputError, match="no layer"):
         sp.pp.rank_markers(ad.AnnData(sparse.csr_matrix((5, 2)), obs=adata.obs[:5]), "kind")
+
+
+def test_groups_may_be_whole_numbers():
+    """As `CellGraph.leiden` returns them."""
+    adata, numbered = simulated_cells(200), simulated_cells(200)
+    types = numbered.obs["type"].astype("category")
+    numbered.obs["type"] = types.cat.codes.to_numpy()
+    table, same = (sp.pp.rank_markers(cells, "type") for cells in (adata, numbered))
+    name_of = dict(enumerate(types.cat.categories))
+    assert [name_of[int(group)] for group in same["group"]] == table["group"].tolist()
+    assert same["gene"].tolist() == table["gene"].tolist()
