@@ -142,7 +142,9 @@ def rank_markers(
             f"there is no layer {layer!r}: {did_you_mean(layer, adata.layers)} sp.pp.lognormalize makes it."
         )
     groups = adata.obs[groupby].astype("category").cat.remove_unused_categories()
-    groups = groups.cat.rename_categories(groups.cat.categories.astype(str))  # scanpy knows groups by text only
+    groups = groups.cat.rename_categories(
+        groups.cat.categories.astype(str)
+    )  # scanpy knows groups by text only
     sizes = groups.value_counts()
     tested = [name for name in groups.cat.categories if sizes[name] >= MIN_TESTED_CELLS]
     if len(groups.cat.categories) < 2 or not tested:
