@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from sparcell._utils import launched
 from sparcell.cli import fitting, targets
+from sparcell.cli.model_input import open_input
 from sparcell.cli.options import (
     BenchmarkOptions,
     DataOptions,
@@ -281,22 +282,13 @@ def embed(
     how, config = start(run), EmbedConfig(**given(embed))
     if not config.dry_run:
         targets.check_output_file(out, input, overwrite=how.overwrite)
-    from sparcell import io
     from sparcell.cli import dry_run
-    from sparcell.io import stored
     from sparcell.models import load
 
-    model = load(model_dir)
-    adata = stored.open_for_model(
-        input,
-        config.layer or model.schema.layer,
-        model.schema.covariates.keys,
-        gene_symbols=config.gene_symbols,
-        memory=config.memory,
+    saved = load(model_dir)
+    adata, model = open_input(
+        input, saved, config, keys=saved.schema.covariates.keys, memory=config.memory, out=out
     )
-    if not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
-    model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     if config.dry_run:
         dry_run.print_embed(adata, model, config.unseen)
         return

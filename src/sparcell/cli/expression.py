@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from sparcell.cli import targets
 from sparcell.cli.commands import Inputs, Star, start
+from sparcell.cli.model_input import open_input
 from sparcell.cli.options import (
     CriticizeOptions,
     DenoiseOptions,
@@ -17,14 +17,6 @@ from sparcell.cli.options import (
     given,
 )
 from sparcell.config.expression import CriticizeConfig, DenoiseConfig, DifferentialExpressionConfig
-from sparcell.config.input import MAX_MEMORY
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from sparcell.config.input import ModelInputConfig
-    from sparcell.io import StoredCells
-    from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
 
@@ -59,11 +51,13 @@ def differential_expression(
     how, config = start(run), DifferentialExpressionConfig(**given(options))
     from sparcell import io
     from sparcell.io import files
+    from sparcell.models import load
 
     with targets.output_folder(out, overwrite=how.overwrite) as folder:
         files.check_output_folder(folder)
+        saved = load(model_dir)
         keys = [key for key in (groupby, config.within, config.batch_key) if key is not None]
-        adata, model = _opened(input, model_dir, config, keys=keys)
+        adata, model = open_input(input, saved, config, keys=[*saved.schema.covariates.keys, *keys])
         table = model.differential_expression(
             *(adata, groupby, config.group1, config.group2),
             batch_key=config.batch_key,
@@ -104,7 +98,10 @@ def denoise(
     """
     how, config = start(run), DenoiseConfig(**given(options))
     targets.check_output_file(out, input, overwrite=how.overwrite)
-    adata, model = _opened(input, model_dir, config, memory=config.memory)
+    from sparcell.models import load
+
+    saved = load(model_dir)
+    adata, model = open_input(input, saved, config, keys=saved.schema.covariates.keys, memory=config.memory)
     batch = config.batch or ("average" if config.unseen == "average" else None)
     model.denoise(adata, library_size=config.size, batch=batch, out=out, own_counts=not config.decoder_only)
     log.info("%s cells; expected expression written to %s, layers['denoised']", f"{adata.n_obs:,}", out)
@@ -136,10 +133,14 @@ def criticize(
     how, config = start(run), CriticizeConfig(**given(options))
     from sparcell import io, pl
     from sparcell.io import files
+    from sparcell.models import load
 
     with targets.output_folder(out, overwrite=how.overwrite) as folder:
         files.check_output_folder(folder)
-        adata, model = _opened(input, model_dir, config, memory=config.memory)
+        saved = load(model_dir)
+        adata, model = open_input(
+            input, saved, config, keys=saved.schema.covariates.keys, memory=config.memory
+        )
         criticism = model.criticize(
             adata,
             n_cells=config.n_cells or None,
@@ -157,26 +158,3 @@ def criticize(
     if not how.quiet:
         print(criticism)
         print(f"Tables: {out}")
-
-
-def _opened(
-    input: list[Path],
-    model_dir: Path,
-    config: ModelInputConfig,
-    *,
-    keys: Sequence[str] = (),
-    memory: str = MAX_MEMORY,
-) -> tuple[AnnData | StoredCells, Model]:
-    """Return the cells, with the columns of obs that the model and the command read, and the model that reads them."""
-    from sparcell.io import stored
-    from sparcell.models import load
-
-    model = load(model_dir)
-    adata = stored.open_for_model(
-        input,
-        config.layer or model.schema.layer,
-        (*model.schema.covariates.keys, *keys),
-        gene_symbols=config.gene_symbols,
-        memory=memory,
-    )
-    return adata, model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)

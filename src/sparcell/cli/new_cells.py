@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import fitting, targets
 from sparcell.cli.commands import Inputs, Star, start, write_cells
+from sparcell.cli.model_input import open_input
 from sparcell.cli.options import MapOptions, PredictOptions, RunOptions, given
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.errors import InputError
@@ -48,22 +49,13 @@ def map_query(
             raise InputError(
                 f"--mapped-model-dir is {config.mapped_model_dir}, which is also --model-dir or --out; expected a new folder."
             )
-    from sparcell import io
-    from sparcell.io import stored
     from sparcell.models import load
 
-    model = load(model_dir)
-    keys = model.schema.covariates.keys
-    adata = stored.open_for_model(
-        input,
-        config.layer or model.schema.layer,
-        (config.batch_key or keys[0], *keys[1:]) if keys else keys,
-        gene_symbols=config.gene_symbols,
-        memory=config.memory,
-    )
-    if not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
-    model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
+    saved = load(model_dir)
+    keys = saved.schema.covariates.keys
+    if keys:
+        keys = (config.batch_key or keys[0], *keys[1:])
+    adata, model = open_input(input, saved, config, keys=keys, memory=config.memory, out=out)
     mapped = model.map_query(
         adata, batch_key=config.batch_key, unseen=config.unseen, seed=config.seed, silent=how.quiet
     )
@@ -102,8 +94,6 @@ def predict(
     """
     how, config = start(run), PredictConfig(**given(predict))
     targets.check_output_file(out, input, overwrite=how.overwrite)
-    from sparcell import io
-    from sparcell.io import stored
     from sparcell.models import load
 
     model = load(model_dir)
@@ -114,16 +104,9 @@ def predict(
             f"{model_dir} has learned no labels; add --reference FILE.h5ad --labels-key COLUMN, with labelled cells such as those of the "
             "training."
         )
-    adata = stored.open_for_model(
-        input,
-        config.layer or model.schema.layer,
-        model.schema.covariates.keys,
-        gene_symbols=config.gene_symbols,
-        memory=config.memory,
+    adata, reader = open_input(
+        input, model, config, keys=model.schema.covariates.keys, memory=config.memory, out=out
     )
-    if not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
-    reader = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     key = reader.predict_labels(
         adata, config.labels_key, unknown_rate=config.unknown_rate, unseen=config.unseen
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from sparcell.config.input import MAX_MEMORY, ModelInputConfig
-from sparcell.config.validation import require, require_number, require_size, require_whole
+from sparcell.config.input import MemoryConfig, ModelInputConfig
+from sparcell.config.validation import require, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class DifferentialExpressionConfig(ModelInputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiseConfig(ModelInputConfig):
+class DenoiseConfig(ModelInputConfig, MemoryConfig):
     """What `sparcell denoise` computes."""
 
     library_size: Annotated[
@@ -46,14 +46,10 @@ class DenoiseConfig(ModelInputConfig):
     decoder_only: Annotated[
         bool, "The decoder's mean alone, which is smoother. Default: combined with the cell's own counts."
     ] = False
-    memory: Annotated[
-        str,
-        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
-    ] = MAX_MEMORY
 
     def __post_init__(self) -> None:
         ModelInputConfig.__post_init__(self)
-        require_size("memory", self.memory)
+        MemoryConfig.__post_init__(self)
         self.size  # noqa: B018 - raises for a library size that is no number
 
     @property
@@ -71,20 +67,16 @@ class DenoiseConfig(ModelInputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticizeConfig(ModelInputConfig):
+class CriticizeConfig(ModelInputConfig, MemoryConfig):
     """How `sparcell criticize` checks a model."""
 
     n_cells: Annotated[int, "Number of cells to check, drawn at random. 0: all cells."] = 2000
     n_samples: Annotated[int, "Replicates of each cell."] = 3
     seed: Annotated[int, "Random seed of cells and replicates."] = 0
-    memory: Annotated[
-        str,
-        "An .h5ad file or zarr folder whose matrix would take more memory than this stays on disk, and is read in blocks.",
-    ] = MAX_MEMORY
 
     def __post_init__(self) -> None:
         ModelInputConfig.__post_init__(self)
+        MemoryConfig.__post_init__(self)
         require_whole("n_cells", self.n_cells, 0)
         require_whole("n_samples", self.n_samples, 1)
         require_whole("seed", self.seed, 0)
-        require_size("memory", self.memory)

@@ -76,22 +76,31 @@ class CountsConfig(InputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInputConfig(InputConfig):
-    """What a saved model reads."""
+class ModelReadingConfig(InputConfig):
+    """Which values and genes a saved model reads."""
 
     layer: Annotated[
         str | None,
         "Layer with the values that the model reads. raw: adata.raw. Default: the layer of the training, or X.",
     ] = None
-    unseen: Annotated[
-        Literal["error", "average"],
-        "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
-    ] = "error"
     missing_genes: Annotated[
         Literal["error", "zero"],
         "Genes of the model that the input lacks. error: stop. zero: they count as not expressed, if at most 20 % are missing.",
     ] = "error"
 
     def __post_init__(self) -> None:
+        require_choice(ModelReadingConfig, "missing_genes", self.missing_genes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInputConfig(ModelReadingConfig):
+    """What a saved model reads, and how it treats batches that were not in training."""
+
+    unseen: Annotated[
+        Literal["error", "average"],
+        "Cells of a batch that was not in training. error: stop. average: use the batch proportions of the training data.",
+    ] = "error"
+
+    def __post_init__(self) -> None:
+        ModelReadingConfig.__post_init__(self)
         require_choice(ModelInputConfig, "unseen", self.unseen)
-        require_choice(ModelInputConfig, "missing_genes", self.missing_genes)

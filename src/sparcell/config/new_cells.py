@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sparcell.config.input import CopyConfig, InputConfig, ModelInputConfig
+from sparcell.config.input import CopyConfig, ModelInputConfig, ModelReadingConfig
 from sparcell.config.validation import require, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapConfig(InputConfig, CopyConfig):
+class MapConfig(ModelReadingConfig, CopyConfig):
     """What `sparcell map` reads, trains and writes."""
 
     batch_key: Annotated[
@@ -23,14 +23,6 @@ class MapConfig(InputConfig, CopyConfig):
         "Parameters of batches that were not in training. train: learned from the new cells. average: those of an average batch, without "
         "training.",
     ] = "train"
-    missing_genes: Annotated[
-        Literal["error", "zero"],
-        "Genes of the model that the input lacks. error: stop. zero: they count as not expressed, if at most 20 % are missing.",
-    ] = "error"
-    layer: Annotated[
-        str | None,
-        "Layer with the values that the model reads. raw: adata.raw. Default: the layer of the training, or X.",
-    ] = None
     mapped_model_dir: Annotated[
         Path | None,
         "New folder for the model that knows the old and the new batches. Default: the model is not saved.",
@@ -38,8 +30,8 @@ class MapConfig(InputConfig, CopyConfig):
     seed: Annotated[int, "Random seed of the training of the new batches."] = 0
 
     def __post_init__(self) -> None:
+        ModelReadingConfig.__post_init__(self)
         require_choice(MapConfig, "unseen", self.unseen)
-        require_choice(MapConfig, "missing_genes", self.missing_genes)
         require_whole("seed", self.seed, 0)
         CopyConfig.__post_init__(self)
 

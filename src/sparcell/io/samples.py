@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from sparcell.config.input import MAX_MEMORY
 from sparcell.config.validation import require_size
-from sparcell.data.budget import BYTES_PER_VALUE
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError, format_settings
 from sparcell.io.files import as_paths, title_of
-from sparcell.io.matrix_files import MatrixFile, n_stored_values
-from sparcell.io.readers import read
 from sparcell.io.rules import apply_rules
-from sparcell.io.several_files import MatrixFiles, read_files
-from sparcell.io.stored import StoredCells, can_stay_on_disk
+from sparcell.io.several_files import read_whole
+from sparcell.io.stored import StoredCells, bytes_in_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -69,24 +66,21 @@ def read_sample(
     """
     paths = as_paths(path)
     limit = require_size("memory", memory)
-    n_bytes = 0
-    if all(map(can_stay_on_disk, paths)):
-        n_bytes = sum(n_stored_values(one, layer) for one in paths) * BYTES_PER_VALUE
+    n_bytes = bytes_in_memory(paths, layer)
     if n_bytes <= limit:
-        adata = (
-            read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
-        )
+        adata = read_whole(paths, gene_symbols)
         n_all = adata.n_obs
         if n_cells is not None and n_cells < n_all:
             adata = adata[subsample(n_all, n_cells, seed)].copy()
     else:
-        file = MatrixFile(paths[0], layer) if len(paths) == 1 else MatrixFiles(paths, layer, gene_symbols)
-        n_all = len(file)
-        _require_fitting(file, n_cells, n_bytes, limit)
-        cells = StoredCells(paths, layer, file.obs_columns, gene_symbols)
+        cells = StoredCells(paths, layer, gene_symbols=gene_symbols)
+        n_all = cells.n_obs
+        _require_fitting(cells.rows.where, n_all, n_cells, n_bytes, limit)
+        assert cells.file is not None
+        cells.read_obs(cells.file.obs_columns)
         rows = subsample(n_all, n_cells or n_all, seed)
         adata = cells[rows]
-        adata.obs_names = file.cell_names[rows]
+        adata.obs = adata.obs[cells.file.obs_columns].set_axis(cells.file.cell_names[rows])
         adata = apply_rules(adata, paths[0])
     if adata.n_obs == n_all:
         return adata, ""
@@ -95,16 +89,15 @@ def read_sample(
     return adata, sampled
 
 
-def _require_fitting(file: MatrixFile | MatrixFiles, n_cells: int | None, n_bytes: int, limit: int) -> None:
+def _require_fitting(where: str, n_all: int, n_cells: int | None, n_bytes: int, limit: int) -> None:
     """Raise InputError unless the cells that are wanted take at most `limit` bytes."""
-    n_all = len(file)
     if min(n_cells or n_all, n_all) * n_bytes <= limit * n_all:
         return
     most = max(1, min(MAX_ADVISED, limit * n_all // n_bytes))
     most -= most % 10 ** max(0, len(str(most)) - 2)
     size = (n_cells or n_all) / n_all * n_bytes / 1e9
     raise InputError(
-        f"{file.where} holds {n_all:,} cells, and {'all' if n_cells is None else f'{n_cells:,}'} of them would take {size:,.3g} GB, more "
+        f"{where} holds {n_all:,} cells, and {'all' if n_cells is None else f'{n_cells:,}'} of them would take {size:,.3g} GB, more "
         f"than memory={limit / 1e9:,.3g}GB. All cells that are compared are read into memory. Compare fewer cells, drawn at random: "
         f"{format_settings(n_cells=most)}; or raise the limit with memory."
     )

@@ -187,6 +187,11 @@ class MatrixFiles(StoredRows):
                 yield number, first - int(begin), last - int(begin)
 
 
+def read_whole(paths: Sequence[Path], gene_symbols: str | None = None) -> AnnData:
+    """Read one file as `read` does, or several as `read_files` does."""
+    return read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
+
+
 def read_files(paths: Sequence[str | Path], gene_symbols: str | None = None) -> AnnData:
     """Read several files into one AnnData with the genes that all files have and the file of each cell in obs["file"].
 

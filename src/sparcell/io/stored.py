@@ -23,8 +23,7 @@ from sparcell.errors import InputError
 from sparcell.io.files import as_paths, atomic_write
 from sparcell.io.joining import file_column
 from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
-from sparcell.io.readers import read
-from sparcell.io.several_files import MatrixFiles, read_files
+from sparcell.io.several_files import MatrixFiles, read_whole
 from sparcell.io.stored_rows import CellNames, KeptRows
 from sparcell.io.stored_writing import write_cells
 
@@ -342,10 +341,8 @@ def open_cells(
         cells = sp.io.open_cells(["donor1.h5ad", "donor2.h5ad"])
     """
     limit, paths = require_size("memory", memory), as_paths(path)
-    if not all(map(can_stay_on_disk, paths)) or _n_values(paths, layer) * BYTES_PER_VALUE <= limit:
-        return (
-            read(paths[0], gene_symbols=gene_symbols) if len(paths) == 1 else read_files(paths, gene_symbols)
-        )
+    if bytes_in_memory(paths, layer) <= limit:
+        return read_whole(paths, gene_symbols)
     cells = StoredCells(paths, layer, obs_keys, gene_symbols)
     cells.memory = limit
     return cells
@@ -365,7 +362,7 @@ def open_for_model(
         return open_cells(paths, gene_symbols=gene_symbols)
     layer = layer if all(n_stored_values(one, layer) for one in paths) else None
     there: set[str] = set()
-    if _n_values(paths, layer) * BYTES_PER_VALUE > require_size("memory", memory):
+    if bytes_in_memory(paths, layer) > require_size("memory", memory):
         columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
         there = set.intersection(*columns)
         there |= {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
@@ -378,8 +375,11 @@ def open_for_model(
     )
 
 
-def _n_values(paths: Sequence[Path], layer: str | None) -> int:
-    return sum(n_stored_values(path, layer) for path in paths)
+def bytes_in_memory(paths: Sequence[Path], layer: str | None) -> int:
+    """Return how much memory the matrix of files would take; 0 where a file cannot stay on disk, and has to be read as a whole."""
+    if not all(map(can_stay_on_disk, paths)):
+        return 0
+    return sum(n_stored_values(path, layer) for path in paths) * BYTES_PER_VALUE
 
 
 def can_stay_on_disk(path: Path) -> bool:
