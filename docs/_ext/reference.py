@@ -7,6 +7,8 @@ Directives, in MyST::
     :presets: study-2019 programs    a column each with the values of a preset
     ```
 
+The settings of a command also have a column with the option of the shell. A name that does not exist is an error of the build.
+
     ```{presets}
     ```
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
@@ -28,13 +30,24 @@ from sparcell.cli.main import COMMANDS, app
 from sparcell.config.model import MODEL_SETTINGS
 from sparcell.config.options import Setting
 from sparcell.config.presets import PRESETS, Preset
+from sparcell.errors import did_you_mean
 from sparcell.models.display import own_settings_first, type_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from docutils import nodes
     from sphinx.application import Sphinx
+
+T = TypeVar("T")
+
+OPTIONS = {
+    name
+    for command in COMMANDS
+    for argument in app[command].assemble_argument_collection()
+    for name in argument.names
+}
+"""The options of all commands."""
 
 
 class SettingsDirective(SphinxDirective):
@@ -48,21 +61,34 @@ class SettingsDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or one table for each class that defines settings."""
-        settings = {setting.name: setting for setting in own_settings_first(config_class(self.arguments[0]))}
-        presets = self.options.get("presets", "").split()
+        name = self.arguments[0]
+        try:
+            config = config_class(name)
+        except (ImportError, AttributeError) as error:
+            raise self.error(
+                f"settings: {name} is no model and no class of sparcell.config: {error}"
+            ) from error
+        settings = {setting.name: setting for setting in own_settings_first(config)}
         if "names" in self.options:
-            names = self.options["names"].split()
-            lines = table(
-                [settings[name] for name in names], [PRESETS[name] for name in presets], self.arguments[0]
-            )
+            chosen = self.found("setting", self.options["names"].split(), settings)
+            presets = self.found("preset", self.options.get("presets", "").split(), PRESETS)
+            lines = table(chosen, presets, name)
         else:
             lines = []
             owners = {setting.owner: None for setting in settings.values()}
             for owner in owners:
                 about = (owner.__doc__ or "").strip().partition("\n")[0]
                 defined = [setting for setting in settings.values() if setting.owner is owner]
-                lines += ["", f"**{about}**", "", *table(defined)]
+                lines += ["", f"**{about}**", "", *table(defined, model=name)]
         return self.parse_text_to_nodes("\n".join(lines))
+
+    def found(self, kind: str, names: list[str], known: Mapping[str, T]) -> list[T]:
+        """Return the entries of these names; a name that is not there ends the build."""
+        missing = [name for name in names if name not in known]
+        if missing:
+            text = ", ".join(f"no {kind} {name!r} ({did_you_mean(name, known)})" for name in missing)
+            raise self.error(f"settings: {self.arguments[0]} has {text}")
+        return [known[name] for name in names]
 
 
 class PresetsDirective(SphinxDirective):
@@ -107,15 +133,25 @@ def config_class(name: str) -> type:
 
 
 def table(settings: list[Setting], presets: Sequence[Preset] = (), model: str = "") -> list[str]:
-    """Return the lines of a Markdown table; presets have the values that the model gets."""
-    heads = ["setting", "default", *(f"`{preset.name}`" for preset in presets), "values", "meaning"]
+    """Return the lines of a Markdown table; presets have the values that the model gets, commands have options."""
+    of_command = model not in MODEL_SETTINGS
+    heads = ["setting", *(["option"] if of_command else []), "default"]
+    heads += [*(f"`{preset.name}`" for preset in presets), "values", "meaning"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for setting in settings:
         values = [preset.for_model(model).get(setting.name, setting.default) for preset in presets]
-        cells = [f"`{setting.name}`", *(code(value) for value in (setting.default, *values))]
+        cells = [f"`{setting.name}`", *([f"`{option(setting)}`"] if of_command else [])]
+        cells += [code(value) for value in (setting.default, *values)]
         cells += [re.sub(r"['{}]", "", type_text(setting.type)), escaped(setting.help)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def option(setting: Setting) -> str:
+    """Return the option of the shell; a setting that is on by default has the option that turns it off."""
+    name = f"--{'no-' if setting.default is True else ''}{setting.name.replace('_', '-')}"
+    assert name in OPTIONS, f"{name} is an option of no command"
+    return name
 
 
 def code(value: Any) -> str:
