@@ -175,6 +175,9 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The set_bad function:PendingDeprecationWarning"
+)  # scanpy calls matplotlib's set_bad
 @pytest.mark.parametrize("page", DOCS, ids=shown)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page are one program, as a reader types them; each fit has three epochs."""
