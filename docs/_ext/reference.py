@@ -4,10 +4,10 @@ Directives, in MyST::
 
     ```{settings} beta-vsc           a model of MODEL_SETTINGS, or a class of sparcell.config such as experiments.StudyConfig
     :names: n_latent beta            only these, in this order; default: all, grouped by the class that defines them
-    :presets: study-2019 programs    a column each with the values of a preset
+    :presets: study-2019 programs    also the values of these presets, where they differ from the default
     ```
 
-The settings of a command also have a column with the option of the shell. A name that does not exist is an error of the build.
+A name that does not exist is an error of the build.
 
     ```{presets}
     ```
@@ -19,7 +19,9 @@ The settings of a command also have a column with the option of the shell. A nam
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+import typing
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from docutils.parsers.rst import directives
@@ -51,7 +53,7 @@ OPTIONS = {
 
 
 class SettingsDirective(SphinxDirective):
-    """A table of settings: name, default, values in presets, type and help."""
+    """A table of settings: name, default, values in presets, help and type."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {
@@ -69,6 +71,8 @@ class SettingsDirective(SphinxDirective):
                 f"settings: {name} is no model and no class of sparcell.config: {error}"
             ) from error
         settings = {setting.name: setting for setting in own_settings_first(config)}
+        for source in {setting.owner for setting in settings.values()} | {SettingsDirective}:
+            self.env.note_dependency(inspect.getfile(source))
         if "names" in self.options:
             chosen = self.found("setting", self.options["names"].split(), settings)
             presets = self.found("preset", self.options.get("presets", "").split(), PRESETS)
@@ -133,18 +137,25 @@ def config_class(name: str) -> type:
 
 
 def table(settings: list[Setting], presets: Sequence[Preset] = (), model: str = "") -> list[str]:
-    """Return the lines of a Markdown table; presets have the values that the model gets, commands have options."""
-    of_command = model not in MODEL_SETTINGS
-    heads = ["setting", *(["option"] if of_command else []), "default"]
-    heads += [*(f"`{preset.name}`" for preset in presets), "values", "meaning"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    """Return the lines of a Markdown table. Settings of commands have their option below the name, presets their value below the help."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
     for setting in settings:
-        values = [preset.for_model(model).get(setting.name, setting.default) for preset in presets]
-        cells = [f"`{setting.name}`", *([f"`{option(setting)}`"] if of_command else [])]
-        cells += [code(value) for value in (setting.default, *values)]
-        cells += [re.sub(r"['{}]", "", type_text(setting.type)), escaped(setting.help)]
-        lines.append(f"| {' | '.join(cells)} |")
+        names = [f"`{setting.name}`", *([] if model in MODEL_SETTINGS else [f"`{option(setting)}`"])]
+        meaning = [escaped(setting.help), *([f"*{values_text(setting)}*"] if values_text(setting) else [])]
+        for preset in presets:
+            value = preset.for_model(model).get(setting.name, setting.default)
+            if value != setting.default:
+                meaning.append(f"Preset {preset.name}: {code(value)}")
+        lines.append(f"| {'<br>'.join(names)} | {code(setting.default)} | {'<br>'.join(meaning)} |")
     return lines
+
+
+def values_text(setting: Setting) -> str:
+    """Return the values that a setting takes, or nothing where the default or the help text shows them."""
+    members = typing.get_args(setting.type)
+    if typing.get_origin(setting.type) is typing.Literal and all(word in setting.help for word in members):
+        return ""
+    return "" if type(setting.default) is setting.type else re.sub(r"['{}]", "", type_text(setting.type))
 
 
 def option(setting: Setting) -> str:
