@@ -1,7 +1,8 @@
 # `make study` runs the whole comparison on PBMC3k. `make test` checks everything: lint, types, all tests. `make test-fast` runs the tests
 # that are not marked slow. `make bench` times training beside scvi-tools, which gets an environment of its own. `make bench-gpu` tests and
 # times a GPU. `make test-pythons` tests the built package with several Pythons. `make docs` builds the documentation site into
-# docs/_build/html. `make tutorials` executes the notebooks of docs/tutorials into docs/_build/tutorials.
+# docs/_build/html. `make check-docs` opens each of its pages in Chromium. `make tutorials` executes the notebooks of docs/tutorials into
+# docs/_build/tutorials.
 # Needs python3 (3.11 to 3.13) and make. All packages go into .venv, pinned by constraints.txt.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 LOWEST ?=
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: study test test-fast docs tutorials bench bench-gpu test-pythons clean
+.PHONY: study test test-fast docs check-docs tutorials bench bench-gpu test-pythons clean
 
 study: .venv/installed
 	$(BIN)/sparcell study --out $(STUDY) --resume
@@ -28,6 +29,9 @@ test-fast: .venv/installed-dev
 
 docs: .venv/installed-docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+
+check-docs: docs
+	$(BIN)/python docs/check_site.py
 
 tutorials: .venv/installed-docs
 	$(BIN)/python docs/execute_tutorials.py

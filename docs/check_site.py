@@ -1,7 +1,9 @@
-"""Open every page of the built site in headless Chromium: `make docs`, then `python docs/check_site.py [--shots FOLDER]`.
+"""Open every page of the built site in headless Chromium: `make check-docs`.
+
+After `make docs`, `python docs/check_site.py --shots FOLDER` also writes pictures of some pages.
 
 Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, no script fails. The
-search must find the page of `differential_expression`. Needs the extra `dev` and Chromium, or its path in SPARCELL_CHROMIUM.
+search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in SPARCELL_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,10 +22,13 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page, Request
 
 SITE = Path(__file__).resolve().parent / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+OFFLINE = ("--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 PHONE = 390
 SOUGHT = "differential_expression"
 SHOTS = (
@@ -39,7 +45,14 @@ SHOTS = (
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A server that does not print each request."""
+    """A server that does not print each request, and whose answers the browser keeps: pages share scripts, styles and fonts."""
+
+    protocol_version = "HTTP/1.1"
+
+    def end_headers(self) -> None:
+        """Let the browser keep the answer."""
+        self.send_header("Cache-Control", "max-age=3600")
+        super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Print nothing."""
@@ -57,19 +70,16 @@ class Visits:
         )
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.note(f"a script failed: {error}"))
-        self.page.route("**/*", self.gate)
+        self.page.on("request", self.look_at)
 
     def note(self, text: str) -> None:
         """Keep what is wrong with the page."""
         self.wrong.append(f"{self.name}: {text}")
 
-    def gate(self, route: Route) -> None:
-        """Let through what this machine serves, and note all else."""
-        if route.request.url.startswith((self.address, "data:", "blob:")):
-            route.continue_()
-        else:
-            self.note(f"asks the network for {route.request.url}")
-            route.abort()
+    def look_at(self, request: Request) -> None:
+        """Note a request that this machine does not serve. The browser resolves no other name (OFFLINE)."""
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.note(f"asks the network for {request.url}")
 
     def open(self, name: str) -> None:
         """Open a page by its path below the site."""
@@ -102,15 +112,26 @@ class Visits:
             self.note(f"the search does not find {sought} ({type(error).__name__})")
 
 
-def check(browser: Browser, address: str) -> list[str]:
-    """Return what is wrong with the site, a line each."""
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Serve a folder to this machine alone; the address is valid inside the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def check(browser: Browser, address: str, site: Path) -> Visits:
+    """Return the visits to all pages of a site, which know what is wrong."""
     visits = Visits(browser, address, PHONE)
-    for path in sorted(SITE.rglob("*.html")):
-        name = path.relative_to(SITE).as_posix()
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
         if not name.startswith("_static/"):
             visits.check(name)
-    visits.search(SOUGHT)
-    return visits.wrong
+    return visits
 
 
 def shoot(browser: Browser, address: str, folder: Path) -> None:
@@ -135,20 +156,15 @@ def main() -> None:
         sys.exit(f"no site in {SITE}: run `make docs` first")
     if chromium is None:
         sys.exit("no Chromium found: install one, or name it in SPARCELL_CHROMIUM")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        wrong = check(browser, address)
+    with served(SITE) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *OFFLINE])
+        visits = check(browser, address, SITE)
+        visits.search(SOUGHT)
         if chosen.shots:
             shoot(browser, address, chosen.shots)
         browser.close()
-    server.shutdown()
-    print("\n".join(wrong) or "the site is in order")
-    sys.exit(bool(wrong))
+    print("\n".join(visits.wrong) or "the site is in order")
+    sys.exit(bool(visits.wrong))
 
 
 if __name__ == "__main__":

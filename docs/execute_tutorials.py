@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import os
 import re
 import sys
@@ -21,9 +20,9 @@ import time
 from pathlib import Path
 
 import nbformat
+from light_png import light_png
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from PIL import Image
 
 TUTORIALS = Path(__file__).parent / "tutorials"
 BUILD = Path(__file__).parent / "_build" / "tutorials"
@@ -69,19 +68,10 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                 continue
             if "image/png" in output.data:
                 width = output.metadata.get("image/png", {}).get("width")
-                output.data["image/png"] = light_png(output.data["image/png"], width)
+                png = light_png(base64.b64decode(output.data["image/png"]), width)
+                output.data["image/png"] = base64.b64encode(png).decode()
                 output.data["text/plain"] = "a figure"
             output.metadata = nbformat.from_dict({})
-
-
-def light_png(png: str, width: int | None) -> str:
-    """Return a PNG, base64, scaled to a width in pixels, with a palette of at most 256 colors: about a fifth of the size."""
-    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    if width is not None and width < image.width:
-        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def findings(notebook: nbformat.NotebookNode) -> list[str]:

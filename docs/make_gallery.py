@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from light_png import light_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,8 +27,8 @@ BLOCK = re.compile(
     r"(?:\n+!\[[^\]]*\]\((?P<image>(?:\.\./)?images/gallery/[^)]+)\))?",
     re.DOTALL,
 )
-WIDTH, COLORS = 1100, 256
-"""Widest image in pixels, and the number of colors that it keeps: a page of figures stays light."""
+WIDTH = 1100
+"""Widest image in pixels."""
 
 
 def draw(page: Path) -> None:
@@ -52,11 +52,8 @@ def write(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG of few colors."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight")
-    image = Image.open(buffer).convert("RGB")
-    if image.width > WIDTH:
-        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+    path.write_bytes(light_png(buffer.getvalue(), WIDTH))
     print(f"{path.resolve().relative_to(DOCS)}: {path.stat().st_size / 1000:.0f} kB", file=sys.stderr)
 
 

@@ -7,7 +7,13 @@ import re
 import types
 from pathlib import Path
 
+import pytest
+
 import sparcell as sp
+from sparcell.cli.main import COMMANDS
+from sparcell.config.model import MODEL_SETTINGS
+from sparcell.config.options import settings_of
+from sparcell.config.presets import PRESETS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {"_build", "_ext", "_static", "_templates", "generated", ".ipynb_checkpoints"}
@@ -18,6 +24,9 @@ BLOCK = re.compile(r"```\{eval-rst\}\n(?P<text>.*?)```", re.DOTALL)
 TOCTREE = re.compile(r"```\{toctree\}\n(?P<text>.*?)```", re.DOTALL)
 ENTRY = re.compile(r"^ {3}(?P<name>[A-Za-z]\w*(?:\.\w+)*)$", re.MULTILINE)
 MODULE = re.compile(r"currentmodule:: (?P<name>\S+)")
+SETTINGS = re.compile(r"```\{settings\} (?P<config>\S+)\n(?P<options>(?::\w+: .*\n)*)```")
+BY_HAND = re.compile(r"^\| *(?:setting|option) *\| *(?:option|default) *\|", re.MULTILINE)
+"""The head of a table of settings that is written on the page itself."""
 
 
 def public_names():
@@ -112,3 +121,72 @@ def test_tables_of_contents_name_pages_that_exist():
 def test_names_are_read_below_their_module_only():
     text = "```{eval-rst}\n.. currentmodule:: sparcell.tl\n\n.. autosummary::\n   :toctree: generated\n\n   tsne\n```\n   kmeans\n"
     assert listed(text) == ["sparcell.tl.tsne"]
+
+
+def settings_tables(text):
+    """The tables of settings on a page: the config class, names of settings, names of presets."""
+    for table in SETTINGS.finditer(text):
+        options = dict(re.findall(r":(\w+): (.*)\n", table["options"]))
+        module, _, kind = table["config"].rpartition(".")
+        config = (
+            getattr(importlib.import_module(f"sparcell.config.{module}"), kind)
+            if module
+            else MODEL_SETTINGS[kind]
+        )
+        yield config, options.get("names", "").split(), options.get("presets", "").split()
+
+
+GUIDE = sorted(page for part in ("guide", "howto", "start") for page in (DOCS / part).glob("*.md"))
+each_guide_page = pytest.mark.parametrize("page", [*GUIDE, DOCS / "settings.md"], ids=lambda page: page.stem)
+
+
+@each_guide_page
+def test_tables_of_settings_name_settings_and_presets_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    tables = list(settings_tables(text))
+    assert len(tables) == text.count("```{settings}")
+    for config, names, presets in tables:
+        assert set(names) <= {setting.name for setting in settings_of(config)}
+        assert len(names) == len(set(names))
+        assert set(presets) <= set(PRESETS)
+
+
+@each_guide_page
+def test_no_table_of_settings_is_written_by_hand(page):
+    """Default and meaning stand in sparcell.config alone."""
+    assert BY_HAND.findall(page.read_text(encoding="utf-8")) == []
+
+
+def test_each_model_s_own_settings_are_in_a_table_of_the_guide():
+    shown = {
+        (config, name)
+        for page in GUIDE
+        for config, names, _ in settings_tables(page.read_text(encoding="utf-8"))
+        for name in names
+    }
+    own = {
+        (config, setting.name)
+        for config in MODEL_SETTINGS.values()
+        for setting in settings_of(config)
+        if setting.owner is config
+    }
+    assert own - shown == set()
+
+
+def test_the_page_of_settings_has_the_settings_of_every_command():
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    titles = set(re.findall(r"^## ([\w-]+)$", text, re.MULTILINE))
+    assert set(COMMANDS) <= titles
+
+
+def test_every_command_has_a_page():
+    assert {f"cli/{name}" for name in COMMANDS} <= reached("cli/index")
+    overview = (DOCS / "cli" / "index.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"[{name}]({name}.md)" in overview
+        assert f"```{{command}} {name}\n```" in (DOCS / "cli" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_a_table_of_settings_by_hand_is_found():
+    assert BY_HAND.findall("| setting | default | meaning |\n|---|---|---|\n")
+    assert not BY_HAND.findall("| option | row | method |\n| step | setting |\n")

@@ -143,6 +143,14 @@ def test_every_argument_in_a_page_s_python_exists(page):
     )
 
 
+def test_the_calls_beside_those_of_scvi_tools_exist():
+    text = (ROOT / "docs" / "howto" / "from_scvi_tools.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]+\|[^|]+\|([^|]+)\|$", text, re.MULTILINE)
+    calls = [code for row in rows for code in re.findall(r"`([^`]*\(.*?\)|\w+\.\w+\[.*?\])`", row)]
+    assert len(calls) >= 20
+    assert [found for call in calls for found in snippets.unknown_arguments(call)] == []
+
+
 @pytest.mark.slow
 @with_blocks("bash", run=True)
 def test_the_commands_run_one_after_the_other(page, tmp_path, monkeypatch):
@@ -175,6 +183,9 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The set_bad function:PendingDeprecationWarning"
+)  # scanpy calls matplotlib's set_bad
 @pytest.mark.parametrize("page", DOCS, ids=shown)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page are one program, as a reader types them; each fit has three epochs."""

@@ -4,8 +4,10 @@ Directives, in MyST::
 
     ```{settings} beta-vsc           a model of MODEL_SETTINGS, or a class of sparcell.config such as experiments.StudyConfig
     :names: n_latent beta            only these, in this order; default: all, grouped by the class that defines them
-    :presets: study-2019 programs    a column each with the values of a preset
+    :presets: study-2019 programs    also the values of these presets, where they differ from the default
     ```
+
+A name that does not exist is an error of the build.
 
     ```{presets}
     ```
@@ -17,8 +19,10 @@ Directives, in MyST::
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+import typing
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
@@ -28,17 +32,28 @@ from sparcell.cli.main import COMMANDS, app
 from sparcell.config.model import MODEL_SETTINGS
 from sparcell.config.options import Setting
 from sparcell.config.presets import PRESETS, Preset
+from sparcell.errors import did_you_mean
 from sparcell.models.display import own_settings_first, type_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from docutils import nodes
     from sphinx.application import Sphinx
 
+T = TypeVar("T")
+
+OPTIONS = {
+    name
+    for command in COMMANDS
+    for argument in app[command].assemble_argument_collection()
+    for name in argument.names
+}
+"""The options of all commands."""
+
 
 class SettingsDirective(SphinxDirective):
-    """A table of settings: name, default, values in presets, type and help."""
+    """A table of settings: name, default, values in presets, help and type."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {
@@ -48,21 +63,36 @@ class SettingsDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or one table for each class that defines settings."""
-        settings = {setting.name: setting for setting in own_settings_first(config_class(self.arguments[0]))}
-        presets = self.options.get("presets", "").split()
+        name = self.arguments[0]
+        try:
+            config = config_class(name)
+        except (ImportError, AttributeError) as error:
+            raise self.error(
+                f"settings: {name} is no model and no class of sparcell.config: {error}"
+            ) from error
+        settings = {setting.name: setting for setting in own_settings_first(config)}
+        for source in {setting.owner for setting in settings.values()} | {SettingsDirective}:
+            self.env.note_dependency(inspect.getfile(source))
         if "names" in self.options:
-            names = self.options["names"].split()
-            lines = table(
-                [settings[name] for name in names], [PRESETS[name] for name in presets], self.arguments[0]
-            )
+            chosen = self.found("setting", self.options["names"].split(), settings)
+            presets = self.found("preset", self.options.get("presets", "").split(), PRESETS)
+            lines = table(chosen, presets, name)
         else:
             lines = []
             owners = {setting.owner: None for setting in settings.values()}
             for owner in owners:
                 about = (owner.__doc__ or "").strip().partition("\n")[0]
                 defined = [setting for setting in settings.values() if setting.owner is owner]
-                lines += ["", f"**{about}**", "", *table(defined)]
+                lines += ["", f"**{about}**", "", *table(defined, model=name)]
         return self.parse_text_to_nodes("\n".join(lines))
+
+    def found(self, kind: str, names: list[str], known: Mapping[str, T]) -> list[T]:
+        """Return the entries of these names; a name that is not there ends the build."""
+        missing = [name for name in names if name not in known]
+        if missing:
+            text = ", ".join(f"no {kind} {name!r} ({did_you_mean(name, known)})" for name in missing)
+            raise self.error(f"settings: {self.arguments[0]} has {text}")
+        return [known[name] for name in names]
 
 
 class PresetsDirective(SphinxDirective):
@@ -107,15 +137,32 @@ def config_class(name: str) -> type:
 
 
 def table(settings: list[Setting], presets: Sequence[Preset] = (), model: str = "") -> list[str]:
-    """Return the lines of a Markdown table; presets have the values that the model gets."""
-    heads = ["setting", "default", *(f"`{preset.name}`" for preset in presets), "values", "meaning"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    """Return the lines of a Markdown table. Settings of commands have their option below the name, presets their value below the help."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
     for setting in settings:
-        values = [preset.for_model(model).get(setting.name, setting.default) for preset in presets]
-        cells = [f"`{setting.name}`", *(code(value) for value in (setting.default, *values))]
-        cells += [re.sub(r"['{}]", "", type_text(setting.type)), escaped(setting.help)]
-        lines.append(f"| {' | '.join(cells)} |")
+        names = [f"`{setting.name}`", *([] if model in MODEL_SETTINGS else [f"`{option(setting)}`"])]
+        meaning = [escaped(setting.help), *([f"*{values_text(setting)}*"] if values_text(setting) else [])]
+        for preset in presets:
+            value = preset.for_model(model).get(setting.name, setting.default)
+            if value != setting.default:
+                meaning.append(f"Preset {preset.name}: {code(value)}")
+        lines.append(f"| {'<br>'.join(names)} | {code(setting.default)} | {'<br>'.join(meaning)} |")
     return lines
+
+
+def values_text(setting: Setting) -> str:
+    """Return the values that a setting takes, or nothing where the default or the help text shows them."""
+    members = typing.get_args(setting.type)
+    if typing.get_origin(setting.type) is typing.Literal and all(word in setting.help for word in members):
+        return ""
+    return "" if type(setting.default) is setting.type else re.sub(r"['{}]", "", type_text(setting.type))
+
+
+def option(setting: Setting) -> str:
+    """Return the option of the shell; a setting that is on by default has the option that turns it off."""
+    name = f"--{'no-' if setting.default is True else ''}{setting.name.replace('_', '-')}"
+    assert name in OPTIONS, f"{name} is an option of no command"
+    return name
 
 
 def code(value: Any) -> str:

@@ -10,8 +10,8 @@ import sparcell as sp
 
 
 def resolve(dotted):
-    """Return what `sp.pp.seurat` names; raise AttributeError if there is no such thing."""
-    value = sp
+    """Return what `sp.pp.seurat` or `model.embed` names; raise AttributeError if there is no such thing."""
+    value = sp.Model if dotted.startswith("model.") else sp
     for name in dotted.split(".")[1:]:
         value = getattr(value, name)
     return value
@@ -33,7 +33,7 @@ def unknown_arguments(code):
     unknown = []
     for node in ast.walk(ast.parse(code)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if re.fullmatch(r"sp(\.\w+)+", called):
+        if re.fullmatch(r"sp(\.\w+)+|model\.\w+", called):
             known = inspect.signature(resolve(called)).parameters
             if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in known.values()):
                 unknown += [f"{called}({word.arg}=)" for word in node.keywords if word.arg not in known]
