@@ -26,7 +26,7 @@ extensions = [
     "mathml",
     "reference",
 ]
-smartquotes_action = "D"  # dashes only: quotes are often code
+smartquotes = False  # quotes and -- are often code: --out, not –out
 toc_object_entries_show_parents = "hide"
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]

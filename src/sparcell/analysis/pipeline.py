@@ -131,6 +131,7 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
     return AnalysisResults(
         title=data.title,
         cell_types=type_n.array,
+        type_column=columns["cell_type"],
         clusters=cluster_n.array,
         cluster_table=table,
         markers=markers,

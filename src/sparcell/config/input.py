@@ -62,7 +62,7 @@ class CountsConfig(InputConfig):
     layer: Annotated[str | None, "Layer with the raw counts; raw: adata.raw. Default: X."] = None
     title: Annotated[str | None, "Title of the page. Default: the name of the input."] = None
     n_cells: Annotated[
-        int | None, "Compare this many cells, drawn at random from all over the input. Default: all cells."
+        int | None, "Read only this many cells, drawn at random from all over the input. Default: all cells."
     ] = None
     memory: Annotated[
         str,

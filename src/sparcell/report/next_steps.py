@@ -33,7 +33,7 @@ def after_analysis(results: AnalysisResults) -> list[Step]:
         Step(
             "Go on in scanpy.",
             "analysis.h5ad holds counts, log-normalized values, clusters, cell types, the latent representation and both maps.",
-            'import scanpy as sc\n\nadata = sc.read_h5ad("analysis.h5ad")\nsc.pl.umap(adata, color=["cell_type"])',
+            f'import scanpy as sc\n\nadata = sc.read_h5ad("analysis.h5ad")\nsc.pl.umap(adata, color=["{results.type_column}"])',
         ),
         Step(
             "Use the model on new cells.",

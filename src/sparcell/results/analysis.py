@@ -54,6 +54,8 @@ class AnalysisResults:
     """Where the names of clusters come from, in words."""
     columns: Mapping[str, pd.Categorical] = field(default_factory=dict)
     """Further columns that color the maps: heading → value of each cell. Batch, condition and known labels."""
+    type_column: str = "cell_type"
+    """Column of obs that holds the names of the clusters: sparcell_cell_type if the data had a column cell_type."""
     composition: pd.DataFrame | None = None
     """Share of each cell type in each sample: columns cell_type, sample, condition, n_cells, share; None without batches and conditions."""
     composition_test: pd.DataFrame | None = None
