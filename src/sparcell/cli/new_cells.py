@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import fitting, targets
-from sparcell.cli.commands import Inputs, Star, start, write_cells
+from sparcell.cli.commands import Inputs, Star, check_result, start, write_cells
 from sparcell.cli.options import MapOptions, PredictOptions, RunOptions, given
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.errors import InputError
@@ -38,7 +38,7 @@ def map_query(
     model_dir
         Folder of a saved model that was trained with --batch-key. The folder is not changed.
     out
-        New .h5ad file: the new cells with their latent representation in obsm["X_MODEL"].
+        New .h5ad file or .zarr folder: the new cells with their latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), MapConfig(**given(map))
     targets.check_output_file(out, input, overwrite=how.overwrite)
@@ -48,7 +48,6 @@ def map_query(
             raise InputError(
                 f"--mapped-model-dir is {config.mapped_model_dir}, which is also --model-dir or --out; expected a new folder."
             )
-    from sparcell import io
     from sparcell.io import stored
     from sparcell.models import load
 
@@ -61,8 +60,7 @@ def map_query(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    if not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
+    check_result(adata, out)
     model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     mapped = model.map_query(
         adata, batch_key=config.batch_key, unseen=config.unseen, seed=config.seed, silent=how.quiet
@@ -97,12 +95,11 @@ def predict(
     model_dir
         Folder of a saved model. With --reference the labels are added to it; the model itself is not changed.
     out
-        New .h5ad file: the data with obs["LABELS_predicted"], obs["LABELS_probability"], obs["LABELS_distance"], and all probabilities in
-        obsm["LABELS_probabilities"].
+        New .h5ad file or .zarr folder: the data with obs["LABELS_predicted"], obs["LABELS_probability"], obs["LABELS_distance"], and all
+        probabilities in obsm["LABELS_probabilities"].
     """
     how, config = start(run), PredictConfig(**given(predict))
     targets.check_output_file(out, input, overwrite=how.overwrite)
-    from sparcell import io
     from sparcell.io import stored
     from sparcell.models import load
 
@@ -121,8 +118,7 @@ def predict(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    if not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
+    check_result(adata, out)
     reader = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     key = reader.predict_labels(
         adata, config.labels_key, unknown_rate=config.unknown_rate, unseen=config.unseen
