@@ -162,6 +162,7 @@ def fit(
         check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
     from sparcell.cli import dry_run
+    from sparcell.io import result_files
     from sparcell.io.obs_columns import log_batch_hint
     from sparcell.models import MODELS
 
@@ -176,7 +177,7 @@ def fit(
         memory=config.memory,
     )
     if config.out is not None:
-        check_result(adata, config.out)
+        result_files.check_result(adata, config.out)
     log_batch_hint(adata.obs, keys)
     if config.dry_run:
         dry_run.print_fit(adata, MODELS[model](**model_settings), config, data_settings)
@@ -284,7 +285,7 @@ def embed(
     if not config.dry_run:
         targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell.cli import dry_run
-    from sparcell.io import stored
+    from sparcell.io import result_files, stored
     from sparcell.models import load
 
     model = load(model_dir)
@@ -295,7 +296,7 @@ def embed(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    check_result(adata, out)
+    result_files.check_result(adata, out)
     model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     if config.dry_run:
         dry_run.print_embed(adata, model, config.unseen)
@@ -348,15 +349,6 @@ def write_cells(adata: AnnData | StoredCells, path: Path, *, with_x: bool) -> No
         adata.write(path, with_x=with_x)
     else:
         result_files.write_anndata(adata, path)
-
-
-def check_result(adata: AnnData | StoredCells, path: Path) -> None:
-    """Raise InputError, before any training, for what a result in memory holds and `path` cannot hold."""
-    from sparcell import io
-    from sparcell.io import result_files
-
-    if not isinstance(adata, io.StoredCells):
-        result_files.check_result(adata, path)
 
 
 def command_line() -> str:

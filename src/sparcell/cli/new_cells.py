@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import fitting, targets
-from sparcell.cli.commands import Inputs, Star, check_result, start, write_cells
+from sparcell.cli.commands import Inputs, Star, start, write_cells
 from sparcell.cli.options import MapOptions, PredictOptions, RunOptions, given
 from sparcell.config.new_cells import MapConfig, PredictConfig
 from sparcell.errors import InputError
@@ -48,7 +48,7 @@ def map_query(
             raise InputError(
                 f"--mapped-model-dir is {config.mapped_model_dir}, which is also --model-dir or --out; expected a new folder."
             )
-    from sparcell.io import stored
+    from sparcell.io import result_files, stored
     from sparcell.models import load
 
     model = load(model_dir)
@@ -60,7 +60,7 @@ def map_query(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    check_result(adata, out)
+    result_files.check_result(adata, out)
     model = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     mapped = model.map_query(
         adata, batch_key=config.batch_key, unseen=config.unseen, seed=config.seed, silent=how.quiet
@@ -100,7 +100,7 @@ def predict(
     """
     how, config = start(run), PredictConfig(**given(predict))
     targets.check_output_file(out, input, overwrite=how.overwrite)
-    from sparcell.io import stored
+    from sparcell.io import result_files, stored
     from sparcell.models import load
 
     model = load(model_dir)
@@ -118,7 +118,7 @@ def predict(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    check_result(adata, out)
+    result_files.check_result(adata, out)
     reader = model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)
     key = reader.predict_labels(
         adata, config.labels_key, unknown_rate=config.unknown_rate, unseen=config.unseen

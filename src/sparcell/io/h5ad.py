@@ -102,7 +102,7 @@ def check_writable(
 
     with quiet_settings(), scratch() as file:
         for number, (where, key, value) in enumerate(_elements(adata)):
-            reason = _fault_of_key(where, key)
+            reason = _fault_of_key(where, key) or _fault_of_slash(file, key)
             if not reason and not _is_plain(value):
                 array = _array(value) if isinstance(value, pd.Series) else value
                 try:
@@ -165,6 +165,18 @@ def _fault_of_key(where: str, key: Any) -> str:
         return "an .h5ad file cannot hold this name"
     if "/" in key and where in (*SLOTS, "raw.varm"):
         return "'/' in a name separates groups of the file, so the file could not be read again"
+    return ""
+
+
+def _fault_of_slash(file: Any, key: str) -> str:
+    """Return why a format cannot hold a name with a slash, which .h5ad files can outside of slots of arrays."""
+    from anndata.io import write_elem
+
+    if "/" in key:
+        try:
+            write_elem(file.create_group(f"slash-{len(file)}"), key, np.zeros(1))
+        except ValueError:
+            return "'/' in a name separates folders"
     return ""
 
 

@@ -18,6 +18,8 @@ from sparcell.io import files, h5ad, marks, places, zarr_folders
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from sparcell.io.stored import StoredCells
+
 CHUNK_VALUES = 1 << 16
 """Number of values in a chunk: one block that training reads (`matrix_files.BLOCK_VALUES`)."""
 
@@ -149,9 +151,15 @@ def write_anndata(adata: AnnData, path: str | Path) -> None:
             writer.put(writer.root, name, part)
 
 
-def check_result(adata: AnnData, path: Path) -> None:
-    """Raise InputError for the first part of the data that a result called `path` cannot hold; called before any training."""
-    h5ad.check_writable(adata, path.name, format_of(path).scratch)
+def check_result(adata: AnnData | StoredCells, path: Path) -> None:
+    """Raise InputError for the first part of the data that a result called `path` cannot hold; called before any training.
+
+    Of cells that stay on disk, obs is copied as it is stored, so var alone is checked.
+    """
+    from anndata import AnnData
+
+    tables = adata if isinstance(adata, AnnData) else AnnData(var=adata.var)
+    h5ad.check_writable(tables, path.name, format_of(path).scratch)
 
 
 def _chunks_of_many(value: Any) -> dict[str, Any]:
