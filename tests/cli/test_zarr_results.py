@@ -47,7 +47,7 @@ def assert_same(one, two, where=""):
     if isinstance(one, pd.DataFrame):
         pd.testing.assert_frame_equal(one, two)
     elif hasattr(one, "keys"):
-        assert list(one) == list(two), where
+        assert sorted(one) == sorted(two), where
         for key in one:
             assert_same(one[key], two[key], f"{where}[{key!r}]")
     elif sparse.issparse(one):
@@ -58,15 +58,20 @@ def assert_same(one, two, where=""):
         np.testing.assert_array_equal(one, two)
 
 
-COMMANDS = ["embed cells.h5ad", "embed cells.h5ad --with-x", "map cells.h5ad", "predict cells.h5ad"]
-COMMANDS += ["denoise cells.h5ad", "embed one.h5ad two.h5ad --with-x", "denoise one.h5ad two.h5ad"]
+COMMANDS = [
+    "embed cells.h5ad --with-x",
+    "embed cells.h5ad --with-x --memory 1KB",
+    "map cells.h5ad --memory 1KB",
+]
+COMMANDS += ["predict cells.h5ad", "predict cells.h5ad --memory 1KB"]
+COMMANDS += ["denoise cells.h5ad", "denoise cells.h5ad --memory 1KB"]
+COMMANDS += ["embed one.h5ad two.h5ad --with-x --memory 1KB", "denoise one.h5ad two.h5ad --memory 1KB"]
 
 
-@pytest.mark.parametrize("memory", ["1KB", "4GB"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_zarr_folder_holds_what_an_h5ad_file_holds(command, memory, folder, tmp_path, run):
+def test_a_zarr_folder_holds_what_an_h5ad_file_holds(command, folder, tmp_path, run):
     for name in ("out.h5ad", "out.zarr"):
-        assert run(f"{command} --model-dir model --memory {memory} --out {tmp_path / name}") == 0
+        assert run(f"{command} --model-dir model --out {tmp_path / name}") == 0
     one, two = ad.read_h5ad(tmp_path / "out.h5ad"), ad.io.read_zarr(tmp_path / "out.zarr")
     for slot in SLOTS:
         assert_same(getattr(one, slot), getattr(two, slot), slot)
@@ -75,9 +80,8 @@ def test_a_zarr_folder_holds_what_an_h5ad_file_holds(command, memory, folder, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5ad", "out.zarr"]
 
 
-@pytest.mark.parametrize("memory", ["1KB", "4GB"])
-def test_a_result_is_an_input(memory, tmp_path, run):
-    embed = f"--model-dir model --memory {memory}"
+def test_a_result_is_an_input(tmp_path, run):
+    embed = "--model-dir model --memory 1KB"
     assert run(f"embed cells.h5ad {embed} --with-x --out {tmp_path / 'one.zarr'}") == 0
     assert run(f"embed {tmp_path / 'one.zarr'} {embed} --with-x --out {tmp_path / 'two.zarr'}") == 0
     one, two = (ad.io.read_zarr(tmp_path / f"{name}.zarr") for name in ("one", "two"))

@@ -139,12 +139,11 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes} bytes"
 
 
-def check_outside_zarr(path: Path) -> None:
-    """Raise InputError if `path` lies in a zarr store, whose content would no longer be what it was."""
+def check_outside_zarr(path: Path, *, may_be_store: bool = False) -> None:
+    """Raise InputError if `path` lies in a zarr store, or is one itself, whose content would no longer be what it was."""
     where = Path(os.path.realpath(path))
-    stores = [
-        folder for folder in (where, *where.parents) if any((folder / name).exists() for name in ZARR_FILES)
-    ]
+    folders = where.parents if may_be_store else (where, *where.parents)
+    stores = [folder for folder in folders if any((folder / name).exists() for name in ZARR_FILES)]
     if stores:
         raise InputError(
             f"{path} is inside of the zarr store {stores[-1]}, which holds data; give a path outside of it."
@@ -166,7 +165,7 @@ def check_parent(path: Path) -> None:
             raise InputError(
                 f"There is no folder {path.parent} to write {path.name} into; create the folder first."
             )
-        check_outside_zarr(path.parent)
+        check_outside_zarr(path, may_be_store=True)
         probe(path.parent)
     sweep(path.parent)
 
