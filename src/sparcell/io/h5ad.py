@@ -249,8 +249,8 @@ def quiet_settings() -> Iterator[None]:
     """Hide anndata's warnings, let it write text with missing values (pandas' nullable strings), and choose no shards for zarr."""
     from anndata import settings
 
-    wanted = {"allow_write_nullable_strings": True, "auto_shard_zarr_v3": False}
-    known = {name: value for name, value in wanted.items() if hasattr(settings, name)}
+    options = {"allow_write_nullable_strings": True, "auto_shard_zarr_v3": False}
+    known = {name: value for name, value in options.items() if hasattr(settings, name)}
     chosen: AbstractContextManager[Any] = settings.override(**known) if known else nullcontext()
     with warnings.catch_warnings(), chosen:
         warnings.simplefilter("ignore")
