@@ -2,14 +2,16 @@
 
     python benchmarks/scale.py make FOLDER [--cells 250000 1000000] [--genes 2000 13714]
     python benchmarks/scale.py measure FOLDER --out scale.md
+    python benchmarks/scale.py sizes FOLDER
     python benchmarks/scale.py ranks FILE
     python benchmarks/scale.py paper
 
 `make` resamples PBMC3k: a new cell is a Poisson draw around the mean of two cells of one type, so counts are fresh and types, library sizes
 and zeros are those of real cells. Each file is written without compression, with lzf and with gzip, and as zarr. `measure` runs each case
-in a new process and reports its peak memory over that of the imports. `ranks` trains by one process and by two that torchrun starts, each
-with one thread, by turns: with 256 cells a process (weak) and with 256 cells together (strong).
-`paper` prints what 10 and 100 million cells would take, computed from what was measured on smaller files.
+in a new process and reports its peak memory over that of the imports. `sizes` compares the speed of reading and of training at 10,000,
+100,000 and 1,000,000 cells (2,000 genes, gzip), by turns. It makes files that are missing. Small files get more epochs than large ones.
+`ranks` trains by one process and by two that torchrun starts, each with one thread, by turns: with 256 cells a process (weak) and with 256
+cells together (strong). `paper` prints what 10 and 100 million cells would take, computed from what was measured on smaller files.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scale_paper import print_tables
 from scipy import sparse
 
 BLOCK = 20_000
@@ -59,7 +62,12 @@ def drawn(
     return sparse.csr_matrix(mean_ng)
 
 
-def make(folder: Path, n_cells: int, n_genes: int) -> None:
+def path_of(folder: Path, n_cells: int, n_genes: int, kind: str) -> Path:
+    """Return the file of one size and kind."""
+    return folder / f"{n_cells}x{n_genes}-{kind}.{'zarr' if kind == 'zarr' else 'h5ad'}"
+
+
+def make(folder: Path, n_cells: int, n_genes: int, kinds: Sequence[str] = KINDS) -> None:
     """Write the files of one size; cells lie in the order of their types, the worst case for reading blocks."""
     import anndata as ad
     import h5py
@@ -70,9 +78,7 @@ def make(folder: Path, n_cells: int, n_genes: int) -> None:
     counts_ng, type_n, genes = source_cells(n_genes)
     order = np.argsort(type_n, kind="stable")
     counts_ng, type_n = counts_ng[order], type_n[order]
-    stems = {
-        kind: folder / f"{n_cells}x{n_genes}-{kind}.{'zarr' if kind == 'zarr' else 'h5ad'}" for kind in KINDS
-    }
+    stems = {kind: path_of(folder, n_cells, n_genes, kind) for kind in kinds}
     shell = ad.AnnData(sparse.csr_matrix((0, len(genes)), dtype=np.float32))
     shell.var_names = genes
     warnings.simplefilter("ignore")
@@ -114,7 +120,7 @@ def drop_from_cache(path: Path) -> None:
         os.close(descriptor)
 
 
-def load(path: Path, genes_of: str | None) -> dict[str, float]:
+def load(path: Path, genes_of: str | None, n_epochs: int = 2) -> dict[str, Any]:
     """Cells a second of shuffled minibatches, without training; only the genes of another file if one is named."""
     import torch
 
@@ -132,11 +138,11 @@ def load(path: Path, genes_of: str | None) -> dict[str, float]:
     data = StreamedTrainingData(loader, np.arange(cells.n_obs), np.empty(0, dtype=np.int64), 128, 0)
     drop_from_cache(path)
     speeds = []
-    for epoch in (1, 2):
+    for epoch in range(1, n_epochs + 1):
         started = time.perf_counter()
         n_cells = sum(len(batch) for batch in data.batches(epoch, 0, data.n_steps))
         speeds.append(n_cells / (time.perf_counter() - started))
-    return {"cold": speeds[0], "warm": speeds[1], "peak": peak_mb() - before}
+    return {"cold": speeds[0], "warm": speeds[1], "speeds": speeds, "peak": peak_mb() - before}
 
 
 def train(path: Path, memory: str) -> dict[str, float]:
@@ -190,11 +196,35 @@ def train_in_ranks(path: Path, batch_size: str) -> dict[str, float]:
     }
 
 
-CASES: dict[str, Callable[[Path, Any], dict[str, float]]] = {
+def sized_load(path: Path, _: str) -> dict[str, float]:
+    """Cells a second of shuffled minibatches in the median epoch after the first, without training."""
+    return {"cells/s": float(np.median(load(path, None, epochs_for(path, MIN_CELLS_READ))["speeds"][1:]))}
+
+
+def sized_train(path: Path, _: str) -> dict[str, float]:
+    """Cells a second of a β-VSC in the median epoch after the first, from disk, without validation cells, and the peak memory."""
+    import sparcell as sp
+
+    before, n_epochs = peak_mb(), epochs_for(path, MIN_CELLS_TRAINED)
+    model = sp.BetaVSC(epochs=n_epochs, validation_fraction=0.0).fit(sp.io.StoredCells(path), silent=True)
+    return {
+        "cells/s": len_of(path) / model.history["seconds"].iloc[1:].median(),
+        "peak": peak_mb() - before,
+    }
+
+
+def epochs_for(path: Path, n_cells: int) -> int:
+    """Epochs that show about `n_cells` cells, at least three."""
+    return max(3, -(-n_cells // len_of(path)))
+
+
+CASES: dict[str, Callable[[Path, Any], dict[str, Any]]] = {
     "load": load,
     "train": train,
     "encode": encode,
     "ranks": train_in_ranks,
+    "sized load": sized_load,
+    "sized train": sized_train,
 }
 
 
@@ -208,6 +238,39 @@ def run(case: str, path: Path, argument: str = "", n_ranks: int = 1) -> dict[str
     command = [*launcher, __file__, "case", case, str(path), argument]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+SIZES = (10_000, 100_000, 1_000_000)
+MIN_CELLS_READ, MIN_CELLS_TRAINED = 1_000_000, 200_000
+MAX_SPREAD = 0.15
+"""Largest allowed difference of the speeds at all sizes, as a fraction of the fastest."""
+
+
+def measure_sizes(folder: Path, n_rounds: int) -> None:
+    """Print the speeds at each size, median and range over the rounds, and whether they are the same within 15 %."""
+    paths = [path_of(folder, n_cells, 2000, "gzip") for n_cells in SIZES]
+    for path, n_cells in zip(paths, SIZES, strict=True):
+        if not path.exists():
+            make(folder, n_cells, 2000, ["gzip"])
+    for case in ("sized load", "sized train"):
+        found: dict[Path, list[dict[str, float]]] = {path: [] for path in paths}
+        for _ in range(n_rounds):
+            for path in paths:
+                found[path].append(run(case, path))
+        medians = []
+        for path, rounds in found.items():
+            speeds = sorted(one["cells/s"] for one in rounds)
+            medians.append(float(np.median(speeds)))
+            peak = f"; {max(one['peak'] for one in rounds):,.0f} MB" if "peak" in rounds[0] else ""
+            print(
+                f"{case}: {path.name}: {medians[-1]:,.0f} cells/s ({speeds[0]:,.0f} to {speeds[-1]:,.0f}){peak}",
+                flush=True,
+            )
+        spread = 1 - min(medians) / max(medians)
+        print(
+            f"{case}: {spread:.1%} between the slowest and the fastest size; "
+            f"{'within' if spread <= MAX_SPREAD else 'above'} {MAX_SPREAD:.0%}"
+        )
 
 
 RANK_CASES = {
@@ -267,66 +330,6 @@ def measure(folder: Path, out: Path, repeats: int) -> None:
             row("embed", path.name, f"{found['seconds']:.1f} s", found["peak"])
 
 
-VALUES_PER_CELL = {2000: 168, 20_000: 730}
-"""Of PBMC3k resampled: its 2,000 most variable genes, and all 13,714, which stand for the 20,000 of an atlas of the same depth."""
-GZIP_BYTES_PER_VALUE = {2000: 1.88, 20_000: 2.18}
-"""Values and indices together; 8 without compression."""
-LOADER_CELLS_PER_CORE = {2000: 168_000, 20_000: 48_900}
-"""Shuffled minibatches of 2,000 genes from gzip with isal, cells a second: half of what two cores reach (docs/guide/scale.md)."""
-MAX_READERS = 8
-"""Most threads that read (`io.selection.MAX_THREADS`)."""
-TRAINING_SPEED = {"2 cores": 21_000, "H200, 256 cells": 444_000, "H200, 4,096 cells": 2_719_000}
-"""Cells a second of 2,000 genes that are in memory, by minibatch: docs/guide/scale.md (β-VSC) and benchmarks/gpu.md (nb)."""
-DISKS = {"0.5 GB/s": 0.5e9, "3 GB/s": 3e9}
-BYTES_PER_CELL = {
-    "training cells in their order (int32)": 4,
-    "totals of the facts (float32)": 4,
-    "library sizes (float32)": 4,
-    "batch numbers in obs, as int32 and as int16": 7,
-    "lengths of the rows (uint16)": 2,
-    "numbers of values of the facts (uint16)": 2,
-}
-"""Arrays with a number for each cell that training from a file holds."""
-N_LATENTS = 10
-
-
-def paper() -> None:
-    """Print the tables of docs/guide/scale.md on 10 and 100 million cells."""
-    print(
-        "| cells | genes in the file | values | uncompressed | gzip | disk, 0.5 GB/s | disk, 3 GB/s |", end=""
-    )
-    print(" decompression, 2 cores | 8 cores | training, 2 cores | H200, 256 cells | H200, 4,096 cells |")
-    print("|" + "---|" * 12)
-    for n_cells in (10_000_000, 100_000_000):
-        for n_genes, per_cell in VALUES_PER_CELL.items():
-            n_values = n_cells * per_cell
-            n_bytes = n_values * GZIP_BYTES_PER_VALUE[n_genes]
-            seconds = [n_bytes / speed for speed in DISKS.values()]
-            seconds += [n_cells / (LOADER_CELLS_PER_CORE[n_genes] * n) for n in (2, MAX_READERS)]
-            seconds += [n_cells / speed for speed in TRAINING_SPEED.values()]
-            row = [
-                f"{n_cells:,}",
-                f"{n_genes:,}",
-                f"{n_values / 1e9:.3g} billion",
-                f"{n_values * 8 / 1e9:,.3g} GB",
-            ]
-            row += [f"{n_bytes / 1e9:,.3g} GB", *map(duration, seconds)]
-            print("| " + " | ".join(row) + " |")
-    sizes = {f"{name}, {size} bytes a cell": size for name, size in BYTES_PER_CELL.items()}
-    sizes["all of these"] = sum(BYTES_PER_CELL.values())
-    sizes[f"latents and inclusion, {N_LATENTS} latents, in a temporary file"] = 8 * N_LATENTS
-    print("\n| array | 10,000,000 cells | 100,000,000 cells |\n|---|---|---|")
-    for name, size in sizes.items():
-        print(f"| {name} | {size * 10 / 1000:.3g} GB | {size * 100 / 1000:.3g} GB |")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as they are read best."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -339,6 +342,9 @@ def main() -> None:
     measuring.add_argument("folder", type=Path)
     measuring.add_argument("--out", type=Path, default=Path("scale.md"))
     measuring.add_argument("--repeats", type=int, default=3, help="processes that each loader is run in")
+    sizes = commands.add_parser("sizes")
+    sizes.add_argument("folder", type=Path)
+    sizes.add_argument("--rounds", type=int, default=3)
     ranks = commands.add_parser("ranks")
     ranks.add_argument("path", type=Path)
     ranks.add_argument("--rounds", type=int, default=5)
@@ -355,10 +361,13 @@ def main() -> None:
                 make(options.folder, n_cells, n_genes)
     elif options.command == "measure":
         measure(options.folder, options.out, options.repeats)
+    elif options.command == "sizes":
+        options.folder.mkdir(parents=True, exist_ok=True)
+        measure_sizes(options.folder, options.rounds)
     elif options.command == "ranks":
         measure_ranks(options.path, options.rounds)
     elif options.command == "paper":
-        paper()
+        print_tables()
     else:
         found = CASES[options.name](options.path, options.argument or None)
         if os.environ.get("RANK", "0") == "0":  # of several processes the first one reports

@@ -206,7 +206,7 @@ PRESETS_SHOWN = "there are: study-2019, hvg, counts, programs."
     ("words", "said"),
     [
         ([*FIT, "--alpha", ".2", "--out", "x.h5ad"], "beta-vae has no setting --alpha"),
-        (FIT, "--out FILE.h5ad, --model-dir FOLDER"),
+        (FIT, "--out FILE.h5ad or FOLDER.zarr, --model-dir FOLDER"),
         ([*FIT, "--preset", "seed", "--model-dir", "m"], f"no preset 'seed'; {PRESETS_SHOWN}"),
         (
             [*FIT, "--preset", "study2019", "--model-dir", "m"],

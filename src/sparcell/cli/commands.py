@@ -163,6 +163,7 @@ def fit(
         check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io
     from sparcell.cli import dry_run
+    from sparcell.io import result_files
     from sparcell.io.obs_columns import log_batch_hint
     from sparcell.models import MODELS
 
@@ -176,8 +177,8 @@ def fit(
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )
-    if config.out is not None and not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, config.out.name)
+    if config.out is not None:
+        result_files.check_result(adata, config.out)
     log_batch_hint(adata.obs, keys)
     if config.dry_run:
         dry_run.print_fit(adata, MODELS[model](**model_settings), config, data_settings)
@@ -242,7 +243,9 @@ def check_fit_targets(config: FitConfig, input: list[Path], *, overwrite: bool) 
 
     out, model_dir, checkpoint_dir = config.out, config.model_dir, config.checkpoint_dir
     if out is None and model_dir is None:
-        raise InputError("nothing would be saved; expected --out FILE.h5ad, --model-dir FOLDER or both.")
+        raise InputError(
+            "nothing would be saved; expected --out FILE.h5ad or FOLDER.zarr, --model-dir FOLDER or both."
+        )
     if out is not None:
         targets.check_output_file(out, input, overwrite=overwrite)
     if model_dir is not None:
@@ -277,7 +280,7 @@ def embed(
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
-        New .h5ad file: the data with the latent representation in obsm["X_MODEL"].
+        New .h5ad file or .zarr folder: the data with the latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), EmbedConfig(**given(embed))
     if not config.dry_run:
@@ -332,16 +335,14 @@ def programs(
 
 
 def write_cells(adata: AnnData | StoredCells, path: Path, *, with_x: bool) -> None:
-    """Write an .h5ad file, marked as one of sparcell, which --overwrite may replace. `with_x`: see `StoredCells.write`."""
+    """Write a result, which --overwrite may replace. `with_x`: see `StoredCells.write`."""
     from sparcell import io
-    from sparcell.io import files, marks
+    from sparcell.io import result_files
 
-    with files.atomic_write(path) as temporary:
-        if isinstance(adata, io.StoredCells):
-            adata.write(temporary, with_x=with_x)
-        else:
-            io.write_h5ad(adata, temporary)
-        marks.mark(temporary)
+    if isinstance(adata, io.StoredCells):
+        adata.write(path, with_x=with_x)
+    else:
+        result_files.write_anndata(adata, path)
 
 
 def command_line() -> str:

@@ -94,7 +94,7 @@ def denoise(
     model_dir
         Folder of a saved model, from `fit --model-dir` or from a study's models folder.
     out
-        New .h5ad file, which is written by blocks: obs, var and the layer, for the genes of the model.
+        New .h5ad file or .zarr folder, which is written by blocks: obs, var and the layer, for the genes of the model.
     """
     how, config = start(run), DenoiseConfig(**given(options))
     targets.check_output_file(out, input, overwrite=how.overwrite)

@@ -27,10 +27,9 @@ def open_input(
 ) -> tuple[AnnData | StoredCells, Model]:
     """Return the cells of files with the columns `keys` of obs, and the model as it reads their genes and layer.
 
-    Raises InputError, before any work, if cells in memory could not be written to the file `out`.
+    Raises InputError, before any work, if cells in memory could not be written to `out`.
     """
-    from sparcell import io
-    from sparcell.io import stored
+    from sparcell.io import result_files, stored
 
     adata = stored.open_for_model(
         input,
@@ -39,6 +38,6 @@ def open_input(
         gene_symbols=config.gene_symbols,
         memory=memory,
     )
-    if out is not None and not isinstance(adata, io.StoredCells):
-        io.check_writable(adata, out.name)
+    if out is not None:
+        result_files.check_result(adata, out)
     return adata, model.for_data(adata, layer=config.layer, missing_genes=config.missing_genes)

@@ -39,7 +39,7 @@ def map_query(
     model_dir
         Folder of a saved model that was trained with --batch-key. The folder is not changed.
     out
-        New .h5ad file: the new cells with their latent representation in obsm["X_MODEL"].
+        New .h5ad file or .zarr folder: the new cells with their latent representation in obsm["X_MODEL"].
     """
     how, config = start(run), MapConfig(**given(map))
     targets.check_output_file(out, input, overwrite=how.overwrite)
@@ -89,8 +89,8 @@ def predict(
     model_dir
         Folder of a saved model. With --reference the labels are added to it; the model itself is not changed.
     out
-        New .h5ad file: the data with obs["LABELS_predicted"], obs["LABELS_probability"], obs["LABELS_distance"], and all probabilities in
-        obsm["LABELS_probabilities"].
+        New .h5ad file or .zarr folder: the data with obs["LABELS_predicted"], obs["LABELS_probability"], obs["LABELS_distance"], and all
+        probabilities in obsm["LABELS_probabilities"].
     """
     how, config = start(run), PredictConfig(**given(predict))
     targets.check_output_file(out, input, overwrite=how.overwrite)

@@ -1,7 +1,7 @@
 """Places that a command writes to: checked before any work. With --overwrite an earlier result is replaced at the end.
 
-Only what sparcell wrote is ever replaced: a folder whose every file is in the list that sparcell left in it, a model folder, or an .h5ad
-file that carries sparcell's mark.
+Only what sparcell wrote is ever replaced: a folder whose every file is in the list that sparcell left in it, a model folder, or an
+.h5ad file or zarr folder that carries sparcell's mark.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ IGNORED = (FILES, ".DS_Store", ".sparcell-lock")
 
 
 def check_output_file(out: Path, input: list[Path], *, overwrite: bool) -> None:
-    """Raise InputError, before any work, if an .h5ad file cannot be written or would replace a file that sparcell did not write."""
-    from sparcell.io import files, marks, places
+    """Raise InputError, before any work, if a result cannot be written or would replace something that sparcell did not write."""
+    from sparcell.io import files, result_files
 
-    if out.suffix != ".h5ad":
-        raise InputError(f"--out is {out}; expected a name that ends in .h5ad.")
+    kind = result_files.format_of(out, "--out")
     files.check_output_folder(out.parent, allow_existing=True)
-    places.check_file(out)
+    kind.check(out)
     for path in input:
         if out.exists() and path.exists() and out.samefile(path):
             raise InputError(
@@ -40,7 +39,7 @@ def check_output_file(out: Path, input: list[Path], *, overwrite: bool) -> None:
             f"--out is {out}, which exists; expected a new name, so that nothing is overwritten. Add --overwrite to replace a file "
             "that sparcell wrote."
         )
-    if out.exists() and not marks.is_marked(out):
+    if out.exists() and not kind.is_marked(out):
         raise InputError(
             f"{out} was not written by sparcell, or was written again by another program since; --overwrite replaces only files of "
             "sparcell. Give another name, or remove the file."
@@ -94,7 +93,7 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         _list_files(folder, others)
     if folder != out:
         check_written_by_sparcell(out)  # a file may have been added meanwhile
-        earlier = _earlier(out)
+        earlier = places.earlier_place(out)
         out.rename(earlier)
         folder.rename(out)
         places.remove(earlier)
@@ -104,7 +103,7 @@ def _recover(out: Path) -> None:
     """Put back the earlier result if a process was killed between the two renames that replace it; remove it if it was replaced."""
     from sparcell.io import places
 
-    earlier = _earlier(out)
+    earlier = places.earlier_place(out)
     if not earlier.is_dir():
         return
     check_written_by_sparcell(earlier)
@@ -112,11 +111,6 @@ def _recover(out: Path) -> None:
         places.remove(earlier)
     else:
         earlier.rename(out)
-
-
-def _earlier(out: Path) -> Path:
-    """Return where an earlier result lies while a new one takes its place: hidden, so that no folder of the user has this name."""
-    return out.with_name(f".{out.name}.earlier")
 
 
 def check_written_by_sparcell(folder: Path) -> None:

@@ -58,7 +58,7 @@ class FitConfig(InputConfig, GenesConfig, DiskConfig):
     ] = None
     out: Annotated[
         Path | None,
-        'New .h5ad file: the data with the latent representation in obsm["X_MODEL"]. fit needs --out, --model-dir or both.',
+        'New .h5ad file or .zarr folder: the data with the latent representation in obsm["X_MODEL"]. fit needs --out, --model-dir or both.',
     ] = None
     model_dir: Annotated[
         Path | None, "New folder for the trained model, which `embed` and `programs` read."

@@ -57,6 +57,41 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which replaces `path` if the block succeeds; an earlier folder is put aside meanwhile.
+
+    If the block fails or is interrupted, the temporary folder is removed and an earlier one stays as it was. If the process is killed
+    between the two renames, the earlier folder lies at `places.earlier_place(path)`: who calls this puts it back before the next time.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written, for example because the disk is full.
+    """
+    folder, earlier = places.without_dots(path), places.earlier_place(path)
+    temporary, is_put_aside = earlier.with_name(places.temporary_name(folder)), False
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        places.flush_folder_to_disk(temporary)
+        if folder.exists():
+            is_put_aside = True
+            folder.replace(earlier)
+        temporary.replace(folder)
+        places.flush_to_disk(folder.parent)
+    except BaseException as error:
+        places.remove(temporary)  # first, so that the message counts its bytes as free
+        if is_put_aside and earlier.exists() and not folder.exists():
+            earlier.replace(folder)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise places.failure(folder, error) from error
+        raise
+    finally:
+        if is_put_aside and folder.exists():
+            places.discard(earlier)
+
+
 def write_text(path: str | Path, text: str) -> None:
     r"""Write a text file atomically, in UTF-8, with line ends as they are in `text`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import RawIOBase
 from pathlib import Path
@@ -21,6 +21,8 @@ from sparcell.io.files import atomic_write
 if TYPE_CHECKING:
     from anndata import AnnData
 
+ENCODING = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
+"""Attributes of the root of an AnnData, by which anndata knows it."""
 SLOTS = ("obsm", "varm", "obsp", "varp", "layers")
 """Slots whose arrays have one name each."""
 _NOTHING = np.zeros(0)
@@ -56,15 +58,24 @@ def write_h5ad(adata: AnnData, path: str | Path) -> None:
     from anndata.io import write_elem
 
     target = Path(path)
-    with atomic_write(target) as temporary, _quiet_settings():
+    with atomic_write(target) as temporary, quiet_settings():
         check_writable(adata, target.name)
-        with _open_for_writing(temporary) as file:
-            file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-            for name, part in _parts(adata):
+        with open_for_writing(temporary) as file:
+            file.attrs.update(ENCODING)
+            for name, part in parts(adata):
                 write_elem(file, name, part, dataset_kwargs={"compression": "gzip"})
 
 
-def check_writable(adata: AnnData, name: str = "an .h5ad file") -> None:
+def scratch() -> h5py.File:
+    """Return a file in memory, to try what can be written."""
+    return h5py.File("dry-run", "w", driver="core", backing_store=False)
+
+
+def check_writable(
+    adata: AnnData,
+    name: str = "an .h5ad file",
+    scratch: Callable[[], AbstractContextManager[Any]] = scratch,
+) -> None:
     """Raise InputError for the first part of the data that an .h5ad file cannot hold; called before any training.
 
     All but plain numbers is written into a file in memory.
@@ -75,6 +86,8 @@ def check_writable(adata: AnnData, name: str = "an .h5ad file") -> None:
         The data that is to be written later.
     name
         Name of the file, for the message.
+    scratch
+        Opens a file of the format in memory.
 
     Raises
     ------
@@ -87,9 +100,9 @@ def check_writable(adata: AnnData, name: str = "an .h5ad file") -> None:
     """
     from anndata.io import write_elem
 
-    with _quiet_settings(), h5py.File("dry-run", "w", driver="core", backing_store=False) as file:
+    with quiet_settings(), scratch() as file:
         for number, (where, key, value) in enumerate(_elements(adata)):
-            reason = _fault_of_key(where, key)
+            reason = _fault_of_key(where, key) or _fault_of_slash(file, key)
             if not reason and not _is_plain(value):
                 array = _array(value) if isinstance(value, pd.Series) else value
                 try:
@@ -110,7 +123,7 @@ def _elements(adata: AnnData) -> Iterator[tuple[str, Any, Any]]:
         yield from (("raw.varm", key, value) for key, value in adata.raw.varm.items())
     for where, frame in frames:
         _check_names(where, frame)
-        written = _writable_frame(adata, frame)
+        written = writable_frame(adata, frame)
         yield from ((where, key, written[key]) for key in written.columns)
     for slot in SLOTS:
         yield from ((slot, key, value) for key, value in getattr(adata, slot).items())
@@ -155,6 +168,18 @@ def _fault_of_key(where: str, key: Any) -> str:
     return ""
 
 
+def _fault_of_slash(file: Any, key: str) -> str:
+    """Return why a format cannot hold a name with a slash, which .h5ad files can outside of slots of arrays."""
+    from anndata.io import write_elem
+
+    if "/" in key:
+        try:
+            write_elem(file.create_group(f"slash-{len(file)}"), key, np.zeros(1))
+        except ValueError:
+            return "'/' in a name separates folders"
+    return ""
+
+
 def _is_plain(value: Any) -> bool:
     """Return whether a value is of numbers alone, which can always be written."""
     return sparse.issparse(value) or (
@@ -195,19 +220,19 @@ def _remedy(where: str, key: Any, value: Any) -> str:
     return f"Type del adata.{where}[{key!r}]."
 
 
-def _parts(adata: AnnData) -> Iterator[tuple[str, Any]]:
+def parts(adata: AnnData) -> Iterator[tuple[str, Any]]:
     """Yield names and values of the parts of the file."""
     if adata.X is not None:
         yield "X", adata.X
-    yield "obs", _writable_frame(adata, adata.obs)
-    yield "var", _writable_frame(adata, adata.var)
+    yield "obs", writable_frame(adata, adata.obs)
+    yield "var", writable_frame(adata, adata.var)
     yield from ((slot, dict(getattr(adata, slot))) for slot in SLOTS)
     yield "uns", dict(adata.uns)
     if adata.raw is not None:
         yield "raw", adata.raw
 
 
-def _writable_frame(adata: AnnData, frame: pd.DataFrame) -> pd.DataFrame:
+def writable_frame(adata: AnnData, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose columns and index of text are of types that every version of anndata reads."""
     frame = frame.copy(deep=False)
     adata.strings_to_categoricals(frame)
@@ -220,21 +245,20 @@ def _writable_frame(adata: AnnData, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @contextmanager
-def _quiet_settings() -> Iterator[None]:
-    """Hide anndata's warnings, and let it write text with missing values (pandas' nullable strings)."""
+def quiet_settings() -> Iterator[None]:
+    """Hide anndata's warnings, let it write text with missing values (pandas' nullable strings), and choose no shards for zarr."""
     from anndata import settings
 
-    name = "allow_write_nullable_strings"
-    allowed: AbstractContextManager[Any] = (
-        settings.override(**{name: True}) if hasattr(settings, name) else nullcontext()
-    )
-    with warnings.catch_warnings(), allowed:
+    options = {"allow_write_nullable_strings": True, "auto_shard_zarr_v3": False}
+    known = {name: value for name, value in options.items() if hasattr(settings, name)}
+    chosen: AbstractContextManager[Any] = settings.override(**known) if known else nullcontext()
+    with warnings.catch_warnings(), chosen:
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _open_for_writing(path: Path) -> Iterator[h5py.File]:
+def open_for_writing(path: Path) -> Iterator[h5py.File]:
     """Open a new HDF5 file; raise the first OSError of the disk after HDF5 has closed it.
 
     HDF5 keeps what it could not write, tries again when the process ends, and crashes. Therefore it never learns of a failure.

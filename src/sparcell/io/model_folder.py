@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparcell.errors import InputError, OutputError
-from sparcell.io import places
+from sparcell.errors import InputError
+from sparcell.io import files, places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +29,8 @@ def check_target(folder: Path) -> None:
     Changes nothing.
     """
     places.check_folder(folder)
-    folder, earlier = _plain(folder), _earlier(folder)
+    earlier = places.earlier_place(folder)
+    folder = places.without_dots(folder)
     with places.before_work(folder):
         places.is_there(earlier)  # the longest name that is used
         if earlier.parent.is_dir():
@@ -52,18 +52,19 @@ def check_target(folder: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Put back a model that a killed process had put aside to replace it, and remove what else such a process left."""
-    folder, earlier = _plain(folder), _earlier(folder)
+    earlier = places.earlier_place(folder)
+    folder = places.without_dots(folder)
     with suppress(OSError):
         if _holds_model(earlier) and not folder.exists():
             earlier.replace(folder)
         if folder.exists():
-            places.remove(earlier)
+            places.discard(earlier)
     places.sweep(earlier.parent)
 
 
 def lock_file(folder: Path) -> Path:
     """Return the file that is locked while a run writes checkpoints into a folder."""
-    whole = _plain(folder.absolute())
+    whole = places.without_dots(folder.absolute())
     return whole.with_name(f".{whole.name}.lock")
 
 
@@ -90,50 +91,20 @@ def save(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor], 
     check_target(folder)
     recover(folder)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    files = {TENSORS: content}
+    contents = {TENSORS: content}
     stored = {"format": FORMAT, "sha256": _sha256(content), **description}
     if card:
         text = card.encode() + b"\n"
-        files[CARD] = text + SEAL + f"{_sha256(text)} -->\n".encode()
-    files[DESCRIPTION] = (json.dumps(stored, indent=1) + "\n").encode()
-    folder, earlier = _plain(folder), _earlier(folder)
-    temporary = earlier.with_name(places.temporary_name())
-    try:
-        temporary.mkdir(parents=True)
-        for name, written in files.items():
+        contents[CARD] = text + SEAL + f"{_sha256(text)} -->\n".encode()
+    contents[DESCRIPTION] = (json.dumps(stored, indent=1) + "\n").encode()
+    with files.atomic_folder(folder) as temporary:
+        for name, written in contents.items():
             (temporary / name).write_bytes(written)
-            places.flush_to_disk(temporary / name)
-        places.flush_to_disk(temporary)
-        if folder.exists():
-            folder.replace(earlier)
-        temporary.replace(folder)
-        places.flush_to_disk(folder.parent)
-    except BaseException as error:
-        places.remove(temporary)  # first, so that the message counts its bytes as free
-        if earlier.exists() and not folder.exists():
-            earlier.replace(folder)
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise places.failure(folder, error) from error
-        raise
-    finally:
-        if folder.exists():
-            places.remove(earlier)
-
-
-def _earlier(folder: Path) -> Path:
-    """Return where an earlier model lies while a new one takes its place."""
-    whole = _plain(folder.absolute())
-    return whole.with_name(f".{whole.name}.earlier")
-
-
-def _plain(folder: Path) -> Path:
-    """Return the folder without "..", which would have no name of its own."""
-    return Path(os.path.abspath(folder)) if ".." in folder.parts else folder  # noqa: PTH100
 
 
 def _where(folder: Path) -> Path:
     """Return the folder, or the earlier model if a process was killed while it replaced that."""
-    earlier = _earlier(folder)
+    earlier = places.earlier_place(folder)
     return earlier if _holds_model(earlier) and not _holds_model(folder) else folder
 
 

@@ -71,6 +71,26 @@ def is_running(process: int) -> bool:
     return True
 
 
+def without_dots(folder: Path) -> Path:
+    """Return the folder without "..", which would have no name of its own."""
+    return Path(os.path.abspath(folder)) if ".." in folder.parts else folder  # noqa: PTH100
+
+
+def earlier_place(folder: Path) -> Path:
+    """Return where an earlier folder lies while a new one takes its place: hidden, so that no folder of the user has this name."""
+    whole = without_dots(folder.absolute())
+    return whole.with_name(f".{whole.name}.earlier")
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder under a temporary name, so that nobody meets a half of it, and `sweep` ends what a kill interrupts. Never fails."""
+    with suppress(OSError):
+        if folder.exists():
+            hidden = folder.with_name(temporary_name())
+            folder.replace(hidden)
+            remove(hidden)
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a folder with its content, if `path` exists."""
     if path.is_dir() and not path.is_symlink():
@@ -119,12 +139,11 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes} bytes"
 
 
-def check_outside_zarr(path: Path) -> None:
-    """Raise InputError if `path` lies in a zarr store, whose content would no longer be what it was."""
+def check_outside_zarr(path: Path, *, may_be_store: bool = False) -> None:
+    """Raise InputError if `path` lies in a zarr store, or is one itself, whose content would no longer be what it was."""
     where = Path(os.path.realpath(path))
-    stores = [
-        folder for folder in (where, *where.parents) if any((folder / name).exists() for name in ZARR_FILES)
-    ]
+    folders = where.parents if may_be_store else (where, *where.parents)
+    stores = [folder for folder in folders if any((folder / name).exists() for name in ZARR_FILES)]
     if stores:
         raise InputError(
             f"{path} is inside of the zarr store {stores[-1]}, which holds data; give a path outside of it."
@@ -136,11 +155,17 @@ def check_file(path: Path) -> None:
     with before_work(path):
         if is_there(path) and path.is_dir():
             raise InputError(f"{path} is a folder; expected the name of a file to write.")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Raise InputError unless a file or folder called `path` can be made in its folder, which must exist. Leaves nothing behind."""
+    with before_work(path):
         if not path.parent.is_dir():
             raise InputError(
                 f"There is no folder {path.parent} to write {path.name} into; create the folder first."
             )
-        check_outside_zarr(path)
+        check_outside_zarr(path, may_be_store=True)
         probe(path.parent)
     sweep(path.parent)
 
@@ -180,6 +205,13 @@ def probe(folder: Path) -> None:
             file.write(bytes(PROBE_BYTES))
     finally:
         path.unlink(missing_ok=True)
+
+
+def flush_folder_to_disk(folder: Path) -> None:
+    """Wait until a folder and all in it are on the disk."""
+    for path in folder.rglob("*"):
+        flush_to_disk(path)
+    flush_to_disk(folder)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -20,9 +20,10 @@ from sparcell.data.budget import BYTES_PER_VALUE, MIN_BUDGET
 from sparcell.data.genes import describe_other_features, gene_mask
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError
-from sparcell.io.files import as_paths, atomic_write
+from sparcell.io.files import as_paths
 from sparcell.io.joining import file_column
 from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
+from sparcell.io.result_files import write_result
 from sparcell.io.several_files import MatrixFiles, read_whole
 from sparcell.io.stored_rows import CellNames, KeptRows
 from sparcell.io.stored_writing import write_cells
@@ -284,19 +285,20 @@ class StoredCells:
         return self[subsample(self.n_obs, max(1, n_cells), seed)]
 
     def write(self, path: str | Path, *, with_x: bool = False) -> None:
-        """Write an .h5ad file: obs and var of the file, and the results in obsm, varm and uns.
+        """Write obs and var of the file, and the results in obsm, varm and uns, into an .h5ad file or a zarr folder.
 
         Parameters
         ----------
         path
-            New .h5ad file; an existing one is replaced once the new one is complete.
+            New .h5ad file or .zarr folder. An existing file is replaced once the new one is complete, an existing folder only if sparcell
+            wrote it as a result.
         with_x
             Also copy the matrix, by blocks.
 
         Raises
         ------
         InputError
-            See `atomic_write`.
+            For another suffix, for a folder that sparcell did not write, and as `atomic_write`.
 
         Examples
         --------
@@ -304,9 +306,10 @@ class StoredCells:
 
             model.embed(cells)
             cells.write("embedded.h5ad")
+            cells.write("embedded.zarr", with_x=True)
         """
-        with atomic_write(path) as temporary:
-            write_cells(self, temporary, with_x=with_x)
+        with write_result(path) as writer:
+            write_cells(self, writer, with_x=with_x)
 
 
 def open_cells(

@@ -165,7 +165,7 @@ class ExpressionModel(FittedEncoder):
             Decode all cells as if they had been measured in this batch, a name or "average". Default: each cell's own batch. With cells of
             a batch that was not there at fit, `batch` has to be given.
         out
-            New .h5ad file for the layer, with obs of the data and the model's genes. `data` does not change.
+            New .h5ad file or .zarr folder for the layer, with obs of the data and the model's genes. `data` does not change.
         copy
             Return a new AnnData of the model's genes with the layer, and do not change `data`. Needed if the data has genes that the model
             does not know, since a layer has a value for each gene.
@@ -190,19 +190,20 @@ class ExpressionModel(FittedEncoder):
         ::
 
             denoised = model.denoise(adata, library_size="median", batch="average", copy=True)
-            model.denoise("atlas.h5ad", out="denoised.h5ad")
+            model.denoise("atlas.h5ad", out="denoised.zarr")
         """
         size = self._library_size(library_size)
         cells: Any = data
         if isinstance(data, str | Path):
             if out is None:
-                raise InputError(f"{data} is a path; expected out=FILE.h5ad to write to, or an AnnData.")
+                raise InputError(
+                    f"{data} is a path; expected out=FILE.h5ad or FOLDER.zarr to write to, or an AnnData."
+                )
             cells = stored.open_for_model(data, self.schema.layer, self.schema.covariates.keys)
         blocks = self._denoised_blocks(cells, size, batch, own_counts=own_counts)
         genes = list(self.schema.genes)
         if out is not None:
-            obs = cells.obs if isinstance(cells.obs_names, pd.Index) else cells.file.table("obs")
-            write_dense_layer(out, layer_added, blocks, obs, cells.var.reindex(genes))
+            write_dense_layer(out, layer_added, blocks, cells, cells.var.reindex(genes))
             return None
         if not copy and set(cells.var_names) != set(genes):
             n_other = len(set(cells.var_names) - set(genes))
