@@ -59,7 +59,7 @@ def gene_changes(
         except InputError as error:
             reasons.append(str(error))
             continue
-        table["within"] = str(kind)
+        table = table[table["names"].isin(adata.var_names)].assign(within=str(kind))
         tables.append(table)
     doubts = (
         (Doubt(f"Genes of {len(reasons)} cell types were not compared between conditions.", reasons[0]),)

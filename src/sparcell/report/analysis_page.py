@@ -23,9 +23,13 @@ _CONTENTS = {
     "fit": "Does the model fit?",
     "qc": "Quality control", "methods": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
-PLURALS = {"Known labels": "known labels", "Batch": "batches", "Condition": "conditions"}
+PLURALS = {
+    "Known labels": "known labels", "Batch": "batches", "Condition": "conditions", "Predicted types": "predicted types",
+}  # fmt: skip
 N_CHANGED = 8
 """Genes listed for each cell type that rise, and that fall."""
+MIN_UNKNOWN = 0.005
+"""Smaller shares of unknown cells are not listed."""
 TYPES = "cell-types"
 """Name of the maps that are colored by cell type."""
 
@@ -83,6 +87,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "clusters": [_cluster(row) for _, row in results.cluster_table.iterrows()],
         "with_batches": "largest_batch" in results.cluster_table,
         "with_labels": "label" in results.cluster_table,
+        "with_predictions": "predicted" in results.cluster_table,
         "genes": sections.gene_groups(results.expression),
         "gene_unit": "" if results.expression is None else results.expression.unit,
         "markers": sections.marker_plot(results.expression, results.cell_types),
@@ -141,7 +146,13 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
         "evidence": f"{evidence} (FDR {fdr:.0e})" if row["set"] and len(row["set_genes"]) else "",
         "batch": f"{row['largest_batch']} {row['batch_share']:.0%}" if "largest_batch" in row else "",
         "label": f"{row['label']} {row['label_share']:.0%}" if "label" in row else "",
+        "predicted": _predicted(row) if "predicted" in row else "",
     }
+
+
+def _predicted(row: pd.Series) -> str:
+    unknown = f", unknown {row['unknown_share']:.0%}" if row["unknown_share"] >= MIN_UNKNOWN else ""
+    return f"{row['predicted']} {row['predicted_share']:.0%}{unknown}"
 
 
 def _test_lines(results: AnalysisResults) -> dict[str, Any] | None:

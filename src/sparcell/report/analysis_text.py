@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from sparcell.report.text import Paragraph, capitalize, join_words, pluralize
 
 if TYPE_CHECKING:
-    from sparcell.results.analysis import AnalysisResults
+    from sparcell.results.analysis import AnalysisResults, ReferenceMapping
 
 MAX_P = 0.05
 UNKNOWN = "unknown"
@@ -17,6 +19,8 @@ UNKNOWN = "unknown"
 def conclusions(results: AnalysisResults) -> list[Paragraph]:
     """Return the summary as paragraphs."""
     paragraphs = [Paragraph("Cells", cells(results)), Paragraph("Cell types", types(results))]
+    if results.reference is not None:
+        paragraphs.insert(1, Paragraph("Reference", reference(results.reference)))
     if results.composition_test is not None:
         paragraphs.append(Paragraph("Conditions", conditions(results)))
     if results.programs is not None:
@@ -63,6 +67,47 @@ def types(results: AnalysisResults) -> tuple[str, ...]:
             f"{agree:.0%} of the cells have the most frequent known label of their cluster. The labels were not used in training."
         )
     return tuple(sentences)
+
+
+def reference(mapping: ReferenceMapping) -> tuple[str, ...]:
+    """Return what was mapped onto what, and which types were predicted."""
+    trained = "" if mapping.n_cells is None else f", which was trained on {mapping.n_cells:,} cells"
+    sentences = [f"The cells were mapped onto the saved model {mapping.name} ({mapping.model}{trained})."]
+    if mapping.batch_key is not None:
+        sentences.append(_batches(mapping))
+    n_missing = len(mapping.missing)
+    genes = f"of the model's {mapping.n_genes:,} genes"
+    sentences.append(
+        f"{n_missing:,} {genes} {'is' if n_missing == 1 else 'are'} not in the data and count as 0, such as "
+        f"{join_words(list(mapping.missing), 3)}."
+        if n_missing
+        else f"None {genes} is missing in the data."
+    )
+    if mapping.predicted is None:
+        return (*sentences, "The model has learned no cell types, so none were predicted.")
+    counts = mapping.predicted.astype(str)
+    share = pd.Series(counts).value_counts(normalize=True)
+    unknown = share.get(UNKNOWN, 0.0)
+    largest = [
+        f"{name} ({value:.0%})" for name, value in share.drop(UNKNOWN, errors="ignore").head(4).items()
+    ]
+    return (
+        *sentences,
+        f"The most frequent predicted types are {join_words(largest)}; {unknown:.1%} of the cells are unknown to the model.",
+    )
+
+
+def _batches(mapping: ReferenceMapping) -> str:
+    """Return which batches were trained."""
+    number = pluralize(len(mapping.batches), "batch", "batches")
+    if not mapping.new:
+        return f"The model knows {number} of the data, so nothing was trained."
+    untrained = len(mapping.new) - len(mapping.trained)
+    text = f"{len(mapping.new)} of {number} in {mapping.batch_key} {'is' if len(mapping.new) == 1 else 'are'} new to the model: "
+    if not mapping.trained:
+        return f"{text}they were taken as an average batch, and nothing was trained."
+    few = f"; {untrained} of few cells were taken as an average batch" if untrained else ""
+    return f"{text}only the parameters of {len(mapping.trained)} were trained{few}."
 
 
 def conditions(results: AnalysisResults) -> tuple[str, ...]:
@@ -123,10 +168,34 @@ def _quality(results: AnalysisResults) -> str:
 
 def _model(results: AnalysisResults, config: Any, versions: Any) -> str:
     batch = config.get("batch_key")
+    if results.reference is not None:
+        return _mapped(results.reference, versions)
     return (
         f"A variational sparse coder (Tonolini et al. 2019) with a negative-binomial likelihood and {results.settings.get('n_latent')} "
         f"latents (sparcell {versions.get('sparcell', '')}) was trained on the raw counts of {config.get('n_top_genes', 0):,} highly "
         f"variable genes{f', with {batch} as batch covariate' if batch else ''}."
+    )
+
+
+def _mapped(mapping: ReferenceMapping, versions: Any) -> str:
+    """Return the mapping as a sentence of the methods."""
+    trained = f" with parameters of {pluralize(len(mapping.trained), 'new batch', 'new batches')} trained on them and all others fixed"
+    n_read = mapping.n_genes - len(mapping.missing)
+    genes = (
+        f"{n_read:,} of its {mapping.n_genes:,} genes"
+        if mapping.missing
+        else f"its {mapping.n_genes:,} genes"
+    )
+    zeros = "; missing genes counted as 0" if mapping.missing else ""
+    text = (
+        f"Raw counts of {genes} were encoded by a saved {mapping.model} (sparcell {versions.get('sparcell', '')}; {mapping.name})"
+        f"{trained if mapping.trained else ''}{zeros}."
+    )
+    if mapping.predicted is None:
+        return text
+    return (
+        f"{text} Cell types of the reference ({mapping.labels_key}) were predicted by a calibrated logistic regression on the latents; "
+        "cells beyond the distances of 95% of the reference's held-out cells were called unknown."
     )
 
 

@@ -31,6 +31,32 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class ReferenceMapping:
+    """A saved model onto which the cells of an analysis were mapped."""
+
+    name: str
+    """Folder of the model."""
+    model: str
+    """Name of the model's class."""
+    n_cells: int | None
+    """Cells that the model was trained on."""
+    n_genes: int
+    missing: tuple[str, ...]
+    """Genes of the model that the data lacks; they count as 0."""
+    batch_key: str | None
+    batches: tuple[str, ...]
+    """Batches of the cells; () for a model without batches."""
+    new: tuple[str, ...]
+    """Those that the model did not know."""
+    trained: tuple[str, ...]
+    """Those whose parameters were trained."""
+    labels_key: str | None = None
+    """Column whose labels the model has learned and predicts; None if it has learned none."""
+    predicted: pd.Categorical | None = None
+    """Predicted type of each cell, or "unknown", (n,)."""
+
+
+@dataclass(frozen=True)
 class AnalysisResults:
     """All that the report of an analysis shows; no field is a torch or AnnData object."""
 
@@ -42,7 +68,8 @@ class AnalysisResults:
     """Leiden cluster of each cell, "0" the largest."""
     cluster_table: pd.DataFrame
     """A row per cluster: cluster, name, n_cells, share, genes (top markers), set, fdr, set_genes, second, stability, and with batches
-    largest_batch and batch_share, with known labels label and label_share."""
+    largest_batch and batch_share, with known labels label and label_share, with types of a reference predicted, predicted_share and
+    unknown_share."""
     markers: pd.DataFrame
     """Table of `pp.rank_markers`."""
     umap_n2: Floats
@@ -70,5 +97,7 @@ class AnalysisResults:
     """Epochs of the model: epoch, loss, reconstruction_loss, kl."""
     settings: dict[str, object] = field(default_factory=dict)
     """Settings of the model."""
+    reference: ReferenceMapping | None = None
+    """The saved model that was used in place of a new one."""
     provenance: dict[str, object] = field(default_factory=dict)
     """Keys command, input, seeds, date, config, versions, machine, seconds, n_cells, n_genes, qc_limits."""
