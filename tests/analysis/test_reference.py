@@ -182,8 +182,8 @@ def test_a_model_without_batches_encodes_and_refuses_a_column_of_batches(query, 
         )
     results = sp.analysis.run(adata, tmp_path / "out", sp.AnalysisConfig(**settings), silent=True)
     assert results.reference.batches == ()
+    inside = sp.AnalysisConfig(reference=tmp_path / "out" / "model", **SETTINGS)
     with pytest.raises(InputError, match="lies in the output folder"):
-        inside = sp.AnalysisConfig(reference=tmp_path / "out" / "model", **SETTINGS)
         sp.analysis.run(adata, tmp_path / "out", inside, resume=True, silent=True)
     with pytest.raises(InputError, match="would have no effect"):
         sp.analysis.run(

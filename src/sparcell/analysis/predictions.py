@@ -49,7 +49,7 @@ def about_predictions(
     """Yield doubts about cells that the reference does not know, and about clusters whose two names disagree."""
     if mapping is None or mapping.predicted is None:
         return
-    overall = float((mapping.predicted == UNKNOWN).mean())
+    overall = float(np.mean(np.asarray(mapping.predicted.astype(str)) == UNKNOWN))
     if overall >= MANY_UNKNOWN_OVERALL:
         yield Doubt(
             f"{overall:.0%} of the cells are unknown to the reference.",
@@ -85,14 +85,16 @@ def disagreements(
     classifier = model.label_classifiers[str(mapping.labels_key)]
     set_of = {} if sets is None else sets_of_labels(model, str(mapping.labels_key), sets)
     found = []
-    for row in table[["set", "predicted", "predicted_share"]].itertuples(index=False):
-        if not row.set or row.predicted_share < MIN_SHARE or share_a_word(row.set, row.predicted):
+    for kind, predicted, share in zip(
+        table["set"], table["predicted"], table["predicted_share"], strict=True
+    ):
+        if not kind or share < MIN_SHARE or share_a_word(kind, predicted):
             found.append(False)
-        elif row.set in classifier.labels:
+        elif kind in classifier.labels:
             found.append(True)  # both use the same words
         else:
-            other = set_of.get(row.predicted, "")
-            found.append(bool(other) and sets is not None and not are_related(row.set, other, sets))
+            other = set_of.get(predicted, "")
+            found.append(bool(other) and sets is not None and not are_related(kind, other, sets))
     return np.array(found, dtype=np.bool_)
 
 

@@ -94,6 +94,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "composition": sections.composition(results.cell_types, batches),
         "test": _test_lines(results),
         "changes": _change_lines(results),
+        "program_changes": sections.program_changes(results.program_changes),
         "programs": results.programs,
         "fit": results.criticism,
         "worst_genes": None if results.criticism is None else fit_charts.worst_genes(results.criticism),
@@ -109,7 +110,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
     }
     present = {"doubts": context["doubts"], "genes": context["genes"], "markers": context["markers"],
                "composition": context["composition"],
-               "conditions": context["test"] or context["changes"], "gene-programs": context["programs"],
+               "conditions": context["test"] or context["changes"] or context["program_changes"], "gene-programs": context["programs"],
                "fit": context["fit"], "qc": context["qc_charts"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if present.get(key, True)]
     return context

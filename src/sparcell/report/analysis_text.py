@@ -23,6 +23,9 @@ def conclusions(results: AnalysisResults) -> list[Paragraph]:
         paragraphs.insert(1, Paragraph("Reference", reference(results.reference)))
     if results.composition_test is not None:
         paragraphs.append(Paragraph("Conditions", conditions(results)))
+    if results.program_changes is not None:
+        heading = "Programs and conditions"
+        paragraphs.append(Paragraph(heading, program_conditions(results.program_changes)))
     if results.programs is not None:
         text = f"{results.programs[1]} The page is linked under Gene programs."
         paragraphs.append(Paragraph("Programs", (text,)))
@@ -125,6 +128,21 @@ def conditions(results: AnalysisResults) -> tuple[str, ...]:
     return (f"The share differs between {first} and {second} for {join_words(words)} ({how}).",)
 
 
+def program_conditions(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return which programs differ between conditions, in which types."""
+    group, reference_name = table["group"].iloc[0], table["reference"].iloc[0]
+    how = f"{table.attrs['test']} over samples, adjusted p below {MAX_P}"
+    found = table[table["p_adjusted"] < MAX_P]
+    if found.empty:
+        return (f"No gene program differs between {reference_name} and {group} in any cell type ({how}).",)
+    words = [
+        f"{row['name']} in {row['cell_type']} ({'higher' if row['effect'] > 0 else 'lower'} in {group})"
+        for _, row in found.head(4).iterrows()
+    ]
+    more = f", and {len(found) - 4} more" if len(found) > 4 else ""
+    return (f"Gene programs that differ: {join_words(words)}{more} ({how}).",)
+
+
 def methods(results: AnalysisResults) -> list[str]:
     """Return a methods paragraph that can be pasted into a paper."""
     config: Any = results.provenance.get("config", {})
@@ -153,6 +171,11 @@ def methods(results: AnalysisResults) -> list[str]:
         parts.append(
             f"Shares of cell types were compared between conditions by a {results.composition_test.attrs['test']} on centered log "
             "ratios over samples (Aitchison 1982), adjusted after Benjamini and Hochberg (1995)."
+        )
+    if results.program_changes is not None:
+        parts.append(
+            "The mean activity of each gene program in the cells of each sample and type was compared between conditions by a "
+            f"{results.program_changes.attrs['test']} over samples, adjusted after Benjamini and Hochberg (1995)."
         )
     return [" ".join(parts)]
 

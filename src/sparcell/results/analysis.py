@@ -87,6 +87,8 @@ class AnalysisResults:
     """A row per cell type: cell_type, for each condition the mean share, difference (log2), p, p_adjusted; None if not tested."""
     changes: pd.DataFrame | None = None
     """`Model.differential_expression` between two conditions within each cell type (column within); None if nothing is compared."""
+    program_changes: pd.DataFrame | None = None
+    """`tl.program_conditions` within each cell type, with the name of each program; None if nothing is compared."""
     programs: tuple[str, str] | None = None
     """File of the page of gene programs, and its summary in a sentence."""
     criticism: Criticism | None = None
