@@ -157,5 +157,6 @@ def about_quality(cluster_n: pd.Series, table: pd.DataFrame, qc: pd.DataFrame) -
 
 def listed_clusters(rows: pd.DataFrame) -> str:
     """Return "2 clusters (B cell, NK)"."""
-    names = ", ".join(rows["name"].head(6)) + (", …" if len(rows) > 6 else "")
+    titles = rows["title"] if "title" in rows else rows["name"]
+    names = ", ".join(titles.head(6)) + (", …" if len(rows) > 6 else "")
     return f"{len(rows)} cluster{'s' * (len(rows) != 1)} ({names})"

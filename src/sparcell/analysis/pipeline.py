@@ -18,6 +18,7 @@ from sparcell.analysis.predictions import about_predictions
 from sparcell.analysis.prepare import AnalysisData, prepare
 from sparcell.analysis.reference import Reference, add_predictions, predict_types
 from sparcell.analysis.representation import run_maps, run_stage, stages
+from sparcell.analysis.separation import about_splits, separate
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.experiments import checks, runs
 from sparcell.experiments.runs import Run
@@ -113,7 +114,7 @@ def collect(
 ) -> AnalysisResults:
     """Return all results but programs and provenance; writes clusters, cell types, latents and maps into the cells."""
     adata, arrays = data.adata, run_.arrays
-    main = f"leiden_{config.resolution:g}"
+    main, finer_n = f"leiden_{config.resolution:g}", arrays[f"leiden_{2 * config.resolution:g}"]
     partitions = {
         name: arrays[name] for name in (f"leiden_{r:g}" for r in representation.resolutions(config))
     }
@@ -123,8 +124,8 @@ def collect(
     log.info("marker genes and names of %d clusters", len(cluster_n.cat.categories))
     markers = pp.rank_markers(adata, columns["cluster"])
     named, source = clusters.name_clusters(adata, cluster_n, markers, config)
-    names = dict(zip(named["cluster"], named["name"], strict=True))
-    type_n = cluster_n.cat.rename_categories(names)
+    named, similar = separate(adata, arrays[main], named)
+    type_n = cell_types(cluster_n, named)
     adata.obs[columns["cell_type"]] = type_n
     model, query = load(folder / "model"), data.for_model()
     mapping = None
@@ -150,18 +151,28 @@ def collect(
         doubts=(
             *find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
             *about_predictions(table, mapping, model, config),
+            *similar,
+            *about_splits(adata, arrays[main], finer_n, table, config),
             *about_fit(criticism),
             *reasons,
         ),
         criticism=criticism,
         names_source=source,
-        columns=map_columns(adata, config, mapping),
+        columns=map_columns(adata, config, mapping) | cluster_columns(cluster_n, type_n),
         reference=mapping,
         composition=shares,
         composition_test=samples.composition_test(shares),
         changes=changes,
         expression=map_genes(adata, type_n),
         history=run_.history,
+    )
+
+
+def cell_types(cluster_n: pd.Series, named: pd.DataFrame) -> pd.Series:
+    """Return the name of each cell's cluster; clusters that share a name are one category, in the order of the clusters."""
+    name_n = named["name"].to_numpy()[cluster_n.cat.codes.to_numpy()]
+    return pd.Series(
+        pd.Categorical(name_n, categories=list(dict.fromkeys(named["name"]))), index=cluster_n.index
     )
 
 
@@ -177,6 +188,13 @@ def map_columns(
         for heading, key in key_of.items()
         if key is not None
     }
+
+
+def cluster_columns(cluster_n: pd.Series, type_n: pd.Series) -> dict[str, pd.Categorical]:
+    """Return the clusters as a column that colors the maps, if several of them share a name."""
+    if len(type_n.cat.categories) == len(cluster_n.cat.categories):
+        return {}
+    return {"Clusters": pd.Categorical(cluster_n)}
 
 
 def map_genes(adata: AnnData, type_n: pd.Series) -> GeneExpression | None:

@@ -129,7 +129,11 @@ def _facts(results: AnalysisResults) -> list[tuple[str, str]]:
     n_genes = results.provenance.get("n_genes")
     if isinstance(n_genes, int):
         facts.append(("genes", f"{n_genes:,}"))
-    facts += [(PLURALS[heading], str(len(labels.categories))) for heading, labels in results.columns.items()]
+    facts += [
+        (PLURALS[heading], str(len(labels.categories)))
+        for heading, labels in results.columns.items()
+        if heading in PLURALS
+    ]
     return [*facts, ("clusters", str(len(results.cluster_table)))]
 
 
@@ -138,7 +142,7 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
     evidence = join_words(list(row["set_genes"]), 6)
     return {
         "cluster": row["cluster"],
-        "name": row["name"],
+        "name": row["title"],
         "n_cells": f"{row['n_cells']:,}",
         "n_cells_value": int(row["n_cells"]),
         "share": f"{row['share']:.1%}",

@@ -61,8 +61,12 @@ def types(results: AnalysisResults) -> tuple[str, ...]:
     sentences = [
         f"The cells form {pluralize(len(table), 'cluster')}; {pluralize(len(named), 'cluster')} got a name from {results.names_source}."
     ]
-    largest = table.sort_values("n_cells", ascending=False, kind="stable").head(4)
-    shares = [f"{row.name} ({row.share:.0%})" for row in largest[["name", "share"]].itertuples(index=False)]
+    share_of = table.groupby("name", sort=False)["share"].sum().sort_values(ascending=False, kind="stable")
+    if len(share_of) < len(table):
+        sentences.append(
+            f"Clusters of one type that hardly any gene tells apart share a name, so there are {pluralize(len(share_of), 'cell type')}."
+        )
+    shares = [f"{name} ({share:.0%})" for name, share in share_of.head(4).items()]
     sentences.append(f"The largest are {join_words(shares)}.")
     if "label" in table:
         agree = float((table["label_share"] * table["n_cells"]).sum() / table["n_cells"].sum())
@@ -161,7 +165,10 @@ def methods(results: AnalysisResults) -> list[str]:
         if config.get("markers")
         else "by a hypergeometric test of the 50 strongest markers (three or more shared genes, false discovery rate at most .01)"
     )
-    parts.append(f"Clusters were named by {results.names_source}, {how}.")
+    parts.append(
+        f"Clusters were named by {results.names_source}, {how}. Clusters of one name were taken as one cell type unless five or more genes "
+        "separated them (area under the ROC curve at least .75 and log2 fold change at least 1)."
+    )
     if results.changes is not None:
         parts.append(
             "Genes were compared between conditions within each cell type by posterior log2 fold changes with a learned prior (Stephens "

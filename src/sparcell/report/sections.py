@@ -128,11 +128,9 @@ def program_changes(table: pd.DataFrame | None) -> dict[str, Any] | None:
     lines = [
         {
             "name": str(kind),
-            "cells": [
-                _signed_cell(effects.loc[kind, key], p_values.loc[kind, key], largest) for key in effects
-            ],
+            "cells": [_signed_cell(*pair, largest) for pair in zip(effect_p, p_p, strict=True)],
         }
-        for kind in effects.index
+        for kind, effect_p, p_p in zip(effects.index, effects.to_numpy(), p_values.to_numpy(), strict=True)
     ]
     called = [
         {

@@ -63,13 +63,15 @@ class AnalysisResults:
     title: str
     """Name of the data."""
     cell_types: pd.Categorical
-    """Name of the cluster of each cell, (n,)."""
+    """Cell type of each cell, (n,): the name of its cluster, which several clusters can share."""
     clusters: pd.Categorical
     """Leiden cluster of each cell, "0" the largest."""
     cluster_table: pd.DataFrame
-    """A row per cluster: cluster, name, n_cells, share, genes (top markers), set, fdr, set_genes, second, stability, and with batches
-    largest_batch and batch_share, with known labels label and label_share, with types of a reference predicted, predicted_share and
-    unknown_share."""
+    """A row per cluster: cluster, name, title (the name, with the cluster if others share it), n_cells, share, genes (top markers), set,
+    fdr, set_genes, second, stability.
+
+    With batches also largest_batch and batch_share, with known labels label and label_share, with types of a reference predicted,
+    predicted_share and unknown_share."""
     markers: pd.DataFrame
     """Table of `pp.rank_markers`."""
     umap_n2: Floats

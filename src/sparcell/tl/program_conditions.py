@@ -171,7 +171,7 @@ def sample_means(
     value_np: NDArray[np.floating], name_n: NDArray[np.object_], samples: pd.Index
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the mean of each sample's cells, (s, p), and the number of its cells, (s,); a sample without cells has means of 0."""
-    sample_n = samples.get_indexer(name_n)
+    sample_n = samples.get_indexer(pd.Index(name_n))
     member_sn = sparse.csr_matrix(
         (np.ones(len(name_n)), (sample_n, np.arange(len(name_n)))), shape=(len(samples), len(name_n))
     )

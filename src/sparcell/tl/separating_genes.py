@@ -51,29 +51,40 @@ class GroupExpression:
         """Return the groups with their means."""
         x_ng = sparse.csr_matrix(x_ng)
         rows = np.flatnonzero(code_n >= 0)
+        part_ng, group_m = (x_ng, code_n) if len(rows) == x_ng.shape[0] else (x_ng[rows], code_n[rows])
         n_groups = int(code_n.max()) + 1
-        member_cn = sparse.csr_matrix(
-            (np.ones(len(rows)), (code_n[rows], rows)), shape=(n_groups, x_ng.shape[0])
+        member_cm = sparse.csr_matrix(
+            (np.ones(len(rows)), (group_m, np.arange(len(rows)))), shape=(n_groups, len(rows))
         )
-        counts = sparse.csr_matrix((np.expm1(x_ng.data), x_ng.indices, x_ng.indptr), shape=x_ng.shape)
-        on = sparse.csr_matrix((np.ones(len(x_ng.data)), x_ng.indices, x_ng.indptr), shape=x_ng.shape)
-        size_c1 = np.maximum(np.asarray(member_cn.sum(axis=1)), 1)
-        means = [(member_cn @ values).toarray() / size_c1 for values in (counts, on)]
+        counts, on = (
+            sparse.csr_matrix((values, part_ng.indices, part_ng.indptr), shape=part_ng.shape)
+            for values in (np.expm1(part_ng.data), np.ones(len(part_ng.data)))
+        )
+        size_c1 = np.maximum(np.asarray(member_cm.sum(axis=1)), 1)
+        means = [(member_cm @ values).toarray() / size_c1 for values in (counts, on)]
         return cls(x_ng, genes, code_n, means[0], means[1])
 
+    def regrouped(self, code_n: NDArray[np.integer]) -> GroupExpression:
+        """Return the same cells in other groups."""
+        return GroupExpression.of(self.x_ng, self.genes, code_n)
+
     def separating_genes(
-        self, group: int, other: int, *, min_auc: float, min_log2_fold: float
+        self, group: int, other: int, *, min_auc: float, min_log2_fold: float, n_candidates: int | None = None
     ) -> pd.DataFrame:
         """Return the genes that separate two groups, those of either side, the highest AUC first.
 
         The AUC is the probability that a cell of one group has more of the gene than a cell of the other, where ties count half. Columns
-        gene, auc (at least `min_auc`, of the side that has more) and log2_fold_change (above 0: more in `group`).
+        gene, auc (at least `min_auc`, of the side that has more) and log2_fold_change (above 0: more in `group`). With `n_candidates` only
+        the genes with the largest difference in the share of expressing cells times log2 fold change are ranked.
         """
         fold_g = np.log2((self.mean_cg[group] + PSEUDO_COUNT) / (self.mean_cg[other] + PSEUDO_COUNT))
         high_g = np.where(fold_g > 0, self.share_cg[group], self.share_cg[other])
         low_g = np.where(fold_g > 0, self.share_cg[other], self.share_cg[group])
         bound_g = high_g + 0.5 * (1 - high_g) * (1 - low_g)  # no gene with these shares has a higher AUC
         possible = np.flatnonzero((np.abs(fold_g) >= min_log2_fold) & (bound_g >= min_auc))
+        if n_candidates is not None:
+            lead = np.abs(fold_g[possible]) * (high_g - low_g)[possible]
+            possible = possible[np.argsort(-lead, kind="stable")[:n_candidates]]
         rows = [_even_rows(np.flatnonzero(self.code_n == code)) for code in (group, other)]
         values_mg = self.x_ng[np.concatenate(rows)][:, possible].toarray()
         auc_g = _aucs(values_mg, len(rows[0]))
@@ -82,6 +93,20 @@ class GroupExpression:
         kept = kept[np.argsort(-auc_g[kept], kind="stable")]
         columns = (self.genes[possible[kept]].astype(str), auc_g[kept], fold_g[possible[kept]])
         return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+    def are_separate(
+        self, group: int, other: int, *, n_genes: int, min_auc: float, min_log2_fold: float
+    ) -> bool:
+        """Return whether at least `n_genes` genes separate two groups; a few genes with a large lead are tried first."""
+        return any(
+            len(
+                self.separating_genes(
+                    group, other, min_auc=min_auc, min_log2_fold=min_log2_fold, n_candidates=n_candidates
+                )
+            )
+            >= n_genes
+            for n_candidates in (4 * n_genes, None)
+        )
 
 
 def _even_rows(row_n: NDArray[np.intp]) -> NDArray[np.intp]:
