@@ -112,7 +112,7 @@ def about_clusters(table: pd.DataFrame, config: AnalysisConfig) -> Iterator[Doub
     mixed = table[(table["second"] != "") & (table["second"] != table["set"])]
     if len(mixed):
         words = "; ".join(
-            f"{row.name}: also {row.second}" for row in mixed[["name", "second"]].itertuples(index=False)
+            f"{title}: also {second}" for title, second in zip(_titles(mixed), mixed["second"], strict=True)
         )
         yield Doubt(
             f"{listed_clusters(mixed)} with markers of two cell types.",
@@ -157,6 +157,12 @@ def about_quality(cluster_n: pd.Series, table: pd.DataFrame, qc: pd.DataFrame) -
 
 def listed_clusters(rows: pd.DataFrame) -> str:
     """Return "2 clusters (B cell, NK)"."""
-    titles = rows["title"] if "title" in rows else rows["name"]
-    names = ", ".join(titles.head(6)) + (", …" if len(rows) > 6 else "")
+    titles = _titles(rows)
+    separator = "; " if titles.str.contains(",").any() else ", "
+    names = separator.join(titles.head(6)) + (f"{separator}…" if len(rows) > 6 else "")
     return f"{len(rows)} cluster{'s' * (len(rows) != 1)} ({names})"
+
+
+def _titles(rows: pd.DataFrame) -> pd.Series:
+    """Return names that tell clusters of one name apart."""
+    return rows["title"] if "title" in rows else rows["name"]

@@ -219,7 +219,7 @@ def show(results: AnalysisResults) -> None:
     lines = [
         [str(name), f"{n_cells:,}", f"{share:.1%}", ", ".join(genes[:4])]
         for name, n_cells, share, genes in zip(
-            table["name"], table["n_cells"], table["share"], table["genes"], strict=True
+            table["title"], table["n_cells"], table["share"], table["genes"], strict=True
         )
     ]
     print_table(f"{results.title}: clusters", ["cluster", "cells", "share", "first markers"], lines)

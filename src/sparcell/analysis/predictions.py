@@ -66,8 +66,10 @@ def about_predictions(
     differing = table[disagreements(table, mapping, model, sets)]
     if len(differing):
         words = "; ".join(
-            f"{row.name}: predicted {row.predicted} ({row.predicted_share:.0%})"
-            for row in differing[["name", "predicted", "predicted_share"]].itertuples(index=False)
+            f"{title}: predicted {predicted} ({share:.0%})"
+            for title, predicted, share in zip(
+                differing["title"], differing["predicted"], differing["predicted_share"], strict=True
+            )
         )
         yield Doubt(
             f"{listed_clusters(differing)} whose markers and predicted type disagree.",

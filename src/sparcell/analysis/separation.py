@@ -55,7 +55,7 @@ def separate(
                 names[member] = name
     table = named.assign(name=names)
     repeated = table["name"].duplicated(keep=False)
-    table["title"] = table["name"].where(~repeated, table["name"] + ", cluster " + table["cluster"])
+    table["title"] = table["name"].where(~repeated, table["name"] + " [cluster " + table["cluster"] + "]")
     return table, tuple(_similar(table, differ_cc))
 
 
@@ -93,7 +93,8 @@ def _names(
         genes = expression.regrouped(against_rest_n).separating_genes(
             0, 1, min_auc=MIN_AUC, min_log2_fold=MIN_LOG2_FOLD
         )
-        higher = genes.loc[genes["log2_fold_change"] > 0, "gene"].head(N_GENES).tolist()
+        more = genes[genes["log2_fold_change"] > 0].sort_values("lead", ascending=False, kind="stable")
+        higher = more["gene"].head(N_GENES).tolist()
         names.append(f"{kind} {group + 1}" + (f" ({', '.join(higher)})" if higher else ""))
     return [names[group] for group in group_c]
 
@@ -158,6 +159,7 @@ def split_of(expression: GroupExpression, code: int, finer_n: NDArray[np.integer
             0, 1, min_auc=MIN_STRONG_AUC, min_log2_fold=MIN_LOG2_FOLD
         )
         if len(genes) >= MIN_GENES and (best is None or len(genes) > best[0]):
+            genes = genes.sort_values("lead", ascending=False, kind="stable")
             more = genes.loc[genes["log2_fold_change"] > 0, "gene"].head(4).tolist()
             less = genes.loc[genes["log2_fold_change"] < 0, "gene"].head(4).tolist()
             sides = [

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sparcell.config.validation import require_whole
 from sparcell.errors import InputError, did_you_mean
 from sparcell.results.stored_programs import stored_programs
 from sparcell.tl.enrichment import benjamini_hochberg
@@ -41,11 +40,11 @@ def program_conditions(
     conditions: tuple[str, str] | None = None,
     activity: pd.DataFrame | None = None,
     key: str = "beta_vsc",
-    min_cells: int = MIN_CELLS,
 ) -> pd.DataFrame:
     """Compare the activity of gene programs between two conditions, within each cell type, with samples as the unit of replication.
 
-    A sample is the cells of one batch (donor) in one condition. Its value is the mean activity of a program in its cells of a type. Samples
+    A sample is the cells of one batch (donor) in one condition. Its value is the mean activity of a program in its cells of a type, of
+    which there must be ten. Samples
     are compared by a paired t-test if every batch has a sample in both conditions, else by Welch's t-test. Cells of one sample are not
     independent, so tests of cells would call differences between donors differences between conditions.
 
@@ -65,8 +64,6 @@ def program_conditions(
         Activity of each program in each cell, n × programs. Default: `program_activity(adata, key)`.
     key
         Stem of the model's keys, for the default of `activity`.
-    min_cells
-        Samples with fewer cells of a type are left out of the type's comparison.
 
     Returns
     -------
@@ -99,7 +96,6 @@ def program_conditions(
         table = sp.tl.program_conditions(adata, "condition", "donor", within="cell_type")
         table[table["p_adjusted"] < 0.05]
     """
-    require_whole("min_cells", min_cells, 1)
     if activity is None:
         stored = stored_programs(adata, key)
         activity = pd.DataFrame(stored.activity_np, index=adata.obs_names, columns=stored.names)
@@ -118,7 +114,7 @@ def program_conditions(
     activity_np = activity.to_numpy(dtype=np.float64)
     sd_p = np.maximum(activity_np.std(axis=0), 1e-12)
     used = activity.loc[used_n].astype(np.float64)
-    blocks = list(_by_type(used, type_n, name_n, samples, pair, min_cells))
+    blocks = list(_by_type(used, type_n, name_n, samples, pair))
     table = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=list(COLUMNS))
     sd_of = dict(zip(activity.columns, sd_p, strict=True))
     table["effect"] = table["difference"] / table["program"].map(sd_of).astype(float)
@@ -136,7 +132,6 @@ def _by_type(
     name_n: NDArray[np.object_],
     samples: pd.DataFrame,
     pair: tuple[str, str],
-    min_cells: int,
 ) -> Iterator[pd.DataFrame]:
     """Yield the comparisons of each cell type that can be compared."""
     activity_np = activity.to_numpy()
@@ -145,7 +140,7 @@ def _by_type(
         on_p = (activity_np[own_n] > 0).mean(axis=0)
         tested_p = np.flatnonzero(on_p >= MIN_FRACTION_ON)
         means, n_cells = sample_means(activity_np[own_n][:, tested_p], name_n[own_n], samples.index)
-        value_sp = pd.DataFrame(means, index=samples.index).loc[n_cells >= min_cells]
+        value_sp = pd.DataFrame(means, index=samples.index).loc[n_cells >= MIN_CELLS]
         compared = compare_samples(value_sp, samples, pair) if len(tested_p) else None
         if compared is None:
             continue

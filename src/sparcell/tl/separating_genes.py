@@ -22,7 +22,7 @@ MAX_CELLS = 1000
 """Cells of a group that are ranked, at even steps: their AUC has a standard error below .02."""
 PSEUDO_COUNT = 0.01
 """Added to mean counts per 10,000, so that a gene without counts in one group has a log2 fold change."""
-COLUMNS = ("gene", "auc", "log2_fold_change")
+COLUMNS = ("gene", "auc", "log2_fold_change", "lead")
 
 
 @dataclass(frozen=True)
@@ -74,24 +74,25 @@ class GroupExpression:
         """Return the genes that separate two groups, those of either side, the highest AUC first.
 
         The AUC is the probability that a cell of one group has more of the gene than a cell of the other, where ties count half. Columns
-        gene, auc (at least `min_auc`, of the side that has more) and log2_fold_change (above 0: more in `group`). With `n_candidates` only
-        the genes with the largest difference in the share of expressing cells times log2 fold change are ranked.
+        gene, auc (at least `min_auc`, of the side that has more), log2_fold_change (above 0: more in `group`) and lead (size of the log2
+        fold change times difference of the shares of cells with the gene). With `n_candidates` only genes with the largest leads are ranked.
         """
         fold_g = np.log2((self.mean_cg[group] + PSEUDO_COUNT) / (self.mean_cg[other] + PSEUDO_COUNT))
         high_g = np.where(fold_g > 0, self.share_cg[group], self.share_cg[other])
         low_g = np.where(fold_g > 0, self.share_cg[other], self.share_cg[group])
         bound_g = high_g + 0.5 * (1 - high_g) * (1 - low_g)  # no gene with these shares has a higher AUC
+        lead_g = np.abs(fold_g) * (high_g - low_g)
         possible = np.flatnonzero((np.abs(fold_g) >= min_log2_fold) & (bound_g >= min_auc))
         if n_candidates is not None:
-            lead = np.abs(fold_g[possible]) * (high_g - low_g)[possible]
-            possible = possible[np.argsort(-lead, kind="stable")[:n_candidates]]
+            possible = possible[np.argsort(-lead_g[possible], kind="stable")[:n_candidates]]
         rows = [_even_rows(np.flatnonzero(self.code_n == code)) for code in (group, other)]
         values_mg = self.x_ng[np.concatenate(rows)][:, possible].toarray()
         auc_g = _aucs(values_mg, len(rows[0]))
         auc_g = np.where(fold_g[possible] > 0, auc_g, 1 - auc_g)
         kept = np.flatnonzero(auc_g >= min_auc)
         kept = kept[np.argsort(-auc_g[kept], kind="stable")]
-        columns = (self.genes[possible[kept]].astype(str), auc_g[kept], fold_g[possible[kept]])
+        chosen = possible[kept]
+        columns = (self.genes[chosen].astype(str), auc_g[kept], fold_g[chosen], lead_g[chosen])
         return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
     def are_separate(
