@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import anndata
@@ -130,7 +131,7 @@ def test_few_missing_genes_count_as_0_and_many_are_an_error_before_any_work(refe
     few = query[:, 3:].copy()
     results = sp.analysis.run(few, tmp_path / "few", config, silent=True)
     assert results.reference.missing == tuple(query.var_names[:3])
-    page = (tmp_path / "few" / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
+    page = html.unescape((tmp_path / "few" / "report.html").read_text(encoding="utf-8")).replace("\xa0", " ")
     assert "3 of the model's 160 genes are not in the data and count as 0, such as A0, A1 and A2." in page
     with pytest.raises(InputError, match="at most 20% may be missing, and here it is 25%"):
         sp.analysis.run(query[:, 40:].copy(), tmp_path / "many", config, silent=True)

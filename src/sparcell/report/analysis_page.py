@@ -156,8 +156,11 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
 
 
 def _predicted(row: pd.Series) -> str:
-    unknown = f", unknown {row['unknown_share']:.0%}" if row["unknown_share"] >= MIN_UNKNOWN else ""
-    return f"{row['predicted']} {row['predicted_share']:.0%}{unknown}"
+    """Return the most frequent predicted type and the share of unknown cells, the larger one first."""
+    parts = [(row["predicted_share"], f"{row['predicted']} {row['predicted_share']:.0%}")]
+    if row["unknown_share"] >= MIN_UNKNOWN:
+        parts.append((row["unknown_share"], f"unknown {row['unknown_share']:.0%}"))
+    return ", ".join(text for _, text in sorted(parts, key=lambda part: -part[0]))
 
 
 def _test_lines(results: AnalysisResults) -> dict[str, Any] | None:
