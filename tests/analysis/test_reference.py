@@ -94,7 +94,8 @@ def test_page_and_methods_say_what_was_mapped_onto_what(mapped):
     page = (folder / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
     for text in (
         "The cells were mapped onto the saved model atlas (BetaVSC, which was trained on",
-        "2 of three batches in donor are new to the model: only the parameters of 2 were trained.",
+        "donor 2 and donor 3 (donor) are new to the model; the model knows one other batch.",
+        "Only the parameters of donor 2 and donor 3 were trained.",
         "is missing in the data",
         "encoded by a saved BetaVSC",
         "with parameters of two new batches trained on them and all others fixed",

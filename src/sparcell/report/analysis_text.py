@@ -109,12 +109,13 @@ def _batches(mapping: ReferenceMapping) -> str:
     number = pluralize(len(mapping.batches), "batch", "batches")
     if not mapping.new:
         return f"The model knows {number} of the data, so nothing was trained."
-    untrained = len(mapping.new) - len(mapping.trained)
-    text = f"{len(mapping.new)} of {number} in {mapping.batch_key} {'is' if len(mapping.new) == 1 else 'are'} new to the model: "
+    verb, n_known = "is" if len(mapping.new) == 1 else "are", len(mapping.batches) - len(mapping.new)
+    known = f"; the model knows {pluralize(n_known, 'other batch', 'other batches')}" if n_known else ""
+    text = f"{join_words(list(mapping.new))} ({mapping.batch_key}) {verb} new to the model{known}."
     if not mapping.trained:
-        return f"{text}they were taken as an average batch, and nothing was trained."
-    few = f"; {untrained} of few cells were taken as an average batch" if untrained else ""
-    return f"{text}only the parameters of {len(mapping.trained)} were trained{few}."
+        return f"{text} New batches were taken as an average batch, and nothing was trained."
+    few = " Others were taken as an average batch." if len(mapping.trained) < len(mapping.new) else ""
+    return f"{text} Only the parameters of {join_words(list(mapping.trained))} were trained.{few}"
 
 
 def conditions(results: AnalysisResults) -> tuple[str, ...]:
