@@ -52,7 +52,7 @@ class AnalysisConfig(CountsConfig, GenesConfig, QualityConfig):
     ] = 1.0
     markers: Annotated[
         Path | None,
-        "CSV of marker genes (columns cell_type and gene) that name clusters. Default: built-in gene sets.",
+        "CSV of marker genes (cell_type, gene) that name clusters. Default: built-in gene sets.",
     ] = None
     gmt: Annotated[
         tuple[Path, ...],
