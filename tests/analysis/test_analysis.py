@@ -24,7 +24,9 @@ def test_clusters_get_the_names_of_their_types(finished):
     assert set(named["set"]) == set(KINDS)
     assert (named["set"] == named["label"]).all()
     assert (named["label_share"] > 0.9).all()
-    assert named["name"].is_unique
+    assert table["title"].is_unique
+    for name, kind in zip(named["name"], named["set"], strict=True):
+        assert name == kind or name.startswith((f"{kind} 1", f"{kind} 2"))
     for row in named.itertuples():
         assert len(row.set_genes) >= 3
         assert {gene[0] for gene in row.set_genes} == {row.set[0]}
@@ -87,6 +89,7 @@ def test_it_writes_every_file(finished):
             "composition.csv",
             "composition_test.csv",
             "changes.csv",
+            "program_changes.csv",
             "fit.csv",
         ),
         *("provenance.json", "figures", "runs", "model", "programs_model", "programs"),

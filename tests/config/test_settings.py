@@ -120,6 +120,7 @@ OUT_OF_RANGE = {
     MemoryConfig: {"memory": ["", "4 gigabytes", "-1GB", "0", "GB", "1.2.3GB", None]},
     CountsConfig: {"memory": ["", "4 gigabytes", "0"], "n_cells": [0, 1.5]},
     AnalysisConfig: {
+        "unseen": ["error", None],
         "n_top_genes": [49, -1],
         "flavor": ["seurat", None],
         "min_genes": [-1, 2.5],

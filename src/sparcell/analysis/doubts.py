@@ -94,28 +94,28 @@ def about_clusters(table: pd.DataFrame, config: AnalysisConfig) -> Iterator[Doub
     unknown = table[table["name"].str.startswith(UNKNOWN)]
     if len(unknown):
         yield Doubt(
-            f"{_clusters(unknown)} without a name.",
+            f"{listed_clusters(unknown)} without a name.",
             "No set of cell types shares three of the strongest markers beyond chance. Read the markers, or give your own with --markers.",
         )
     small = table[table["n_cells"] < MIN_CELLS]
     if len(small):
         yield Doubt(
-            f"{_clusters(small)} with fewer than {MIN_CELLS} cells.",
+            f"{listed_clusters(small)} with fewer than {MIN_CELLS} cells.",
             "So few cells can be doublets, debris or a true rare type. Check their genes.",
         )
     loose = table[table["stability"] < MIN_STABILITY]
     if len(loose):
         yield Doubt(
-            f"{_clusters(loose)} with a border that is not firm.",
+            f"{listed_clusters(loose)} with a border that is not firm.",
             "Other runs of the clustering cut these cells elsewhere. Treat them as parts of a continuum, or choose a lower --resolution.",
         )
     mixed = table[(table["second"] != "") & (table["second"] != table["set"])]
     if len(mixed):
         words = "; ".join(
-            f"{row.name}: also {row.second}" for row in mixed[["name", "second"]].itertuples(index=False)
+            f"{title}: also {second}" for title, second in zip(_titles(mixed), mixed["second"], strict=True)
         )
         yield Doubt(
-            f"{_clusters(mixed)} with markers of two cell types.",
+            f"{listed_clusters(mixed)} with markers of two cell types.",
             f"{words}. They can be a type between both, two types in one cluster, or doublets.",
         )
     if config.batch_key is not None:
@@ -127,7 +127,7 @@ def about_clusters(table: pd.DataFrame, config: AnalysisConfig) -> Iterator[Doub
         ]
         if len(single):
             yield Doubt(
-                f"{_clusters(single)} almost of one batch.",
+                f"{listed_clusters(single)} almost of one batch.",
                 "A type that only one batch has looks like this, and so does a difference between batches that the model kept.",
             )
 
@@ -142,7 +142,7 @@ def about_quality(cluster_n: pd.Series, table: pd.DataFrame, qc: pd.DataFrame) -
         poor |= (medians["pct_mito"] > max(HIGH_MITO * overall["pct_mito"], 5.0)).to_numpy()
     if poor.any():
         yield Doubt(
-            f"{_clusters(table[poor])} of low quality.",
+            f"{listed_clusters(table[poor])} of low quality.",
             "Few genes or many mitochondrial counts: dying cells or empty droplets can form clusters of their own. Some types, such as "
             "platelets and red cells, have few genes by nature.",
         )
@@ -150,12 +150,19 @@ def about_quality(cluster_n: pd.Series, table: pd.DataFrame, qc: pd.DataFrame) -
     suspicious = heavy & (table["second"] != "").to_numpy()
     if suspicious.any():
         yield Doubt(
-            f"{_clusters(table[suspicious])} that may be doublets.",
+            f"{listed_clusters(table[suspicious])} that may be doublets.",
             "Markers of two types together with many counts. A doublet caller such as Scrublet tells more.",
         )
 
 
-def _clusters(rows: pd.DataFrame) -> str:
+def listed_clusters(rows: pd.DataFrame) -> str:
     """Return "2 clusters (B cell, NK)"."""
-    names = ", ".join(rows["name"].head(6)) + (", …" if len(rows) > 6 else "")
+    titles = _titles(rows)
+    separator = "; " if titles.str.contains(",").any() else ", "
+    names = separator.join(titles.head(6)) + (f"{separator}…" if len(rows) > 6 else "")
     return f"{len(rows)} cluster{'s' * (len(rows) != 1)} ({names})"
+
+
+def _titles(rows: pd.DataFrame) -> pd.Series:
+    """Return names that tell clusters of one name apart."""
+    return rows["title"] if "title" in rows else rows["name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ import pandas as pd
 from sparcell import io, pp
 from sparcell.analysis import clusters, conditions, representation, samples, write
 from sparcell.analysis.doubts import about_fit, find_doubts
+from sparcell.analysis.predictions import about_predictions
 from sparcell.analysis.prepare import AnalysisData, prepare
+from sparcell.analysis.reference import Reference, add_predictions, predict_types
 from sparcell.analysis.representation import run_maps, run_stage, stages
+from sparcell.analysis.separation import about_splits, separate
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.experiments import checks, runs
 from sparcell.experiments.runs import Run
@@ -24,11 +27,11 @@ from sparcell.models import load
 from sparcell.pp.slots import free_column
 from sparcell.results.analysis import AnalysisResults
 from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
-from sparcell.tl.stability import copy_without_results
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from sparcell.results.analysis import ReferenceMapping
     from sparcell.results.expression import GeneExpression
 
 log = logging.getLogger("sparcell")
@@ -82,11 +85,13 @@ def run(
     """
     started = time.perf_counter()
     config = config or AnalysisConfig()
-    chosen = stages(config, changes or {})
+    reference = Reference.of(config, Path(out))
+    config = config if reference is None else reference.with_batches(config)
+    chosen = stages(config, changes or {}, reference)
     with runs.open_folder(Path(out), resume, foreign="study.h5ad") as folder:
-        prepared = prepare(data, config)
+        prepared = prepare(data, config, reference)
         runs.check_same_data(folder, prepared.digest, experiment="analysis", parts="counts")
-        sizes = [stage.entry.estimator.batch_size for stage in chosen]
+        sizes = [stage.entry.estimator.batch_size for stage in chosen if stage.entry is not None]
         checks.check_minibatch(prepared.adata.n_obs, sizes, cells="are left after quality control")
         io.check_writable(prepared.adata, "analysis.h5ad")
         finished: list[Run] = []
@@ -95,8 +100,8 @@ def run(
                 finished.append(run_stage(stage, prepared, config, folder, silent=silent))
             maps = run_maps(chosen[0], finished[0], prepared, config, folder)
             both = Run({**finished[0].arrays, **maps.arrays})
-            results = collect(prepared, both, config, folder)
-            results = replace(results, settings=asdict(chosen[0].entry.estimator))
+            results = collect(prepared, both, config, folder, reference)
+            results = replace(results, settings=chosen[0].settings)
             results = write.write(results, prepared, config, folder, command, started)
         except KeyboardInterrupt as stop:
             raise runs.interruption(stop, len(finished), len(chosen), folder) from None
@@ -104,10 +109,12 @@ def run(
     return results
 
 
-def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path) -> AnalysisResults:
+def collect(
+    data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path, reference: Reference | None = None
+) -> AnalysisResults:
     """Return all results but programs and provenance; writes clusters, cell types, latents and maps into the cells."""
     adata, arrays = data.adata, run_.arrays
-    main = f"leiden_{config.resolution:g}"
+    main, finer_n = f"leiden_{config.resolution:g}", arrays[f"leiden_{2 * config.resolution:g}"]
     partitions = {
         name: arrays[name] for name in (f"leiden_{r:g}" for r in representation.resolutions(config))
     }
@@ -117,17 +124,21 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
     log.info("marker genes and names of %d clusters", len(cluster_n.cat.categories))
     markers = pp.rank_markers(adata, columns["cluster"])
     named, source = clusters.name_clusters(adata, cluster_n, markers, config)
-    names = dict(zip(named["cluster"], named["name"], strict=True))
-    type_n = cluster_n.cat.rename_categories(names)
+    named, similar = separate(adata, arrays[main], named)
+    type_n = cell_types(cluster_n, named)
     adata.obs[columns["cell_type"]] = type_n
-    adata.obsm["X_beta_vsc"] = arrays["latent_nk"]
+    model, query = load(folder / "model"), data.for_model()
+    mapping = None
+    if reference is not None:
+        mapping = predict_types(model, query, adata, config, reference.describe(query, config))
+    adata.obsm[f"X_{model.settings.name}"] = arrays["latent_nk"]
     adata.obsm["X_umap"], adata.obsm["X_tsne"] = arrays["umap_n2"], arrays["tsne_n2"]
     table = clusters.cluster_table(adata, arrays[main], named, markers, arrays["other_clusters_sn"], config)
+    table = add_predictions(table, arrays[main], mapping)
     shares = samples.composition(adata, type_n, config)
-    model = load(folder / "model")
     log.info("does the model fit?")
-    criticism = model.criticize(copy_without_results(adata), seed=config.seed)
-    changes, reasons = conditions.gene_changes(adata, type_n, config, model)
+    criticism = model.criticize(query, seed=config.seed)
+    changes, reasons = conditions.gene_changes(query, type_n, config, model)
     return AnalysisResults(
         title=data.title,
         cell_types=type_n.array,
@@ -140,12 +151,16 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
         qc=data.qc,
         doubts=(
             *find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
+            *about_predictions(table, mapping, model, config),
+            *similar,
+            *about_splits(adata, arrays[main], finer_n, table, config),
             *about_fit(criticism),
             *reasons,
         ),
         criticism=criticism,
         names_source=source,
-        columns=map_columns(adata, config),
+        columns=map_columns(adata, config, mapping) | cluster_columns(cluster_n, type_n),
+        reference=mapping,
         composition=shares,
         composition_test=samples.composition_test(shares),
         changes=changes,
@@ -154,14 +169,33 @@ def collect(data: AnalysisData, run_: Run, config: AnalysisConfig, folder: Path)
     )
 
 
-def map_columns(adata: AnnData, config: AnalysisConfig) -> dict[str, pd.Categorical]:
+def cell_types(cluster_n: pd.Series, named: pd.DataFrame) -> pd.Series:
+    """Return the name of each cell's cluster; clusters that share a name are one category, in the order of the clusters."""
+    name_n = named["name"].to_numpy()[cluster_n.cat.codes.to_numpy()]
+    return pd.Series(
+        pd.Categorical(name_n, categories=list(dict.fromkeys(named["name"]))), index=cluster_n.index
+    )
+
+
+def map_columns(
+    adata: AnnData, config: AnalysisConfig, mapping: ReferenceMapping | None = None
+) -> dict[str, pd.Categorical]:
     """Return the columns of obs that color the maps, by their headings."""
+    predicted = None if mapping is None else mapping.predicted
+    further = {} if predicted is None else {"Predicted types": predicted}
     key_of = {"Known labels": config.labels_key, "Batch": config.batch_key, "Condition": config.condition_key}
-    return {
+    return further | {
         heading: pd.Categorical(adata.obs[key].astype(str))
         for heading, key in key_of.items()
         if key is not None
     }
+
+
+def cluster_columns(cluster_n: pd.Series, type_n: pd.Series) -> dict[str, pd.Categorical]:
+    """Return the clusters as a column that colors the maps, if several of them share a name."""
+    if len(type_n.cat.categories) == len(cluster_n.cat.categories):
+        return {}
+    return {"Clusters": pd.Categorical(cluster_n)}
 
 
 def map_genes(adata: AnnData, type_n: pd.Series) -> GeneExpression | None:
@@ -186,7 +220,7 @@ def show(results: AnalysisResults) -> None:
     lines = [
         [str(name), f"{n_cells:,}", f"{share:.1%}", ", ".join(genes[:4])]
         for name, n_cells, share, genes in zip(
-            table["name"], table["n_cells"], table["share"], table["genes"], strict=True
+            table["title"], table["n_cells"], table["share"], table["genes"], strict=True
         )
     ]
     print_table(f"{results.title}: clusters", ["cluster", "cells", "share", "first markers"], lines)

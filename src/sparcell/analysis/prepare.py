@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from sparcell import pp
+from sparcell.analysis.reference import query_cells
 from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import obs_columns
@@ -19,10 +20,12 @@ from sparcell.io.files import title_of
 from sparcell.io.samples import read_sample
 from sparcell.pp.slots import require_same_counts
 from sparcell.study.prepare import control_quality, use_counts_layer
+from sparcell.tl.stability import copy_without_results
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from sparcell.analysis.reference import Reference
     from sparcell.config.analysis import AnalysisConfig
 
 
@@ -37,9 +40,19 @@ class AnalysisData:
     digest: str
     sampled: str = ""
     """Which cells they are if they are not all, in words."""
+    query: AnnData | None = None
+    """With a reference: the same cells with all genes of the input, for the saved model."""
+
+    def for_model(self) -> AnnData:
+        """Return the cells that the model of the latent representation reads; results can be written into them."""
+        return copy_without_results(self.adata if self.query is None else self.query)
 
 
-def prepare(data: str | Path | Sequence[str | Path] | AnnData, config: AnalysisConfig) -> AnalysisData:
+def prepare(
+    data: str | Path | Sequence[str | Path] | AnnData,
+    config: AnalysisConfig,
+    reference: Reference | None = None,
+) -> AnalysisData:
     """Return the prepared cells; raise InputError, before any work, for missing columns and for values that are no counts."""
     if isinstance(data, str | Path | Sequence):
         adata, sampled = read_sample(
@@ -57,10 +70,17 @@ def prepare(data: str | Path | Sequence[str | Path] | AnnData, config: AnalysisC
         raise InputError(
             f"obs column {config.condition_key} holds one value; expected at least two conditions to compare."
         )
+    if reference is not None:
+        reference.check(adata, config)
     digest = digest_of_matrix(adata)
     obs_columns.log_batch_hint(adata.obs, [config.batch_key, config.labels_key, config.condition_key])
+    all_ng, cells, genes = adata.X, adata.obs_names, adata.var_names
     qc = control_quality(adata, config, config.batch_key)
+    query = None
+    if reference is not None:
+        kept_ng = sparse.csr_matrix(all_ng, dtype=np.float32)[cells.get_indexer(adata.obs_names)]
+        query = query_cells(kept_ng, genes, adata)
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     pp.lognormalize(adata, layer="counts")
     pp.variable_genes(adata, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)
-    return AnalysisData(adata, qc, title, digest, sampled)
+    return AnalysisData(adata, qc, title, digest, sampled, query)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sparcell import pp
 from sparcell.config.presets import PRESETS
+from sparcell.errors import InputError, format_settings
 from sparcell.experiments import presets, runs
 from sparcell.experiments.provenance import versions
 from sparcell.experiments.runs import HISTORY, Run
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparcell.analysis.prepare import AnalysisData
+    from sparcell.analysis.reference import Reference
     from sparcell.config.analysis import AnalysisConfig
     from sparcell.experiments.presets import StudyEntry
     from sparcell.experiments.runs import Fingerprint
@@ -42,20 +44,41 @@ STABILITY_RUNS = 3
 
 @dataclass(frozen=True)
 class Stage:
-    """A model that an analysis trains."""
+    """A model that an analysis trains, or the saved one onto which it maps the cells."""
 
     name: str
     """Also the folder of the saved model."""
     title: str
-    entry: StudyEntry
+    entry: StudyEntry | None
+    """What is trained; None for a saved model."""
     encodes: bool
     """Whether the latents of the cells are stored; the page of programs encodes by itself."""
+    reference: Reference | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the model."""
+        if self.entry is not None:
+            return asdict(self.entry.estimator)
+        assert self.reference is not None
+        settings: Any = self.reference.model.settings
+        return asdict(settings)
 
 
-def stages(config: AnalysisConfig, changes: Mapping[str, Any]) -> list[Stage]:
-    """Return the models to train; raise InputError for settings that they lack."""
+def stages(
+    config: AnalysisConfig, changes: Mapping[str, Any], reference: Reference | None = None
+) -> list[Stage]:
+    """Return the models to train or to map onto; raise InputError for settings that they lack."""
     presets.require_settings(changes, [type(entry_of("counts", config, {}).estimator)], [MODEL])
-    chosen = [Stage("model", "latent representation", entry_of("counts", config, changes), encodes=True)]
+    if changes and reference is not None and not config.programs:
+        raise InputError(
+            f"{format_settings(**dict.fromkeys(changes, '…'))} would have no effect: with a reference and without programs nothing is "
+            "trained. Leave out these settings."
+        )
+    if reference is None:
+        chosen = [Stage("model", "latent representation", entry_of("counts", config, changes), encodes=True)]
+    else:
+        chosen = [Stage("model", "latent representation", None, encodes=True, reference=reference)]
     if config.programs:
         chosen.append(
             Stage("programs_model", "gene programs", entry_of("programs", config, changes), encodes=False)
@@ -71,11 +94,15 @@ def entry_of(preset: str, config: AnalysisConfig, changes: Mapping[str, Any]) ->
 
 def run_stage(stage: Stage, data: AnalysisData, config: AnalysisConfig, folder: Path, *, silent: bool) -> Run:
     """Train a model or load it; it is saved in the folder of its name."""
-    log.info("training: %s", stage.title)
+    log.info("%s: %s", "training" if stage.entry is not None else "mapping onto the reference", stage.title)
     digests = fingerprint(stage, data, config)
     path = folder / "runs" / f"{stage.name}-seed{config.seed}.npz"
     checkpoint = runs.checkpoint_dir(path, digests)
-    compute = partial(train, stage, data, folder, checkpoint, silent)
+    compute = (
+        partial(map_cells, stage.reference, data, config, folder / stage.name, silent)
+        if stage.reference is not None
+        else partial(train, stage, data, folder, checkpoint, silent)
+    )
     incomplete = "" if model_folder.is_whole(folder / stage.name) else "the saved model"
     return runs.run_or_load(path, digests, compute, incomplete=incomplete, checkpoint=checkpoint)
 
@@ -91,19 +118,39 @@ def run_maps(stage: Stage, latents: Run, data: AnalysisData, config: AnalysisCon
 
 def fingerprint(stage: Stage, data: AnalysisData, config: AnalysisConfig) -> Fingerprint:
     """Return the digests of all inputs that a trained model depends on."""
+    inputs: dict[str, object]
+    if stage.reference is not None:
+        inputs = {"reference": stage.reference.digest, "batches": (config.batch_key, config.unseen)}
+    else:
+        assert stage.entry is not None
+        inputs = {
+            "settings": (stage.settings, asdict(stage.entry.data)),
+            "genes": (config.n_top_genes, config.flavor),
+        }
     return runs.fingerprint_of(
         format=FORMAT,
         versions=versions(),
-        settings=(asdict(stage.entry.estimator), asdict(stage.entry.data)),
         data=data.digest,
-        genes=(config.n_top_genes, config.flavor),
         quality_control=data.qc.attrs["limits"],
         seed=config.seed,
+        **inputs,
     )
+
+
+def map_cells(
+    reference: Reference, data: AnalysisData, config: AnalysisConfig, folder: Path, silent: bool
+) -> Run:
+    """Map the cells onto a saved model and save the mapped one; return the latent representation."""
+    assert data.query is not None
+    mapped = reference.map(data.query, config, silent=silent)
+    latents = mapped.latent_representation(data.query)
+    mapped.save(folder)
+    return Run({"latent_nk": latents.mean_nk, "active_k": latents.active_k})
 
 
 def train(stage: Stage, data: AnalysisData, folder: Path, checkpoint: Path | None, silent: bool) -> Run:
     """Train the model of a stage and save it; return its history and, if it encodes, the latent representation."""
+    assert stage.entry is not None
     settings = stage.entry.data
     model = stage.entry.estimator.fit(
         data.adata,

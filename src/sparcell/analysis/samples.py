@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sparcell.tl.enrichment import benjamini_hochberg
+from sparcell.tl.sample_comparisons import compare_samples, untestable_reason
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 PSEUDOCOUNT = 0.5
 """Added to each number of cells, so that a share of 0 has a logarithm."""
-MIN_SAMPLES = 2
-"""Samples of each condition that a test needs."""
 
 
 def composition(adata: AnnData, type_n: pd.Series, config: AnalysisConfig) -> pd.DataFrame | None:
@@ -66,31 +64,20 @@ def composition_test(shares: pd.DataFrame | None) -> pd.DataFrame | None:
     logs_st = counts_st.map(np.log2)
     ratios_st = logs_st.sub(logs_st.mean(axis=1), axis=0)
     samples = shares.drop_duplicates("sample").set_index("sample")
-    groups = [ratios_st.loc[samples.index[samples["condition"] == name]] for name in names]
-    if min(map(len, groups)) < MIN_SAMPLES:
+    pair = (names[0], names[1])
+    compared = None if untestable_reason(samples, pair) else compare_samples(ratios_st, samples, pair)
+    if compared is None:
         return None
-    batches = [samples.loc[group.index, "batch"].tolist() for group in groups]
-    is_paired = sorted(batches[0]) == sorted(batches[1]) and len(set(batches[0])) == len(batches[0])
-    if is_paired:
-        first, second = (
-            group.set_axis(names_of, axis=0).sort_index()
-            for group, names_of in zip(groups, batches, strict=True)
-        )
-        p_t = stats.ttest_rel(second, first, axis=0).pvalue
-    else:
-        first, second = groups
-        p_t = stats.ttest_ind(second, first, axis=0, equal_var=False).pvalue
     means = shares.groupby(["cell_type", "condition"])["share"].mean().unstack()
-    p_t = np.nan_to_num(np.asarray(p_t, dtype=float), nan=1.0)
     table = pd.DataFrame(
         {
             "cell_type": ratios_st.columns,
             **{f"share_{name}": means.loc[ratios_st.columns, name].to_numpy() for name in names},
-            "difference": (second.mean() - first.mean()).to_numpy(),
-            "p": p_t,
-            "p_adjusted": benjamini_hochberg(p_t),
+            "difference": compared.difference_v,
+            "p": compared.p_v,
+            "p_adjusted": benjamini_hochberg(compared.p_v),
         }
     )
     table = table.sort_values("p", kind="stable").reset_index(drop=True)
-    table.attrs = {"test": "paired t-test" if is_paired else "Welch's t-test", "conditions": names}
+    table.attrs = {"test": compared.test, "conditions": names}
     return table

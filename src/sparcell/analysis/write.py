@@ -11,11 +11,13 @@ import pandas as pd
 
 from sparcell import pl, report
 from sparcell import programs as programs_room
+from sparcell.analysis.conditions import program_changes
 from sparcell.config.experiments import ProgramsConfig
 from sparcell.errors import MissingLabelsWarning, NoProgramsWarning
 from sparcell.experiments import writing
 from sparcell.experiments.provenance import qc_limits, record
 from sparcell.io import places
+from sparcell.models import load
 from sparcell.report.programs_text import lead
 from sparcell.tl.stability import copy_without_results
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sparcell.analysis.prepare import AnalysisData
     from sparcell.config.analysis import AnalysisConfig
     from sparcell.results.analysis import AnalysisResults
+    from sparcell.results.programs import ProgramResults
 
 
 def write(
@@ -37,7 +40,11 @@ def write(
 ) -> AnalysisResults:
     """Write everything except the models into the folder, the report last; return the results with programs and provenance."""
     if config.programs:
-        results = replace(results, programs=write_programs(results, data, config, folder))
+        found = write_programs(results, data, config, folder)
+        type_n = pd.Series(results.cell_types, index=data.adata.obs_names)
+        table, reasons = program_changes(data.adata, type_n, found, load(folder / "programs_model"), config)
+        page = ("programs/programs.html", lead(found))
+        results = replace(results, programs=page, program_changes=table, doubts=(*results.doubts, *reasons))
     results = replace(results, provenance=provenance(command, data, config, time.perf_counter() - started))
     writing.write_tables(tables(results), folder)
     pl.save_analysis(results, folder / "figures")
@@ -56,6 +63,7 @@ def tables(results: AnalysisResults) -> dict[str, pd.DataFrame]:
         "composition": results.composition,
         "composition_test": results.composition_test,
         "changes": results.changes,
+        "program_changes": results.program_changes,
         "fit": None if results.criticism is None else results.criticism.genes,
     }
     return named | {name: table for name, table in more.items() if table is not None}
@@ -63,8 +71,8 @@ def tables(results: AnalysisResults) -> dict[str, pd.DataFrame]:
 
 def write_programs(
     results: AnalysisResults, data: AnalysisData, config: AnalysisConfig, folder: Path
-) -> tuple[str, str]:
-    """Write the page of gene programs and its tables; return the page and its summary."""
+) -> ProgramResults:
+    """Write the page of gene programs and its tables; return the programs."""
     cells = copy_without_results(data.adata)
     cells.obs["cell type"] = pd.Categorical(results.cell_types)
     cells.obsm["X_tsne"] = results.tsne_n2
@@ -76,8 +84,7 @@ def write_programs(
     with warnings.catch_warnings():
         for category in (MissingLabelsWarning, NoProgramsWarning):
             warnings.simplefilter("ignore", category)
-        found = programs_room.run(cells, folder / "programs_model", out, settings, silent=True)
-    return "programs/programs.html", lead(found)
+        return programs_room.run(cells, folder / "programs_model", out, settings, silent=True)
 
 
 def provenance(command: str, data: AnalysisData, config: AnalysisConfig, seconds: float) -> dict[str, object]:

@@ -31,7 +31,7 @@ def analyze(
     out
         Folder for the results, new or empty.
     resume
-        Continue an interrupted analysis in --out, or repeat a finished one with other settings of clusters and names.
+        Continue an interrupted analysis in --out, or repeat one with other clusters or names.
     """
     how, config = start(run), AnalysisConfig(**given(analysis))
     from sparcell.analysis import run as run_analysis

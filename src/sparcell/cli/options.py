@@ -178,7 +178,7 @@ else:
         "AnalysisOptions",
         {"analysis": AnalysisConfig},
         basic=(
-            *("batch_key", "labels_key", "condition_key", "resolution", "markers", "gmt"),
+            *("batch_key", "labels_key", "condition_key", "reference", "resolution", "markers", "gmt"),
             *("programs", *INPUT, "title"),
         ),
         negatives=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from sparcell.config.experiments import QualityConfig
 from sparcell.config.genes import GenesConfig
 from sparcell.config.input import CountsConfig
-from sparcell.config.validation import convert_paths, require_number, require_whole
+from sparcell.config.validation import convert_paths, require_choice, require_number, require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +26,33 @@ class AnalysisConfig(CountsConfig, GenesConfig, QualityConfig):
 
     batch_key: Annotated[
         str | None,
-        "Column of obs with the batch of each cell (donor, chemistry, run). The model removes differences between batches.",
+        "Column of obs with the batch of each cell (donor, chemistry, run); the model removes differences between them.",
     ] = None
     labels_key: Annotated[
         str | None,
-        "Column of obs with cell types that are known already. They are shown beside the clusters; they do not change the model.",
+        "Column of obs with known cell types, shown beside the clusters.",
     ] = None
     condition_key: Annotated[
         str | None,
-        "Column of obs with the condition of each cell (treatment, disease). Conditions are compared within each cell type.",
+        "Column of obs with the condition of each cell (treatment, disease); conditions are compared within each cell type.",
     ] = None
+    reference: Annotated[
+        Path | None,
+        "Folder of a saved model. Cells are mapped onto it and get its cell types.",
+    ] = None
+    unseen: Annotated[
+        Literal["train", "average"],
+        "With a reference: parameters of batches that its training lacked. train: learned from the cells. average: those of an average "
+        "batch, without training.",
+    ] = "train"
     n_top_genes: Annotated[int, "Number of highly variable genes that the models read."] = 2000
     resolution: Annotated[
         float,
-        "Resolution of the Leiden clusters. A higher value gives more clusters. Half and twice as much are stored too.",
+        "Resolution of the Leiden clusters; a higher value gives more. Half and twice as much are stored too.",
     ] = 1.0
     markers: Annotated[
         Path | None,
-        "CSV file of marker genes with columns cell_type and gene, which name clusters. Default: built-in gene sets of cell types.",
+        "CSV of marker genes (cell_type, gene) that name clusters. Default: built-in gene sets.",
     ] = None
     gmt: Annotated[
         tuple[Path, ...],
@@ -58,7 +67,8 @@ class AnalysisConfig(CountsConfig, GenesConfig, QualityConfig):
         CountsConfig.__post_init__(self)
         GenesConfig.__post_init__(self)
         QualityConfig.__post_init__(self)
-        convert_paths(self, "markers", "gmt")
+        convert_paths(self, "markers", "gmt", "reference")
+        require_choice(AnalysisConfig, "unseen", self.unseen)
         require_whole("n_top_genes", self.n_top_genes, 50)
         require_number("resolution", self.resolution, above=0)
         require_whole("seed", self.seed, 0)

@@ -118,17 +118,12 @@ class MappingEncoder(LabellingEncoder):
         """
         if unseen not in get_args(UnseenBatches):
             raise InputError(f"unseen is {unseen!r}; expected one of {', '.join(get_args(UnseenBatches))}.")
-        column = self.schema.covariates.batch
-        if column is None:
-            raise InputError(
-                "the model was fitted without batch_key, so it has no parameters of batches; fit it with one (a single batch is "
-                "enough), or embed the query with this model as it is."
-            )
+        column = required_batches(self.schema)
         key = batch_key or column.key
         if isinstance(query, str | Path):
             keys = (key, *self.schema.covariates.keys[1:])
             query = stored.open_for_model(query, self.schema.layer, keys)
-        sizes = _batch_sizes(query.obs, key)
+        sizes = batch_sizes(query.obs, key)
         new = tuple(name for name in sizes if name not in column.names)
         if not new:
             log.info("the model knows all batches of the query: nothing is trained")
@@ -273,7 +268,17 @@ def only_trained(network: Network, masks: dict[str, Tensor]) -> Iterator[None]:
         network.batch_augmentation = augmentation
 
 
-def _batch_sizes(obs: pd.DataFrame, key: str) -> dict[str, int]:
+def required_batches(schema: Schema) -> CategoricalCovariate:
+    """Return the column of batches of a model; raise InputError if the model was fitted without one."""
+    if schema.covariates.batch is None:
+        raise InputError(
+            "the model was fitted without batch_key, so it has no parameters of batches; fit it with one (a single batch is "
+            "enough), or embed the query with this model as it is."
+        )
+    return schema.covariates.batch
+
+
+def batch_sizes(obs: pd.DataFrame, key: str) -> dict[str, int]:
     """Return the number of cells of each batch of a column of obs, in the order of the names."""
     if key not in obs:
         raise InputError(

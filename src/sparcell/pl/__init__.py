@@ -19,6 +19,7 @@ from sparcell.pl.benchmark import (
     type_and_batch,
 )
 from sparcell.pl.charts import QC_TITLES, loss_curves, qc_histograms, qc_limits, score_heatmap, training_times
+from sparcell.pl.conditions import program_conditions
 from sparcell.pl.criticism import model_fit
 from sparcell.pl.history import history_curves
 from sparcell.pl.maps import generated_map, label_maps, map_3d, overview, paired_map
@@ -60,6 +61,7 @@ __all__ = [
     "paired_map",
     "png",
     "program",
+    "program_conditions",
     "program_genes",
     "program_heatmap",
     "program_map",

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparcell.pl.charts import qc_histograms, qc_limits
 from sparcell.pl.colors import FAINT
+from sparcell.pl.conditions import program_conditions
 from sparcell.pl.criticism import model_fit
 from sparcell.pl.maps import draw_groups, height_below, legend_below
 from sparcell.pl.style import new_figure, style
@@ -35,6 +36,8 @@ def analysis_figures(results: AnalysisResults) -> Iterator[tuple[str, Figure]]:
         name = heading.lower().replace(" ", "-")
         yield f"umap-{name}", two_maps(results.umap_n2, results.tsne_n2, labels, heading)
     yield "markers", marker_dots(results)
+    if results.program_changes is not None:
+        yield "program_changes", program_conditions(results.program_changes)
     if results.criticism is not None:
         yield "fit", model_fit(results.criticism)
     if not results.qc.empty:

@@ -34,6 +34,8 @@ _FIRST = (
 _ROWS = ("#4477aa", "#cc6622", "#228833", "#aa3377", "#bba030", "#555f6b")
 SEQUENTIAL = ("#f6f9fb", "#d4e4ee", "#9fc4da", "#5d9bbf", "#2a6f9b", "#124a70")
 """Blue color scale of heat maps, light to dark."""
+SIGNED = "RdBu_r"
+"""Color scale of differences: blue below 0, red above."""
 
 
 def _oklab(rgb: Floats) -> Floats:

@@ -108,7 +108,10 @@ def counted(
     """
     is_mito_g = np.asarray(gene_names.astype(str).str.upper().str.startswith(mito_prefix.upper()), dtype=bool)
     if not is_mito_g.any():
-        log.info("no gene name begins with %r, in capital or small letters: no cell is removed for mitochondrial counts", mito_prefix)
+        log.info(
+            "no gene name begins with %r, in capital or small letters: no cell is removed for mitochondrial counts",
+            mito_prefix,
+        )
     shape = (len(cell_names), len(gene_names))
     n_genes_n, n_cells_g = np.zeros(shape[0], dtype=np.int64), np.zeros(shape[1], dtype=np.int64)
     total_n, mito_n, total_g = np.zeros(shape[0]), np.zeros(shape[0]), np.zeros(shape[1])

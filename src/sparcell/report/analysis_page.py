@@ -23,9 +23,13 @@ _CONTENTS = {
     "fit": "Does the model fit?",
     "qc": "Quality control", "methods": "Methods", "settings": "Settings", "provenance": "Provenance",
 }  # fmt: skip
-PLURALS = {"Known labels": "known labels", "Batch": "batches", "Condition": "conditions"}
+PLURALS = {
+    "Known labels": "known labels", "Batch": "batches", "Condition": "conditions", "Predicted types": "predicted types",
+}  # fmt: skip
 N_CHANGED = 8
 """Genes listed for each cell type that rise, and that fall."""
+MIN_UNKNOWN = 0.005
+"""Smaller shares of unknown cells are not listed."""
 TYPES = "cell-types"
 """Name of the maps that are colored by cell type."""
 
@@ -83,12 +87,14 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         "clusters": [_cluster(row) for _, row in results.cluster_table.iterrows()],
         "with_batches": "largest_batch" in results.cluster_table,
         "with_labels": "label" in results.cluster_table,
+        "with_predictions": "predicted" in results.cluster_table,
         "genes": sections.gene_groups(results.expression),
         "gene_unit": "" if results.expression is None else results.expression.unit,
         "markers": sections.marker_plot(results.expression, results.cell_types),
         "composition": sections.composition(results.cell_types, batches),
         "test": _test_lines(results),
         "changes": _change_lines(results),
+        "program_changes": sections.program_changes(results.program_changes),
         "programs": results.programs,
         "fit": results.criticism,
         "worst_genes": None if results.criticism is None else fit_charts.worst_genes(results.criticism),
@@ -104,7 +110,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
     }
     present = {"doubts": context["doubts"], "genes": context["genes"], "markers": context["markers"],
                "composition": context["composition"],
-               "conditions": context["test"] or context["changes"], "gene-programs": context["programs"],
+               "conditions": context["test"] or context["changes"] or context["program_changes"], "gene-programs": context["programs"],
                "fit": context["fit"], "qc": context["qc_charts"]}  # fmt: skip
     context["contents"] = [(key, text) for key, text in _CONTENTS.items() if present.get(key, True)]
     return context
@@ -123,7 +129,11 @@ def _facts(results: AnalysisResults) -> list[tuple[str, str]]:
     n_genes = results.provenance.get("n_genes")
     if isinstance(n_genes, int):
         facts.append(("genes", f"{n_genes:,}"))
-    facts += [(PLURALS[heading], str(len(labels.categories))) for heading, labels in results.columns.items()]
+    facts += [
+        (PLURALS[heading], str(len(labels.categories)))
+        for heading, labels in results.columns.items()
+        if heading in PLURALS
+    ]
     return [*facts, ("clusters", str(len(results.cluster_table)))]
 
 
@@ -132,7 +142,7 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
     evidence = join_words(list(row["set_genes"]), 6)
     return {
         "cluster": row["cluster"],
-        "name": row["name"],
+        "name": row["title"],
         "n_cells": f"{row['n_cells']:,}",
         "n_cells_value": int(row["n_cells"]),
         "share": f"{row['share']:.1%}",
@@ -141,7 +151,16 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
         "evidence": f"{evidence} (FDR {fdr:.0e})" if row["set"] and len(row["set_genes"]) else "",
         "batch": f"{row['largest_batch']} {row['batch_share']:.0%}" if "largest_batch" in row else "",
         "label": f"{row['label']} {row['label_share']:.0%}" if "label" in row else "",
+        "predicted": _predicted(row) if "predicted" in row else "",
     }
+
+
+def _predicted(row: pd.Series) -> str:
+    """Return the most frequent predicted type and the share of unknown cells, the larger one first."""
+    parts = [(row["predicted_share"], f"{row['predicted']} {row['predicted_share']:.0%}")]
+    if row["unknown_share"] >= MIN_UNKNOWN:
+        parts.append((row["unknown_share"], f"unknown {row['unknown_share']:.0%}"))
+    return ", ".join(text for _, text in sorted(parts, key=lambda part: -part[0]))
 
 
 def _test_lines(results: AnalysisResults) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.pl.charts import QC_TITLES
+from sparcell.pl.conditions import MAX_FDR, effect_tables
 from sparcell.pl.tables import cluster_order, contingency, match_clusters
 from sparcell.report.maps import label_groups
 from sparcell.report.text import format_value
@@ -24,6 +25,8 @@ NO_SETTING = "–"
 """Stands for a setting that a method does not have."""
 MAX_DOT = 20.0
 """Diameter of a dot of the marker plot at 100 % of cells, in pixels."""
+N_PROGRAM_LINES = 15
+"""Comparisons of programs that the page lists, those with the smallest p; program_changes.csv has all."""
 MAX_COMPOSITION = 60
 """Most batches of which a page shows the composition."""
 
@@ -113,6 +116,54 @@ def heat_table(
             }
             for name, line in zip(names, np.asarray(fraction, dtype=float), strict=True)
         ],
+    }
+
+
+def program_changes(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Return effects of programs between conditions, cell types × programs, and the lines of all that were called; None without a table."""
+    if table is None:
+        return None
+    effects, p_values, largest = effect_tables(table)
+    titles = dict(zip(table["program"], table["name"], strict=True))
+    lines = [
+        {
+            "name": str(kind),
+            "cells": [_signed_cell(*pair, largest) for pair in zip(effect_p, p_p, strict=True)],
+        }
+        for kind, effect_p, p_p in zip(effects.index, effects.to_numpy(), p_values.to_numpy(), strict=True)
+    ]
+    called = [
+        {
+            "cell_type": row["cell_type"],
+            "program": row["name"],
+            "means": [f"{row['mean_reference']:.3g}", f"{row['mean_group']:.3g}"],
+            "effect": f"{row['effect']:+.2f}",
+            "samples": f"{row['n_reference']}, {row['n_group']}",
+            "p": f"{row['p']:.2g}",
+            "p_adjusted": f"{row['p_adjusted']:.2g}",
+        }
+        for _, row in table.head(N_PROGRAM_LINES).iterrows()
+    ]
+    return {
+        "columns": [titles[key] for key in effects],
+        "lines": lines,
+        "called": called,
+        "n_tests": f"{len(table):,}",
+        "test": table.attrs["test"],
+        "conditions": [table["reference"].iloc[0], table["group"].iloc[0]],
+    }
+
+
+def _signed_cell(effect: float, p_adjusted: float, largest: float) -> dict[str, str]:
+    """Return a cell of the heat map: its shade and side, its text, and its title."""
+    if not np.isfinite(effect):
+        return {"shade": "0", "side": "", "text": "", "value": "", "title": "not compared"}
+    return {
+        "shade": f"{min(abs(effect) / largest, 1.0):.3f}",
+        "side": "up" if effect > 0 else "down",
+        "text": f"{effect:+.1f}" + ("*" if p_adjusted < MAX_FDR else ""),
+        "value": f"{effect:.4f}",
+        "title": f"effect {effect:+.2f}, adjusted p {p_adjusted:.2g}",
     }
 
 

@@ -31,18 +31,47 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class ReferenceMapping:
+    """A saved model onto which the cells of an analysis were mapped."""
+
+    name: str
+    """Folder of the model."""
+    model: str
+    """Name of the model's class."""
+    n_cells: int | None
+    """Cells that the model was trained on."""
+    n_genes: int
+    missing: tuple[str, ...]
+    """Genes of the model that the data lacks; they count as 0."""
+    batch_key: str | None
+    batches: tuple[str, ...]
+    """Batches of the cells; () for a model without batches."""
+    new: tuple[str, ...]
+    """Those that the model did not know."""
+    trained: tuple[str, ...]
+    """Those whose parameters were trained."""
+    labels_key: str | None = None
+    """Column whose labels the model has learned and predicts; None if it has learned none."""
+    predicted: pd.Categorical | None = None
+    """Predicted type of each cell, or "unknown", (n,)."""
+
+
+@dataclass(frozen=True)
 class AnalysisResults:
     """All that the report of an analysis shows; no field is a torch or AnnData object."""
 
     title: str
     """Name of the data."""
     cell_types: pd.Categorical
-    """Name of the cluster of each cell, (n,)."""
+    """Cell type of each cell, (n,): the name of its cluster, which several clusters can share."""
     clusters: pd.Categorical
     """Leiden cluster of each cell, "0" the largest."""
     cluster_table: pd.DataFrame
-    """A row per cluster: cluster, name, n_cells, share, genes (top markers), set, fdr, set_genes, second, stability, and with batches
-    largest_batch and batch_share, with known labels label and label_share."""
+    """A row per cluster: cluster, name, title (the name, with the cluster if others share it), n_cells, share, genes (top markers), set,
+    fdr, set_genes, second, stability.
+
+    With batches also largest_batch and batch_share, with known labels label and label_share, with types of a reference predicted,
+    predicted_share and unknown_share."""
     markers: pd.DataFrame
     """Table of `pp.rank_markers`."""
     umap_n2: Floats
@@ -62,6 +91,8 @@ class AnalysisResults:
     """A row per cell type: cell_type, for each condition the mean share, difference (log2), p, p_adjusted; None if not tested."""
     changes: pd.DataFrame | None = None
     """`Model.differential_expression` between two conditions within each cell type (column within); None if nothing is compared."""
+    program_changes: pd.DataFrame | None = None
+    """`tl.program_conditions` within each cell type, with the name of each program; None if nothing is compared."""
     programs: tuple[str, str] | None = None
     """File of the page of gene programs, and its summary in a sentence."""
     criticism: Criticism | None = None
@@ -72,5 +103,7 @@ class AnalysisResults:
     """Epochs of the model: epoch, loss, reconstruction_loss, kl."""
     settings: dict[str, object] = field(default_factory=dict)
     """Settings of the model."""
+    reference: ReferenceMapping | None = None
+    """The saved model that was used in place of a new one."""
     provenance: dict[str, object] = field(default_factory=dict)
     """Keys command, input, seeds, date, config, versions, machine, seconds, n_cells, n_genes, qc_limits."""

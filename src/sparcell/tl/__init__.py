@@ -8,6 +8,7 @@ from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich
 from sparcell.tl.fit_into import autoencoder, beta_vae, beta_vsc, program_activity
 from sparcell.tl.gene_sets import GeneSets, builtin_gene_sets, gmt_text, read_gmt
+from sparcell.tl.program_conditions import program_conditions
 from sparcell.tl.program_enrichment import enrich_programs
 from sparcell.tl.program_names import name_programs
 from sparcell.tl.programs import Programs
@@ -35,6 +36,7 @@ __all__ = [
     "name_clusters_by_sets",
     "name_programs",
     "program_activity",
+    "program_conditions",
     "read_gmt",
     "seed_stability",
     "tsne",
