@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import anndata
 import numpy as np
@@ -12,9 +13,11 @@ from scipy import sparse
 
 import sparcell as sp
 from helpers.analyses import CHANGES, KINDS, typed_cells
+from helpers.shell import sparcell
 from helpers.unchanged import assert_unchanged
 from sparcell.analysis import representation
 from sparcell.errors import InputError
+from sparcell.report.next_steps import after_analysis
 
 
 def test_clusters_get_the_names_of_their_types(finished):
@@ -106,6 +109,21 @@ def test_it_writes_every_file(finished):
     assert record["config"]["batch_key"] == "donor"
     clusters = pd.read_csv(folder / "clusters.csv")
     assert clusters["n_cells"].sum() == cells.n_obs
+
+
+def test_the_model_gives_the_cell_types_to_new_cells_as_the_report_says(finished, tmp_path, monkeypatch):
+    folder, results = finished
+    step = next(step for step in after_analysis(results) if "new cells" in step.what)
+    command = step.code.splitlines()[0].split()
+    for name in ("model", "analysis.h5ad"):
+        source = folder / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    typed_cells().write_h5ad(tmp_path / "new_cells.h5ad")
+    monkeypatch.chdir(tmp_path)
+    assert sparcell(*command[1:], monkeypatch=monkeypatch) == 0
+    predicted = anndata.read_h5ad("predicted.h5ad").obs["cell_type_predicted"].astype(str)
+    known = anndata.read_h5ad("analysis.h5ad").obs["cell_type"].astype(str)
+    assert (predicted == known).mean() > 0.9
 
 
 def test_the_report_tells_what_was_found(finished):

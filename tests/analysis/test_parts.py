@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 from scipy import stats
 
 import sparcell as sp
-from sparcell.analysis import doubts, samples
+from sparcell.analysis import doubts, samples, write
 from sparcell.analysis.clusters import stability
 from sparcell.results.criticism import Criticism
 
@@ -68,6 +70,7 @@ TABLE = pd.DataFrame(
         "cluster": ["0", "1"],
         "name": ["B cell", "NK"],
         "set": ["B cell", "NK"],
+        "set_genes": [("CD19", "CD79A", "CD79B", "MS4A1", "PAX5")] * 2,
         "second": ["", ""],
         "n_cells": [100, 100],
         "stability": [1.0, 1.0],
@@ -80,7 +83,7 @@ BATCH = sp.AnalysisConfig(batch_key="donor")
 
 def with_value(column, value):
     table = TABLE.copy()
-    table.loc[1, column] = value
+    table.at[1, column] = value
     return table
 
 
@@ -88,6 +91,7 @@ def with_value(column, value):
     ("column", "value", "word"),
     [
         ("name", "unknown 1", "without a name"),
+        ("set_genes", ("NKG7", "GNLY", "KLRD1"), "weak name"),
         ("n_cells", 12, "fewer than 20 cells"),
         ("stability", 0.4, "not firm"),
         ("second", "T cell", "two cell types"),
@@ -159,3 +163,16 @@ def test_a_model_that_does_not_fit_is_a_doubt(share_found, inside, n_doubts):
     found = list(doubts.about_fit(criticism))
     assert len(found) == n_doubts
     assert all(doubt.why.startswith("Last.") for doubt in found)
+
+
+@pytest.mark.parametrize(("known", "expected"), [(None, ["B cell", "NK"]), ("label", ["mine", "yours"])])
+def test_the_page_of_programs_shows_known_labels_where_there_are_some(monkeypatch, tmp_path, known, expected):
+    adata = sp.datasets.simulate_programs(40, 30, seed=0)[:2].copy()
+    adata.obs["label"] = ["mine", "yours"]
+    shown = []
+    monkeypatch.setattr(
+        write.programs_room, "run", lambda cells, *_, **__: shown.extend(cells.obs["cell type"])
+    )
+    results = SimpleNamespace(cell_types=np.array(["B cell", "NK"]), tsne_n2=np.zeros((2, 2)), title="cells")
+    write.write_programs(results, SimpleNamespace(adata=adata), sp.AnalysisConfig(labels_key=known), tmp_path)
+    assert shown == expected

@@ -24,6 +24,8 @@ MIN_CELLS = 20
 """A cluster with fewer cells may be an accident of the clustering."""
 MIN_STABILITY = 0.6
 """Mean Jaccard index with other runs of the clustering, below which the border of a cluster is not firm."""
+MAX_WEAK_GENES = 4
+"""A name that rests on at most this many genes is weak: related types share some of their marker genes."""
 MAX_BATCH_SHARE, MAX_EXPECTED_SHARE = 0.9, 0.7
 """A cluster is one of a single batch if this share of its cells is of that batch, while the batch has at most the second share of all."""
 LOW_GENES, HIGH_MITO = 0.5, 1.5
@@ -96,6 +98,17 @@ def about_clusters(table: pd.DataFrame, config: AnalysisConfig) -> Iterator[Doub
         yield Doubt(
             f"{listed_clusters(unknown)} without a name.",
             "No set of cell types shares three of the strongest markers beyond chance. Read the markers, or give your own with --markers.",
+        )
+    weak = table[(table["set"] != "") & table["set_genes"].map(len).between(1, MAX_WEAK_GENES)]
+    if len(weak):
+        words = "; ".join(
+            f"{title}: {', '.join(genes)}"
+            for title, genes in zip(_titles(weak), weak["set_genes"], strict=True)
+        )
+        yield Doubt(
+            f"{listed_clusters(weak)} with a weak name.",
+            f"At most {MAX_WEAK_GENES} of the 50 strongest markers are in the gene set of the name. {words}. Related types share such "
+            "genes, so read the other markers too.",
         )
     small = table[table["n_cells"] < MIN_CELLS]
     if len(small):

@@ -72,9 +72,10 @@ def tables(results: AnalysisResults) -> dict[str, pd.DataFrame]:
 def write_programs(
     results: AnalysisResults, data: AnalysisData, config: AnalysisConfig, folder: Path
 ) -> ProgramResults:
-    """Write the page of gene programs and its tables; return the programs."""
+    """Write the page of gene programs and its tables, by known labels if there are any; return the programs."""
     cells = copy_without_results(data.adata)
-    cells.obs["cell type"] = pd.Categorical(results.cell_types)
+    known = config.labels_key
+    cells.obs["cell type"] = pd.Categorical(results.cell_types) if known is None else data.adata.obs[known]
     cells.obsm["X_tsne"] = results.tsne_n2
     out = folder / "programs"
     places.remove(out)

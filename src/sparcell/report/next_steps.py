@@ -37,7 +37,10 @@ def after_analysis(results: AnalysisResults) -> list[Step]:
         ),
         Step(
             "Use the model on new cells.",
-            "The folder model holds the trained model.",
+            "The folder model holds the trained model. predict learns the cell types of this analysis and gives them to new cells; embed "
+            "writes the latent representation alone. If the model has batches, cells of new donors are first mapped with sparcell map.",
+            f"sparcell predict new_cells.h5ad --model-dir model --reference analysis.h5ad --labels-key {results.type_column} "
+            "--out predicted.h5ad\n"
             "sparcell embed new_cells.h5ad --model-dir model --out embedded.h5ad",
         ),
     ]
@@ -104,7 +107,7 @@ def after_programs(results: ProgramResults) -> list[Step]:
         ),
         Step(
             "Compare conditions by sample.",
-            "Take the mean of the latent for each sample and cell type, then test the samples. Cells of one sample are not independent.",
+            "sp.tl.program_conditions tests the mean activity of each sample and cell type. Cells of one sample are not independent.",
         ),
     ]
     if results.matches is None:
