@@ -46,7 +46,7 @@ def returns_as_field(
 
 def value_as_doc(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Show the value of a constant in place of the docstring of its type."""
-    if what == "data" and (type(obj).__doc__ or "").partition("\n")[0] in lines:
+    if what == "data" and (not any(lines) or (type(obj).__doc__ or "").partition("\n")[0] in lines):
         lines[:] = [f"``{obj!r}``", ""]
 
 

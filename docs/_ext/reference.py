@@ -24,6 +24,7 @@ import re
 import typing
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
@@ -38,7 +39,6 @@ from sparcell.models.display import own_settings_first, type_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from docutils import nodes
     from sphinx.application import Sphinx
 
 T = TypeVar("T")
@@ -84,7 +84,11 @@ class SettingsDirective(SphinxDirective):
                 about = (owner.__doc__ or "").strip().partition("\n")[0]
                 defined = [setting for setting in settings.values() if setting.owner is owner]
                 lines += ["", f"**{about}**", "", *table(defined, model=name)]
-        return self.parse_text_to_nodes("\n".join(lines))
+        content = self.parse_text_to_nodes("\n".join(lines))
+        for node in content:
+            if isinstance(node, nodes.table):
+                node["classes"].append("settings")
+        return content
 
     def found(self, kind: str, names: list[str], known: Mapping[str, T]) -> list[T]:
         """Return the entries of these names; a name that is not there ends the build."""
