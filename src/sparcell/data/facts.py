@@ -33,6 +33,29 @@ MIN_VALUES = 1000
 """Number of values above 0 from which on the most frequent value is not a matter of chance."""
 
 
+class GrowingArray:
+    """Numbers that are added at the end. One array: many small ones between the blocks that are read would keep freed memory in pieces."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._space, self._n = np.empty(1024, dtype), 0
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The numbers so far, not to be changed."""
+        return self._space[: self._n]
+
+    def extend(self, piece: NDArray[Any]) -> None:
+        """Add numbers; those of a wider type make all of them wider."""
+        stop = self._n + len(piece)
+        dtype = np.promote_types(self._space.dtype, piece.dtype)
+        if stop > len(self._space) or dtype != self._space.dtype:
+            space = np.empty(max(stop, 2 * len(self._space)), dtype)
+            space[: self._n] = self.values
+            self._space = space
+        self._space[self._n : stop] = piece
+        self._n = stop
+
+
 @dataclass
 class MatrixFacts:
     """What one pass over a matrix finds. Positions that are stored twice are added up first."""
@@ -56,19 +79,19 @@ class MatrixFacts:
         default_factory=lambda: np.zeros(int(MAX_LOGGED) + 1, dtype=np.int64)
     )
     """Number of values that round to 0, 1, … 20; those above 20 are not counted."""
-    totals: list[NDArray[np.float32]] = field(default_factory=list)
-    non_zeros: list[NDArray[np.unsignedinteger]] = field(default_factory=list)
-    """Total and number of values of each cell, by block; 6 bytes a cell."""
+    totals: GrowingArray = field(default_factory=lambda: GrowingArray(np.dtype(np.float32)))
+    non_zeros: GrowingArray = field(default_factory=lambda: GrowingArray(np.dtype(np.uint16)))
+    """Total and number of values of each cell; 6 bytes a cell."""
 
     @property
     def total_n(self) -> NDArray[np.float32]:
         """Total of each cell, (n,)."""
-        return np.concatenate(self.totals) if self.totals else np.zeros(0, dtype=np.float32)
+        return self.totals.values
 
     @property
     def non_zero_n(self) -> NDArray[np.unsignedinteger]:
         """Number of values of each cell that are not 0, (n,)."""
-        return np.concatenate(self.non_zeros) if self.non_zeros else np.zeros(0, dtype=np.uint16)
+        return self.non_zeros.values
 
     @property
     def one_total(self) -> float | None:
@@ -115,8 +138,8 @@ class MatrixFacts:
             self.n_bad += int(bad.sum())
             value = value[~bad]
         with np.errstate(over="ignore", invalid="ignore"):  # a total may be infinite, as the values are
-            self.totals.append((x_ng @ np.ones(self.n_genes)).astype(np.float32))
-        self.non_zeros.append(_non_zeros(x_ng))
+            self.totals.extend((x_ng @ np.ones(self.n_genes)).astype(np.float32))
+        self.non_zeros.extend(_non_zeros(x_ng))
         if not len(value):
             return
         whole = is_whole(value)

@@ -42,6 +42,9 @@ BLOCK_VALUES = 1 << 16
 """Least number of values in a block; a block is a whole number of stored chunks. A row that crosses the end of a block makes one more chunk
 to be read, so smaller blocks would read most chunks twice."""
 
+METADATA_BYTES = 1 << 20
+"""Most that HDF5 keeps of its index of chunks, which is read once. By default that grows with the file, up to 32 MB."""
+
 
 class MatrixFile(StoredRows):
     """A matrix of cells × genes in an .h5ad file or a zarr folder, with the names and annotations beside it.
@@ -348,6 +351,9 @@ def open_root(path: Path) -> Any:
 
         load_filters()
         root = h5py.File(path, "r")
+        limit = root.id.get_mdc_config()
+        limit.initial_size = limit.min_size = limit.max_size = METADATA_BYTES
+        root.id.set_mdc_config(limit)
         require_filters(root, path.name)
         return root
     except InputError:

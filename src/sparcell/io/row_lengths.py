@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PIECE = 1024
 """Rows between two beginnings that are kept."""
-ROWS_AT_ONCE = 1 << 18
+ROWS_AT_ONCE = 1 << 16
 """Rows whose beginnings are read at a time, a whole number of pieces."""
 
 
