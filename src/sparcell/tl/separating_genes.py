@@ -76,8 +76,9 @@ class GroupExpression:
         """Return the genes that separate two groups, those of either side, the highest AUC first.
 
         The AUC is the probability that a cell of one group has more of the gene than a cell of the other, where ties count half. Columns
-        gene, auc (at least `min_auc` and beyond chance, of the side that has more), log2_fold_change (above 0: more in `group`) and lead (size of the log2
-        fold change times difference of the shares of cells with the gene). With `n_candidates` only the largest leads are ranked.
+        gene, auc (at least `min_auc` and beyond chance, of the side that has more), log2_fold_change (above 0: more in `group`) and lead
+        (size of the log2 fold change times difference of the shares of cells with the gene). With `n_candidates` only the largest leads are
+        ranked.
         """
         fold_g = np.log2((self.mean_cg[group] + PSEUDO_COUNT) / (self.mean_cg[other] + PSEUDO_COUNT))
         high_g = np.where(fold_g > 0, self.share_cg[group], self.share_cg[other])
