@@ -40,8 +40,9 @@ def test_genes_aucs_and_fold_changes_are_those_of_a_plain_loop(expression):
         assert (row.log2_fold_change > 0) == (row.gene != "g6")
 
 
-def test_the_bound_leaves_out_no_gene(expression):
+def test_the_bound_leaves_out_no_gene(expression, monkeypatch):
     """All genes above a low limit are found, although most are ruled out before they are ranked."""
+    monkeypatch.setattr(separating_genes, "N_STANDARD_ERRORS", 0.0)
     found = expression.separating_genes(0, 1, min_auc=0.55, min_log2_fold=0.05)
     x_ng, code_n = expression.x_ng.toarray(), expression.code_n
     pair_n = (code_n == 0) | (code_n == 1)
@@ -54,6 +55,16 @@ def test_groups_are_separate_if_enough_genes_say_so(expression):
     assert expression.are_separate(0, 1, n_genes=7, **rule)
     assert not expression.are_separate(0, 1, n_genes=8, **rule)
     assert not expression.are_separate(1, 2, n_genes=2, **rule)
+
+
+def test_few_cells_separate_by_chance_and_are_not_called():
+    """Twelve cells of the same population have genes with a high AUC, but none beyond chance."""
+    rng = np.random.default_rng(1)
+    x_ng = sparse.csr_matrix(np.log1p(rng.poisson(0.5, (100, 4000))).astype(np.float32))
+    groups = GroupExpression.of(x_ng, pd.Index(map(str, range(4000))), np.repeat([0, 1], [12, 88]))
+    aucs = [roc_auc_score(groups.code_n == 0, x_ng[:, [gene]].toarray().ravel()) for gene in range(300)]
+    assert max(aucs) > 0.7
+    assert groups.separating_genes(0, 1, min_auc=0.7, min_log2_fold=0.5).empty
 
 
 def test_other_groups_of_the_same_cells_and_few_ranked_cells(expression, monkeypatch):

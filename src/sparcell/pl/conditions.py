@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_FDR = 0.05
 N_PROGRAMS = 24
 """Programs that the figure shows: those with the smallest p."""
+MAX_TITLE = 34
+"""Longest title of a program; a longer one ends in "…"."""
 MIN_SCALE = 0.2
 """Smallest end of the color scale, in standard deviations, so that small differences look small."""
 
@@ -38,6 +40,11 @@ def effect_tables(
     order = effect_tp.mean().sort_values(ascending=False, kind="stable").index
     largest = max(MIN_SCALE, float(np.nanmax(np.abs(effect_tp.to_numpy()))))
     return effect_tp[order], p_tp[order], largest
+
+
+def shortened(title: str) -> str:
+    """Return a title of at most `MAX_TITLE` characters."""
+    return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…"
 
 
 @style()
@@ -72,10 +79,16 @@ def program_conditions(table: pd.DataFrame, n_programs: int = N_PROGRAMS) -> Fig
         )
     effects, p_values, largest = effect_tables(table, n_programs)
     titles = dict(zip(table["program"], table["name"] if "name" in table else table["program"], strict=True))
-    names, columns = [str(name) for name in effects.index], [str(titles[key]) for key in effects.columns]
-    left, above = 0.3 + 0.075 * max(map(len, names)), 0.5 + 0.052 * max(map(len, columns))
+    names, columns = (
+        [str(name) for name in effects.index],
+        [shortened(str(titles[key])) for key in effects.columns],
+    )
+    left, above = 0.3 + 0.075 * max(map(len, names)), 0.3 + 0.042 * max(map(len, columns))
     across = 0.3 * len(columns)
-    width, height = left + across + 0.052 * max(map(len, columns)) + 0.3, above + 0.27 * len(names) + 0.6
+    width, height = (
+        left + across + max(0.3 + 0.042 * max(map(len, columns)), 1.6),
+        above + 0.27 * len(names) + 0.6,
+    )
     figure = new_figure(width, height)
     axes = figure.add_axes((left / width, 0.6 / height, across / width, 0.27 * len(names) / height))
     effect_tp = np.ma.masked_invalid(effects.to_numpy(dtype=np.float64))

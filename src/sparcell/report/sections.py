@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.pl.charts import QC_TITLES
-from sparcell.pl.conditions import MAX_FDR, effect_tables
+from sparcell.pl.conditions import MAX_FDR, effect_tables, shortened
 from sparcell.pl.tables import cluster_order, contingency, match_clusters
 from sparcell.report.maps import label_groups
 from sparcell.report.text import format_value
@@ -145,7 +145,7 @@ def program_changes(table: pd.DataFrame | None) -> dict[str, Any] | None:
         for _, row in table.head(N_PROGRAM_LINES).iterrows()
     ]
     return {
-        "columns": [titles[key] for key in effects],
+        "columns": [shortened(str(titles[key])) for key in effects],
         "lines": lines,
         "called": called,
         "n_tests": f"{len(table):,}",

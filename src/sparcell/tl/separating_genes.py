@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 1000
 """Cells of a group that are ranked, at even steps: their AUC has a standard error below .02."""
+N_STANDARD_ERRORS = 5.0
+"""The AUC of a gene must also lie this many standard errors above ½. Few cells give high AUCs by chance, and there are many genes."""
 PSEUDO_COUNT = 0.01
 """Added to mean counts per 10,000, so that a gene without counts in one group has a log2 fold change."""
 COLUMNS = ("gene", "auc", "log2_fold_change", "lead")
@@ -74,18 +76,20 @@ class GroupExpression:
         """Return the genes that separate two groups, those of either side, the highest AUC first.
 
         The AUC is the probability that a cell of one group has more of the gene than a cell of the other, where ties count half. Columns
-        gene, auc (at least `min_auc`, of the side that has more), log2_fold_change (above 0: more in `group`) and lead (size of the log2
-        fold change times difference of the shares of cells with the gene). With `n_candidates` only the largest leads are ranked.
+        gene, auc (at least `min_auc` and beyond chance, of the side that has more), log2_fold_change (above 0: more in `group`) and lead
+        (size of the log2 fold change times difference of the shares of cells with the gene). With `n_candidates` only the largest leads are
+        ranked.
         """
         fold_g = np.log2((self.mean_cg[group] + PSEUDO_COUNT) / (self.mean_cg[other] + PSEUDO_COUNT))
         high_g = np.where(fold_g > 0, self.share_cg[group], self.share_cg[other])
         low_g = np.where(fold_g > 0, self.share_cg[other], self.share_cg[group])
         bound_g = high_g + 0.5 * (1 - high_g) * (1 - low_g)  # no gene with these shares has a higher AUC
+        rows = [_even_rows(np.flatnonzero(self.code_n == code)) for code in (group, other)]
+        min_auc = max(min_auc, 0.5 + N_STANDARD_ERRORS * _standard_error(len(rows[0]), len(rows[1])))
         lead_g = np.abs(fold_g) * (high_g - low_g)
         possible = np.flatnonzero((np.abs(fold_g) >= min_log2_fold) & (bound_g >= min_auc))
         if n_candidates is not None:
             possible = possible[np.argsort(-lead_g[possible], kind="stable")[:n_candidates]]
-        rows = [_even_rows(np.flatnonzero(self.code_n == code)) for code in (group, other)]
         values_mg = self.x_ng[np.concatenate(rows)][:, possible].toarray()
         auc_g = _aucs(values_mg, len(rows[0]))
         auc_g = np.where(fold_g[possible] > 0, auc_g, 1 - auc_g)
@@ -115,6 +119,13 @@ def _even_rows(row_n: NDArray[np.intp]) -> NDArray[np.intp]:
     if len(row_n) <= MAX_CELLS:
         return row_n
     return row_n[np.linspace(0, len(row_n) - 1, MAX_CELLS).round().astype(np.intp)]
+
+
+def _standard_error(n_first: int, n_other: int) -> float:
+    """Return the standard error of the AUC of a gene that does not differ (Mann & Whitney 1947)."""
+    if not n_first or not n_other:
+        return 0.0
+    return float(np.sqrt((n_first + n_other + 1) / (12 * n_first * n_other)))
 
 
 def _aucs(values_mg: Floats, n_first: int) -> Floats:
