@@ -25,7 +25,11 @@ adata = sp.datasets.pbmc3k()[:300].copy()
 adata.layers["counts"] = adata.X
 getattr(sp.pp, sys.argv[1])(adata)
 import torch
-print(torch.get_num_threads(), numba.threading_layer())
+try:
+    layer = numba.threading_layer()
+except ValueError:  # this version of scanpy has no parallel loop in this step
+    layer = "none"
+print(torch.get_num_threads(), layer)
 """
 
 
@@ -40,7 +44,7 @@ def test_preprocessing_leaves_torch_its_number_of_threads(step):
         check=True,
         timeout=300,
     )
-    n_threads, layer = done.stdout.split()  # there is a layer only once such a loop has run
+    n_threads, layer = done.stdout.split()
     assert n_threads == "1", layer
 
 
