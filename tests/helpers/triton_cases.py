@@ -21,8 +21,12 @@ from sparcell.config.model import LikelihoodConfig
 from sparcell.kernels import count_gpu, count_tiles, counts
 from sparcell.likelihoods import LIKELIHOODS
 
-# a GPU divides by 0 without a word, and the lanes in which that happens are not used
-pytestmark = pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+pytestmark = [
+    # a GPU divides by 0 without a word, and the lanes in which that happens are not used
+    pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning"),
+    # Triton's own compiler, in Python 3.13
+    pytest.mark.filterwarnings("ignore:AnnAssign.__init__ missing 1 required:DeprecationWarning"),
+]
 
 H, CPU = 5, torch.device("cpu")
 PATHS = [("nb", "gene"), ("zinb", "gene"), ("nb", "gene-batch"), ("zinb", "gene-batch")]
