@@ -29,7 +29,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
 )
-PROGRAMS = {"sparcell", "make", "pip", "pytest", "torchrun", "git"}
+PROGRAMS = {"sparcell", "make", "pip", "pytest", "torchrun", "git", "python3", "source"}
 """What a shell block may start a line with; lines of the first two are checked."""
 SHORTER = {
     "analyze": "--epochs 1 --batch-size 64 --n-top-genes 300",

@@ -145,7 +145,7 @@ def test_fit_replaces_its_own_files_and_refuses_those_of_others(data, tmp_path, 
     saved = ("--out", tmp_path / "o.h5ad", "--model-dir", tmp_path / "m")
     words = ("fit", data, "--model", "autoencoder", *saved, *SHORT)
     assert sparcell(*words, monkeypatch=monkeypatch) == 0
-    assert marks.is_marked(tmp_path / "o.h5ad")
+    assert marks.is_marked_file(tmp_path / "o.h5ad")
     assert sparcell(*words, monkeypatch=monkeypatch) == 1
     assert "Add --overwrite" in capfd.readouterr().err
     assert sparcell(*words, "--overwrite", "--seed", "1", monkeypatch=monkeypatch) == 0

@@ -105,7 +105,7 @@ def test_on_epoch_gets_each_record(kind, adata):
 
 @gaussian_kinds
 def test_a_gaussian_model_log_normalizes_counts(kind, adata):
-    settings = {"epochs": 5}
+    settings = {"epochs": 4}
     model, from_counts = fit(kind, adata, settings=settings), fit(kind, adata, layer=None, settings=settings)
     assert from_counts.schema.log_normalize
     assert not model.schema.log_normalize
