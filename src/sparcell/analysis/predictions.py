@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sparcell.analysis.doubts import listed_clusters
+from sparcell.analysis.reference import UNKNOWN
 from sparcell.errors import InputError
 from sparcell.programs.naming import read_gene_sets
 from sparcell.results.analysis import Doubt
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating]
 
-UNKNOWN = "unknown"
 MANY_UNKNOWN, MANY_UNKNOWN_OVERALL = 0.5, 0.2
 """Share of unknown cells in a cluster, and in all cells, from which on it is a doubt. The reference's own cells have .05."""
 MIN_SHARE = 0.5

@@ -34,7 +34,7 @@ MIN_STRONG_AUC = 0.8
 MIN_PART = 20
 """Cells of a part that can be a population."""
 N_GENES = 2
-"""Genes in the name of a cell type of which there are several."""
+"""Genes in the name of a cell type, if several cell types have the same name."""
 
 
 def separate(
@@ -146,7 +146,7 @@ def about_splits(
 
 
 def split_of(expression: GroupExpression, code: int, finer_n: NDArray[np.integer]) -> str | None:
-    """Return in words which part of a cluster is told from its other cells by strong markers; None if there is no such part."""
+    """Return in words which part of a cluster strong markers separate from its other cells; None if there is no such part."""
     own_n = expression.code_n == code
     parts, sizes = np.unique(finer_n[own_n], return_counts=True)
     best: tuple[int, str] | None = None

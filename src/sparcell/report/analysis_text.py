@@ -226,7 +226,7 @@ def _mapped(mapping: ReferenceMapping, versions: Any) -> str:
         return text
     return (
         f"{text} Cell types of the reference ({mapping.labels_key}) were predicted by a calibrated logistic regression on the latents; "
-        "cells beyond the distances of 95% of the reference's held-out cells were called unknown."
+        "cells beyond the distances of 95% of the reference's calibration cells were called unknown."
     )
 
 

@@ -43,10 +43,10 @@ def program_conditions(
 ) -> pd.DataFrame:
     """Compare the activity of gene programs between two conditions, within each cell type, with samples as the unit of replication.
 
-    A sample is the cells of one batch (donor) in one condition. Its value is the mean activity of a program in its cells of a type, of
-    which there must be ten. Samples
-    are compared by a paired t-test if every batch has a sample in both conditions, else by Welch's t-test. Cells of one sample are not
-    independent, so tests of cells would call differences between donors differences between conditions.
+    A sample is the cells of one batch (donor) in one condition. The value of a sample is the mean activity of a program in its cells of
+    a type. A sample needs ten cells of the type. Samples are compared by a paired t-test if every batch has a sample in both conditions,
+    else by Welch's t-test. Cells of one sample are not independent, so tests of cells would call differences between donors differences
+    between conditions.
 
     Parameters
     ----------
