@@ -44,7 +44,15 @@ ORDER_NOTE = "Numbers are those of the latents. Programs are in the order of wha
 
 
 def program_figures(results: ProgramResults) -> Iterator[tuple[str, Figure]]:
-    """Yield the file name (without ending) and the figure of everything that `save_programs` writes."""
+    """Yield all figures of the gene programs of a model with their file names (no ending).
+
+    Examples
+    --------
+    ::
+
+        for name, figure in sp.pl.program_figures(results):
+            figure.savefig(f"{name}.png")
+    """
     if not len(results.programs):
         return
     if results.label_fractions is not None:
