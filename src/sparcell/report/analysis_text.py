@@ -76,6 +76,25 @@ def types(results: AnalysisResults) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def numbers(results: AnalysisResults) -> str:
+    """Return what numbers in the names of clusters mean; "" if no name has one."""
+    table = results.cluster_table
+    counted = [
+        str(name)
+        for name, kind in zip(table["name"], table["set"], strict=True)
+        if kind and str(name).removeprefix(f"{kind} ")[:1].isdigit()
+    ]
+    sentences = []
+    if counted:
+        sentences.append(
+            f"A number after the name of a type counts the cell types of this name, as in {counted[-1]}; genes in parentheses are those that "
+            "a cell type has more of than the others of its name."
+        )
+    if counted or table["title"].str.contains("cluster ").any():
+        sentences.append("The number of a cluster follows the word cluster.")
+    return " ".join(sentences)
+
+
 def reference(mapping: ReferenceMapping) -> tuple[str, ...]:
     """Return what was mapped onto what, and which types were predicted."""
     trained = "" if mapping.n_cells is None else f", which was trained on {mapping.n_cells:,} cells"
