@@ -2,8 +2,9 @@
 
 After `make docs`, `python docs/check_site.py --shots FOLDER` also writes pictures of some pages.
 
-Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, code is not cut off, no
-script fails. The search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in SPARCELL_CHROMIUM.
+Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, code is not cut
+off, no script fails. The search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in
+SPARCELL_CHROMIUM.
 """
 
 from __future__ import annotations

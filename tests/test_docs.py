@@ -190,7 +190,7 @@ def test_every_command_has_a_page():
 def test_the_figure_of_the_home_page_is_explained_in_a_caption_and_for_those_who_cannot_see_it():
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     assert "![" not in text, "an image without a caption"
-    figures = re.findall(r"```\{figure\} (\S+)\n:alt: (.+)\n\n(.+?)```", text, re.DOTALL)
+    figures = re.findall(r"```\{figure\} (\S+)\n:alt: ([^\n]+)\n\n(.+?)```", text, re.DOTALL)
     assert len(figures) == text.count("```{figure}") == 1
     (name, alt, caption), *_ = figures
     assert (DOCS / name).is_file()

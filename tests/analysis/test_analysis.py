@@ -134,7 +134,10 @@ def test_the_dots_of_markers_say_what_their_areas_and_shades_mean(finished):
     (legend,) = figure.legends
     assert legend.get_title().get_text() == "cells with the gene"
     areas = dots.collections[0].get_sizes()
-    shown = {text.get_text(): mark.get_markersize() ** 2 for text, mark in zip(legend.get_texts(), legend.legend_handles, strict=True)}
+    shown = {
+        text.get_text(): mark.get_markersize() ** 2
+        for text, mark in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
     assert list(shown) == ["25%", "50%", "100%"]
     assert shown["50%"] == pytest.approx(shown["100%"] / 2)
     assert 0.5 * shown["100%"] < areas.max() <= shown["100%"] * (1 + 1e-9)

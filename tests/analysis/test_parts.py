@@ -181,7 +181,11 @@ def test_the_page_of_programs_shows_known_labels_where_there_are_some(monkeypatc
 
 NAMES = {
     "plain": (["B cell", "NK"], ["B cell", "NK"], []),
-    "counted": (["T cell 1 (CD8A)", "T cell 2"], ["T cell"] * 2, ["as in T cell 2;", "follows the word cluster"]),
+    "counted": (
+        ["T cell 1 (CD8A)", "T cell 2"],
+        ["T cell"] * 2,
+        ["as in T cell 2;", "follows the word cluster"],
+    ),
     "shared": (["T cell", "T cell"], ["T cell"] * 2, ["follows the word cluster"]),
     "without a set": (["unknown cluster 3", "B cell"], ["", "B cell"], ["follows the word cluster"]),
     "a digit of the type": (["CD4 T cell", "6 Alpha"], ["CD4 T cell", "6 Alpha"], []),

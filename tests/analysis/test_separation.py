@@ -163,7 +163,9 @@ def test_a_type_with_many_clusters_comes_with_the_resolution_that_merges_them(co
 
 def test_a_type_that_a_lower_resolution_mixes_with_another_has_no_cluster_of_its_own():
     codes_n = np.repeat(np.arange(5), [10, 10, 10, 10, 90])
-    doubts = separation.about_many_clusters(codes_n, 0 * codes_n, named(["T"] * 4 + ["B"]), sp.AnalysisConfig())
+    doubts = separation.about_many_clusters(
+        codes_n, 0 * codes_n, named(["T"] * 4 + ["B"]), sp.AnalysisConfig()
+    )
     assert "T: 4 clusters, none of its own at resolution 0.5." in next(doubts).why
 
 

@@ -16,7 +16,14 @@ from helpers.program_results_fixture import bare_results, empty_results, full_re
 from helpers.results_fixture import NASTY
 from sparcell import pl, report
 from sparcell.errors import InputError
-from sparcell.pl.programs import COLOR_BAR, bent_traversals, color_limit, panel_titles, program_figures, where_on
+from sparcell.pl.programs import (
+    COLOR_BAR,
+    bent_traversals,
+    color_limit,
+    panel_titles,
+    program_figures,
+    where_on,
+)
 from sparcell.report import programs_charts as charts
 from sparcell.report import programs_text
 from sparcell.report.programs_page import chart_store

@@ -10,6 +10,7 @@ import pytest
 
 import sparcell as sp
 from sparcell.models import MODELS
+from sparcell.pl.programs import COLOR_BAR
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparcell.errors.NoProgramsWarning")  # models of three epochs
 

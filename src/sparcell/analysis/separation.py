@@ -6,6 +6,7 @@ Suffixes: n cells, c clusters.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,8 +47,8 @@ def separate(
     """Return the table of names with those of cell types, and the doubt about clusters with different names and no different genes.
 
     Clusters of one type that hardly any gene tells apart get the name of the type. If several groups of such clusters are left, names have
-    a number and the genes that a group has more of: "Myeloid cell 2 (FCGR3A, MS4A7)". The number counts the groups; that of a cluster always
-    follows the word cluster. The column title is different for each cluster: "T cell [cluster 3]".
+    a number and the genes that a group has more of: "Myeloid cell 2 (FCGR3A, MS4A7)". The number counts the groups; that of a cluster
+    always follows the word cluster. The column title is different for each cluster: "T cell [cluster 3]".
     """
     expression = GroupExpression.of(adata.layers["lognorm"], adata.var_names, codes_n)
     differ_cc = differing_clusters(expression, len(named))
@@ -156,21 +157,21 @@ def about_many_clusters(
     config: AnalysisConfig,
 ) -> Iterator[Doubt]:
     """Yield the doubt about cell types with many clusters, with the lower resolution that merges some of them."""
-    n_clusters = table.loc[table["set"] != "", "set"].value_counts(sort=False)
-    many = n_clusters[n_clusters >= MANY_CLUSTERS].sort_values(ascending=False, kind="stable")
-    if many.empty:
+    counted = Counter(str(kind) for kind in table["set"] if kind)
+    many = {kind: number for kind, number in counted.most_common() if number >= MANY_CLUSTERS}
+    if not many:
         return
     lower = config.resolution / 2
     set_n = table["set"].to_numpy()[codes_n]
-    n_coarser = pd.crosstab(coarser_n, set_n).idxmax(axis=1).value_counts().reindex(many.index, fill_value=0)
+    n_coarser = Counter(pd.crosstab(coarser_n, set_n).idxmax(axis=1))
     words = "; ".join(
         f"{kind}: {number} clusters, {n_coarser[kind] or 'none of its own'} at resolution {lower:g}"
         for kind, number in many.items()
     )
     types = "one cell type" if len(many) == 1 else f"{len(many)} cell types"
-    tried = lower if (n_coarser < many).any() else lower / 2
+    tried = lower if any(n_coarser[kind] < number for kind, number in many.items()) else lower / 2
     yield Doubt(
-        f"{many.sum()} of {len(table)} clusters belong to {types} ({', '.join(map(str, many.index))}).",
+        f"{sum(many.values())} of {len(table)} clusters belong to {types} ({', '.join(many)}).",
         f"{words}. They can be states of one type, or more clusters than you need. A lower resolution merges neighbors: try "
         f"--resolution {tried:g} --resume, which trains nothing.",
     )

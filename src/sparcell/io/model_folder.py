@@ -41,7 +41,12 @@ def check_target(folder: Path) -> None:
             return
         names = {path.name for path in folder.iterdir()}
     others = sorted(names - {DESCRIPTION, TENSORS, CARD, ".DS_Store"})
-    if not others and DESCRIPTION in names and CARD not in names and not _is_description(folder / DESCRIPTION):
+    if (
+        not others
+        and DESCRIPTION in names
+        and CARD not in names
+        and not _is_description(folder / DESCRIPTION)
+    ):
         others = [f"{DESCRIPTION} of another program"]
     if others or (names and DESCRIPTION not in names):
         content = ", ".join((others or sorted(names))[:3])

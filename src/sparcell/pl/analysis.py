@@ -77,7 +77,9 @@ def two_maps(umap_n2: Floats, tsne_n2: Floats, labels: pd.Categorical, title: st
 
 def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection) -> None:
     """Draw below the dots what their areas and their shades mean."""
-    bar = figure.colorbar(dots, ax=axes, location="bottom", shrink=0.5, anchor=(0.0, 0.5), aspect=18, pad=0.02)
+    bar = figure.colorbar(
+        dots, ax=axes, location="bottom", shrink=0.5, anchor=(0.0, 0.5), aspect=18, pad=0.02
+    )
     bar.ax.set_xlim(0, 1)
     bar.set_ticks([0, 1], labels=["0", "highest of a cell type"])
     bar.ax.tick_params(length=0, labelsize=7)
@@ -85,11 +87,15 @@ def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection) -> None:
     bar.ax.set_title("mean expression of the gene", fontsize=7, pad=3, fontweight="normal")
     shares = (0.25, 0.5, 1.0)
     handles = [
-        Line2D([], [], marker="o", ls="", mew=0, color=FAINT, ms=(DOT_AREA * share) ** 0.5, label=f"{share:.0%}")
+        Line2D(
+            [], [], marker="o", ls="", mew=0, color=FAINT, ms=(DOT_AREA * share) ** 0.5, label=f"{share:.0%}"
+        )
         for share in shares
     ]
-    legend = figure.legend(handles=handles, loc="outside lower right", ncols=3, title="cells with the gene", fontsize=7)
-    legend.set_title("cells with the gene", {"size": 7})
+    legend = figure.legend(
+        handles=handles, loc="outside lower right", ncols=3, title="cells with the gene", fontsize=7
+    )
+    legend.get_title().set_fontsize(7)
 
 
 @style()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -82,13 +83,13 @@ def numbers(results: AnalysisResults) -> str:
     counted = [
         str(name)
         for name, kind in zip(table["name"], table["set"], strict=True)
-        if kind and str(name).removeprefix(f"{kind} ")[:1].isdigit()
+        if kind and re.match(rf"{re.escape(str(kind))} \d", str(name))
     ]
     sentences = []
     if counted:
         sentences.append(
-            f"A number after the name of a type counts the cell types of this name, as in {counted[-1]}; genes in parentheses are those that "
-            "a cell type has more of than the others of its name."
+            f"A number after the name of a type counts the cell types of this name, as in {counted[-1]}; genes in parentheses are those "
+            "that a cell type has more of than the others of its name."
         )
     if counted or table["title"].str.contains("cluster ").any():
         sentences.append("The number of a cluster follows the word cluster.")

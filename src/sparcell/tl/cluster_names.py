@@ -51,9 +51,9 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
 
     Returns
     -------
-    One row per cluster: cluster; name (all different: the second cluster of a type is "B cell 2", and cluster 7 is "unknown cluster 7" where
-    no set fits); set ("" where none fits); fdr; genes (shared markers, the strongest first); second (the next set that fits, is of another
-    family and shares three other markers, or "").
+    One row per cluster: cluster; name (all different: the second cluster of a type is "B cell 2", and cluster 7 is "unknown cluster 7"
+    where no set fits); set ("" where none fits); fdr; genes (shared markers, the strongest first); second (the next set that fits, is of
+    another family and shares three other markers, or "").
 
     A number right after the name of a type counts the clusters with this name. The number of a cluster follows the word cluster.
 
