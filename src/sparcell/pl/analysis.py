@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DOT_AREA = 70
 """Area of a dot of markers, in points squared, if all cells of a type have the gene."""
+MIN_WIDTH = 4.5
+"""Width of a panel in inches from which on both scales stand side by side."""
 PALEST = -0.15
 """Value of the white end of the scale of shades, so that a dot of expression 0 is not white."""
 
@@ -75,10 +77,17 @@ def two_maps(umap_n2: Floats, tsne_n2: Floats, labels: pd.Categorical, title: st
     return figure
 
 
-def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection) -> None:
-    """Draw below the dots what their areas and their shades mean."""
+def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection, width: float) -> None:
+    """Draw below the dots what their areas and their shades mean; `width` is that of the panel in inches."""
+    bar_width = min(1.5, width)
     bar = figure.colorbar(
-        dots, ax=axes, location="bottom", shrink=0.5, anchor=(0.0, 0.5), aspect=18, pad=0.02
+        dots,
+        ax=axes,
+        location="bottom",
+        shrink=bar_width / width,
+        anchor=(0.0, 1.0),
+        aspect=16 * bar_width / 1.5,
+        pad=0.02,
     )
     bar.ax.set_xlim(0, 1)
     bar.set_ticks([0, 1], labels=["0", "highest of a cell type"])
@@ -92,9 +101,8 @@ def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection) -> None:
         )
         for share in shares
     ]
-    legend = figure.legend(
-        handles=handles, loc="outside lower right", ncols=3, title="cells with the gene", fontsize=7
-    )
+    place = "lower right" if width > MIN_WIDTH else "outside lower right"  # beside the bar if there is room
+    legend = figure.legend(handles=handles, loc=place, ncols=3, title="cells with the gene", fontsize=7)
     legend.get_title().set_fontsize(7)
 
 
@@ -111,7 +119,8 @@ def marker_dots(results: AnalysisResults) -> Figure:
     expression = results.expression
     names = [str(name) for name in results.cell_types.categories]
     genes = [] if expression is None else [gene for _, gene in expression.markers]
-    figure = new_figure(2.2 + 0.24 * max(len(genes), 6), 2.1 + 0.26 * len(names), layout="constrained")
+    across = 0.24 * max(len(genes), 6)
+    figure = new_figure(2.2 + across, 2.1 + 0.26 * len(names), layout="constrained")
     axes = figure.subplots()
     if expression is not None and genes:
         column = [expression.genes.index(gene) for gene in genes]
@@ -124,7 +133,7 @@ def marker_dots(results: AnalysisResults) -> Figure:
         dots = axes.scatter(
             gene, line, s=DOT_AREA * share_lg, c=shade_lg, cmap="Blues", vmin=PALEST, vmax=1, linewidths=0
         )
-        _dot_scales(figure, axes, dots)
+        _dot_scales(figure, axes, dots, across)
     axes.set_xticks(range(len(genes)), genes, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.invert_yaxis()
