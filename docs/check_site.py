@@ -2,8 +2,9 @@
 
 After `make docs`, `python docs/check_site.py --shots FOLDER` also writes pictures of some pages.
 
-Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, no script fails. The
-search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in SPARCELL_CHROMIUM.
+Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, code is not cut
+off, no script fails. The search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in
+SPARCELL_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ SHOTS = (
     ("tutorials/1-pbmc3k.html", "dark"),
 )
 """Pages to look at, with the color scheme that the browser asks for."""
+CUT_CODE = """() => [...document.querySelectorAll('pre')]
+  .filter(code => !code.closest('.cell_output') && code.scrollWidth > code.clientWidth + 1)
+  .map(code => code.textContent.trim().slice(0, 60))"""
+"""Begins of blocks of code that a reader has to scroll; outputs of notebooks are tables and may scroll."""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -102,6 +107,8 @@ class Visits:
         )
         for image in broken:
             self.note(f"image does not load: {image}")
+        for line in self.page.evaluate(CUT_CODE):
+            self.note(f"code is wider than its box: {line}")
 
     def search(self, sought: str) -> None:
         """Search as a reader does, from the result page's address."""

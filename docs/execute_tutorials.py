@@ -27,6 +27,8 @@ from nbclient.exceptions import CellExecutionError
 TUTORIALS = Path(__file__).parent / "tutorials"
 BUILD = Path(__file__).parent / "_build" / "tutorials"
 
+QUIET = "import logging; logging.getLogger('sparcell').setLevel('WARNING')"
+"""Runs before the first cell: lines of progress, such as those of `sp.pp.seurat`, are not kept in the outputs."""
 CELL_SECONDS = 900
 """A cell that takes longer ends the run."""
 MAX_KILOBYTES = 400
@@ -52,6 +54,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
             resources={"metadata": {"path": folder}},
             record_timing=False,
         )
+        client.on_notebook_start = lambda notebook: client.kc.execute(QUIET, silent=True)
         client.execute()
     return notebook
 

@@ -187,6 +187,18 @@ def test_every_command_has_a_page():
         assert f"```{{command}} {name}\n```" in (DOCS / "cli" / f"{name}.md").read_text(encoding="utf-8")
 
 
+def test_the_figure_of_the_home_page_is_explained_in_a_caption_and_for_those_who_cannot_see_it():
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert "![" not in text, "an image without a caption"
+    figures = re.findall(r"```\{figure\} (\S+)\n:alt: ([^\n]+)\n\n(.+?)```", text, re.DOTALL)
+    assert len(figures) == text.count("```{figure}") == 1
+    (name, alt, caption), *_ = figures
+    assert (DOCS / name).is_file()
+    for words in (alt, caption):
+        assert len(words.split()) > 40
+        assert "colors are" in words
+
+
 def test_a_table_of_settings_by_hand_is_found():
     assert BY_HAND.findall("| setting | default | meaning |\n|---|---|---|\n")
     assert not BY_HAND.findall("| option | row | method |\n| step | setting |\n")

@@ -1,7 +1,7 @@
 """Names in src/ use the field's words: the words of the project's early dialect stay out of identifiers.
 
-docs/vocabulary.md explains the words. Names are read from the ast where they are defined: functions, classes, arguments, attributes,
-locals. Names that other libraries define are not ours to choose.
+docs/vocabulary.md explains the words to readers, and CONTRIBUTING.md has the rules for authors. Names are read from the ast where they
+are defined: functions, classes, arguments, attributes, locals. Names that other libraries define are not ours to choose.
 """
 
 from __future__ import annotations
@@ -270,3 +270,26 @@ def test_a_word_of_the_dialect_is_found(code, word):
 )
 def test_other_words_are_left_alone(code):
     assert list(complaints(ast.parse(code))) == []
+
+
+READERS = (ROOT / "docs" / "vocabulary.md").read_text(encoding="utf-8")
+AUTHORS = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| (?P<term>[^|]+) \| (?:[^|\\]|\\\|)+ \| (?P<where>[^|]+) \|$", re.MULTILINE)
+
+
+def terms(text):
+    """Each term of the tables of words, and where it stands."""
+    return {row["term"]: row["where"] for row in ROW.finditer(text) if row["term"] != "term"}
+
+
+def test_the_page_for_readers_names_no_file_of_the_code():
+    rows = terms(READERS)
+    assert {"minibatch", "inclusion probability", "MAD", "number in a name"} <= set(rows)
+    assert len(rows) > 50
+    assert [term for term, where in rows.items() if ".py`" in where or "protocols." in where] == []
+
+
+def test_readers_and_authors_have_pages_of_their_own():
+    authors = terms(AUTHORS.partition("## Words")[2].partition("## Tests")[0])
+    assert {"lane", "snapshot, rollback"} <= set(authors)
+    assert not set(authors) & set(terms(READERS))

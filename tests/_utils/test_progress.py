@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import rich.console
 
 from sparcell._utils import progress
+from sparcell.kernels.jit import CompileNotice
+
+log = logging.getLogger("sparcell")
 
 
 def work(total, **options):
@@ -31,7 +37,7 @@ def test_a_notebook_gets_one_line_that_is_written_over(capsys, monkeypatch):
     assert err.count("\n") == 1
     first, *lines = err.removesuffix("\n").split("\r")
     assert first == ""
-    assert [line.split(",")[0] for line in lines] == [f"training: epoch {n}/12" for n in range(1, 13)]
+    assert [line.split(",")[0].strip() for line in lines] == [f"training: epoch {n}/12" for n in range(13)]
     assert {len(line) for line in lines} == {progress.LINE_WIDTH}
 
 
@@ -40,3 +46,58 @@ def test_silent_work_writes_nothing(in_notebook, capsys, monkeypatch):
     monkeypatch.setattr(rich.console, "_is_jupyter", lambda: in_notebook)
     work(5, silent=True)
     assert capsys.readouterr() == ("", "")
+
+
+def compile_a_loop():
+    """Tell the listener of compilations what numba tells it."""
+    function = SimpleNamespace(__module__="sparcell.kernels.counts")
+    CompileNotice().on_start(SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=function)}))
+
+
+@pytest.mark.parametrize("in_notebook", [False, True])
+def test_a_training_says_that_loops_are_compiled_where_logging_hides_messages(
+    in_notebook, capsys, monkeypatch
+):
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: in_notebook)
+    with progress.bar("training", 1, unit="epoch") as advance:
+        compile_a_loop()
+        shown = capsys.readouterr().err
+        advance("")
+    assert shown.splitlines()[-1].strip().endswith("stored for later runs")
+    assert shown.endswith("\n")
+    with progress.bar("training", 1, silent=True):
+        compile_a_loop()
+    assert "compiling" not in capsys.readouterr().err
+
+
+def test_messages_are_shown_once_and_warnings_reach_the_handlers(capsys, caplog):
+    with progress.messages(), progress.messages():
+        log.info("normalizing %d cells", 3)
+        log.warning("few cells")
+    assert capsys.readouterr().err == "normalizing 3 cells\n"
+    assert caplog.messages == ["few cells"]
+    log.info("later")
+    assert capsys.readouterr().err == ""
+    assert (log.level, log.filters) == (logging.NOTSET, [])
+
+
+def test_an_error_in_the_block_ends_the_messages():
+    with pytest.raises(ValueError, match="stop"), progress.messages():
+        raise ValueError("stop")
+    assert (log.level, log.filters) == (logging.NOTSET, [])
+
+
+def test_who_configures_logging_decides_alone(capsys, caplog):
+    with caplog.at_level("WARNING", logger="sparcell"), progress.messages():
+        log.info("hidden")
+    with caplog.at_level("INFO"), progress.messages():
+        log.info("to the handlers")
+    assert capsys.readouterr().err == ""
+    assert caplog.messages == ["to the handlers"]
+
+
+def test_silent_work_hides_the_messages_of_its_steps(capsys):
+    with progress.messages(silent=True), progress.messages():
+        log.info("a step")
+    assert capsys.readouterr() == ("", "")
+    assert log.level == logging.NOTSET

@@ -126,6 +126,23 @@ def test_the_model_gives_the_cell_types_to_new_cells_as_the_report_says(finished
     assert (predicted == known).mean() > 0.9
 
 
+def test_the_dots_of_markers_say_what_their_areas_and_shades_mean(finished):
+    figure = sp.pl.marker_dots(finished[1])
+    dots, bar = figure.axes
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["0", "highest of a cell type"]
+    assert bar.get_title() == "mean expression of the gene"
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "cells with the gene"
+    areas = dots.collections[0].get_sizes()
+    shown = {
+        text.get_text(): mark.get_markersize() ** 2
+        for text, mark in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    assert list(shown) == ["25%", "50%", "100%"]
+    assert shown["50%"] == pytest.approx(shown["100%"] / 2)
+    assert 0.5 * shown["100%"] < areas.max() <= shown["100%"] * (1 + 1e-9)
+
+
 def test_the_report_tells_what_was_found(finished):
     folder, results = finished
     page = (folder / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")

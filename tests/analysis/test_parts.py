@@ -13,6 +13,7 @@ from scipy import stats
 import sparcell as sp
 from sparcell.analysis import doubts, samples, write
 from sparcell.analysis.clusters import stability
+from sparcell.report import analysis_text
 from sparcell.results.criticism import Criticism
 
 
@@ -90,7 +91,7 @@ def with_value(column, value):
 @pytest.mark.parametrize(
     ("column", "value", "word"),
     [
-        ("name", "unknown 1", "without a name"),
+        ("name", "unknown cluster 1", "without a name"),
         ("set_genes", ("NKG7", "GNLY", "KLRD1"), "weak name"),
         ("n_cells", 12, "fewer than 20 cells"),
         ("stability", 0.4, "not firm"),
@@ -176,3 +177,28 @@ def test_the_page_of_programs_shows_known_labels_where_there_are_some(monkeypatc
     results = SimpleNamespace(cell_types=np.array(["B cell", "NK"]), tsne_n2=np.zeros((2, 2)), title="cells")
     write.write_programs(results, SimpleNamespace(adata=adata), sp.AnalysisConfig(labels_key=known), tmp_path)
     assert shown == expected
+
+
+NAMES = {
+    "plain": (["B cell", "NK"], ["B cell", "NK"], []),
+    "counted": (
+        ["T cell 1 (CD8A)", "T cell 2"],
+        ["T cell"] * 2,
+        ["as in T cell 2;", "follows the word cluster"],
+    ),
+    "shared": (["T cell", "T cell"], ["T cell"] * 2, ["follows the word cluster"]),
+    "without a set": (["unknown cluster 3", "B cell"], ["", "B cell"], ["follows the word cluster"]),
+    "a digit of the type": (["CD4 T cell", "6 Alpha"], ["CD4 T cell", "6 Alpha"], []),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_the_report_says_what_numbers_in_names_mean(case):
+    names, sets, expected = NAMES[case]
+    table = pd.DataFrame({"cluster": ["0", "1"], "name": names, "set": sets})
+    repeated = table["name"].duplicated(keep=False)
+    table["title"] = table["name"].where(~repeated, table["name"] + " [cluster " + table["cluster"] + "]")
+    text = analysis_text.numbers(SimpleNamespace(cluster_table=table))
+    assert bool(text) == bool(expected)
+    assert all(words in text for words in expected)
+    assert ("counts the cell types" in text) == (case == "counted")

@@ -74,9 +74,9 @@ def test_different_names_without_different_genes_are_a_doubt():
 def test_clusters_without_a_name_stay_as_they_are():
     adata, kind_n = cells([150], {})
     table, doubts = separation.separate(
-        adata, np.arange(len(kind_n)) % 2, named(["", ""], ["unknown 0", "unknown 1"])
+        adata, np.arange(len(kind_n)) % 2, named(["", ""], ["unknown cluster 0", "unknown cluster 1"])
     )
-    assert table["name"].tolist() == ["unknown 0", "unknown 1"]
+    assert table["name"].tolist() == ["unknown cluster 0", "unknown cluster 1"]
     assert len(doubts) == 1
 
 
@@ -137,3 +137,40 @@ def test_leiden_clusters_of_a_single_population_share_their_name_and_are_no_doub
     table, _ = separation.separate(adata, codes_n, named(["T"] * n_clusters))
     assert (table["name"] == "T").all()
     assert list(separation.about_splits(adata, codes_n, finer_n, table, sp.AnalysisConfig())) == []
+
+
+def many_clusters(n_of_t, coarser_of):
+    """Return the doubts about clusters 0 … of type T, 30 cells each, and one of type B; `coarser_of` is the coarser cluster of each."""
+    codes_n = np.repeat(np.arange(n_of_t + 1), 30)
+    table = named(["T"] * n_of_t + ["B"])
+    config = sp.AnalysisConfig(resolution=1.0)
+    return list(separation.about_many_clusters(codes_n, np.array(coarser_of)[codes_n], table, config))
+
+
+@pytest.mark.parametrize(
+    ("coarser_of", "at_half", "tried"),
+    [
+        ([0, 0, 0, 1, 1, 2], "2 at resolution 0.5", "--resolution 0.5 --resume"),
+        ([0, 1, 2, 3, 4, 5], "5 at resolution 0.5", "--resolution 0.25 --resume"),
+    ],
+)
+def test_a_type_with_many_clusters_comes_with_the_resolution_that_merges_them(coarser_of, at_half, tried):
+    (doubt,) = many_clusters(5, coarser_of)
+    assert doubt.what == "5 of 6 clusters belong to one cell type (T)."
+    assert f"T: 5 clusters, {at_half}." in doubt.why
+    assert f"try {tried}, which" in doubt.why
+
+
+def test_a_type_that_a_lower_resolution_mixes_with_another_has_no_cluster_of_its_own():
+    codes_n = np.repeat(np.arange(5), [10, 10, 10, 10, 90])
+    doubts = separation.about_many_clusters(
+        codes_n, 0 * codes_n, named(["T"] * 4 + ["B"]), sp.AnalysisConfig()
+    )
+    assert "T: 4 clusters, none of its own at resolution 0.5." in next(doubts).why
+
+
+def test_few_clusters_of_a_type_and_clusters_without_a_type_are_no_doubt():
+    assert many_clusters(3, [0, 0, 0, 1]) == []
+    codes_n = np.repeat(np.arange(6), 30)
+    unnamed = named([""] * 6, [f"unknown cluster {number}" for number in range(6)])
+    assert list(separation.about_many_clusters(codes_n, codes_n, unnamed, sp.AnalysisConfig())) == []

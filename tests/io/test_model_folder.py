@@ -187,6 +187,9 @@ def test_a_description_that_does_not_fit_is_refused(saved, name):
         {"model.json": "{}", "thesis.txt": "years"},
         {"model.safetensors": "of another program"},
         {"model.json": "{}", "model.safetensors": "", "deeper/thesis.txt": "years"},
+        {"model.json": '{"format": 3}', "model.safetensors": "of another program"},
+        {"model.json": "[1, 2]"},
+        {"model.json": "no JSON at all", "model.safetensors": "of another program"},
     ],
     ids=lambda files: "+".join(files),
 )
@@ -224,13 +227,31 @@ def test_an_empty_folder_is_used(model, tmp_path):
     assert sp.load(tmp_path / "empty").settings == model.settings
 
 
-def test_an_earlier_model_is_replaced_as_a_whole(model, saved):
+def test_an_earlier_model_is_replaced_as_a_whole_and_the_log_says_so(model, saved, caplog):
+    caplog.set_level("INFO", logger="sparcell")
     other = MODELS["autoencoder"](**{**QUICK, "epochs": 1}).fit(
         simulated_cells(), layer="lognorm", silent=True
     )
     other.save(saved)
     assert sp.load(saved).settings == other.settings
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
+    assert [line for line in caplog.messages if "takes the place" in line] == [
+        f"the model takes the place of an earlier one in {saved}"
+    ]
+
+
+def test_a_new_folder_replaces_nothing(model, tmp_path, caplog):
+    caplog.set_level("INFO", logger="sparcell")
+    model.save(tmp_path / "model")
+    assert not [line for line in caplog.messages if "takes the place" in line]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{\n "format": 2,\n "sha'])
+def test_a_cut_description_without_a_card_may_be_replaced(model, saved, text):
+    (saved / "README.md").unlink()
+    (saved / "model.json").write_text(text)
+    model.save(saved)
+    assert sp.load(saved).settings == model.settings
 
 
 def test_a_damaged_model_may_be_replaced(model, saved):

@@ -181,5 +181,5 @@ def test_what_cannot_be_mapped_is_said_before_any_work(fitted):
     with pytest.raises(InputError, match=r"empty for 1 cell\(s\) of the query"):
         fitted.map_query(query)
     without = sp.BetaVAE(epochs=1, batch_size=64).fit(cells(), silent=True)
-    with pytest.raises(InputError, match="fitted without batch_key"):
+    with pytest.raises(InputError, match=r"fitted without batch_key.*predict_labels.*sparcell predict"):
         without.map_query(query)

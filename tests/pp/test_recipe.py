@@ -88,6 +88,17 @@ def test_other_tissues_keep_cluster_numbers():
     assert adjusted_rand_score(user_types, adata.obs["cluster"]) > 0.5
 
 
+def test_each_step_is_a_line_and_the_level_of_the_logger_hides_the_lines(capsys, caplog):
+    pp.cell_types(three_groups(), n_top_genes=30)
+    lines = capsys.readouterr().err.splitlines()
+    steps = ("normalizing the counts of 120 cells", "choosing variable genes", "clustering")
+    assert [line for line in lines if line in steps] == list(steps)
+    assert any("Louvain clusters of 120 cells" in line for line in lines)
+    with caplog.at_level("WARNING", logger="sparcell"):
+        pp.cell_types(three_groups(), n_top_genes=30)
+    assert capsys.readouterr().err == ""
+
+
 def test_steps_need_counts_and_layers():
     adata = log_normalized_groups()
     adata.X = adata.layers["lognorm"].copy()

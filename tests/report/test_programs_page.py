@@ -16,7 +16,14 @@ from helpers.program_results_fixture import bare_results, empty_results, full_re
 from helpers.results_fixture import NASTY
 from sparcell import pl, report
 from sparcell.errors import InputError
-from sparcell.pl.programs import bent_traversals, color_limit, panel_titles, program_figures, where_on
+from sparcell.pl.programs import (
+    COLOR_BAR,
+    bent_traversals,
+    color_limit,
+    panel_titles,
+    program_figures,
+    where_on,
+)
 from sparcell.report import programs_charts as charts
 from sparcell.report import programs_text
 from sparcell.report.programs_page import chart_store
@@ -71,6 +78,17 @@ def test_a_map_colors_the_cells_that_are_on_and_no_others():
     assert picture(figure).std() > 0.01
     assert color_limit(activity_m) == pytest.approx(np.percentile(activity_m[:20], 99))
     assert picture(pl.program_map(xy_m2, np.zeros(200))).std() > 0, "a program that is on nowhere"
+
+
+def test_a_color_bar_says_what_the_colors_of_a_map_mean():
+    activity_m = np.zeros(200)
+    activity_m[:100] = np.linspace(1, 3, 100)
+    for activity, end in ((activity_m, "3 or more"), (np.minimum(activity_m, 2), "2"), (0 * activity_m, "1")):
+        figure = pl.program_map(np.random.default_rng(0).normal(size=(200, 2)), activity)
+        (bar,) = (axes for axes in figure.axes if axes.get_label() == COLOR_BAR)
+        assert [text.get_text() for text in bar.texts] == ["0", end, "activity; gray: off"]
+        shades = bar.images[0].cmap(bar.images[0].norm(bar.images[0].get_array()))[0, :, :3].mean(axis=1)
+        assert (np.diff(shades) < 0).all(), "from pale to dark, as on the map"
 
 
 def test_bars_show_the_effects_and_the_genes_of_the_naming_set_are_darker():

@@ -31,7 +31,7 @@ def named(table):
 
 def test_a_cluster_gets_the_set_that_shares_most_beyond_chance():
     found = named(markers(a=GENES[40:50] + GENES[900:920], b=GENES[0:9] + GENES[800:820], c=GENES[500:540]))
-    assert found["name"].to_dict() == {"a": "B cell", "b": "T cell", "c": "unknown c"}
+    assert found["name"].to_dict() == {"a": "B cell", "b": "T cell", "c": "unknown cluster c"}
     assert found.loc["a", "genes"] == tuple(GENES[40:50])
     assert found.loc["c", "set"] == ""
 

@@ -10,6 +10,7 @@ import pytest
 
 import sparcell as sp
 from sparcell.models import MODELS
+from sparcell.pl.programs import COLOR_BAR
 
 pytestmark = pytest.mark.filterwarnings("ignore::sparcell.errors.NoProgramsWarning")  # models of three epochs
 
@@ -110,15 +111,36 @@ def test_the_activity_of_programs_is_the_latent_where_it_is_on(with_programs):
     assert np.allclose(activity["beta_vsc_1-"], (-without_spikes.obsm["X_beta_vsc"][:, 0]).clip(min=0))
 
 
+def maps_of(figure):
+    """The axes of a figure without its color bar."""
+    return [axes for axes in figure.axes if axes.get_label() != COLOR_BAR]
+
+
+def texts_of_bar(figure):
+    """What stands at the color bar of a figure."""
+    (bar,) = (axes for axes in figure.axes if axes.get_label() == COLOR_BAR)
+    assert len(np.unique(bar.images[0].get_array())) > 100, "a bar of many colors"
+    return {text.get_text() for text in bar.texts}
+
+
+def direction_of(summary, program):
+    """The direction of a program that explains more: that of its first row."""
+    return summary.loc[summary["program"] == program, "direction"].iloc[0]
+
+
 def test_programs_of_an_anndata_are_drawn(with_programs):
     summary = with_programs.uns["beta_vsc_programs"]["summary"]
     figure = sp.pl.programs(with_programs, n_programs=2)
-    assert len(figure.axes) == min(2, len(summary))
+    assert len(maps_of(figure)) == min(2, len(summary))
+    assert texts_of_bar(figure) == {"0", "99th percentile", "activity; gray: off"}
     name = "beta_vsc_3"
     one = sp.pl.program(with_programs, name, n_genes=5)
     minus = sp.pl.program(with_programs, "beta_vsc_1-")
     assert "beta_vsc_1-" in [text.get_text() for text in minus.texts]
-    genes = [label.get_text() for label in one.axes[1].get_yticklabels()]
+    activity = sp.tl.program_activity(with_programs)[f"{name}{direction_of(summary, name)}"].to_numpy()
+    limit = np.percentile(activity[activity > 0], 99)
+    assert texts_of_bar(one) == {"0", f"{limit:.2g} or more", "activity; gray: off"}
+    genes = [label.get_text() for label in maps_of(one)[1].get_yticklabels()]
     assert genes == str(summary["genes"].iloc[0]).split(", ")[: len(genes)]
     assert name in " ".join(text.get_text() for text in one.texts)
     stored = importlib.import_module("sparcell.pl.stored_programs")

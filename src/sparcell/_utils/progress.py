@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+log = logging.getLogger("sparcell")
 
 N_LOG_LINES = 10
 """Lines that are printed for one piece of work where stderr is not a terminal."""
@@ -26,7 +29,8 @@ def bar(
 ) -> Iterator[Callable[[str], None]]:
     """Show the progress of `total` steps on stderr, of which `done` are done; `unit` says what is counted: "epoch".
 
-    Yields a function that the body calls once after each step, with a short text such as the current loss.
+    Yields a function that the body calls once after each step, with a short text such as the current loss. Messages of the body are shown
+    too: see `messages`.
     """
     from rich.console import Console
 
@@ -34,7 +38,7 @@ def bar(
     if silent:
         yield lambda text: None
     elif console.is_terminal:
-        with _columns(console) as progress:
+        with _columns(console) as progress, messages():
             task = progress.add_task(
                 f"{title}: {unit}" if unit else title, total=total, completed=done, text=""
             )
@@ -43,9 +47,52 @@ def bar(
         heading = f"{title}: {unit}" if unit else f"{title}:"
         write = _rewrite if console.is_jupyter else _write_to(console)
         every = 1 if console.is_jupyter else max(1, total // N_LOG_LINES)
-        yield _lines(heading, total, done, every, write)
+        if console.is_jupyter:
+            write(f"{heading} {done}/{total}")
+        with messages(_rewrite_and_end if console.is_jupyter else None):
+            yield _lines(heading, total, done, every, write)
         if console.is_jupyter:
             sys.stderr.write("\n")
+
+
+@contextmanager
+def messages(write: Callable[[str], None] | None = None, *, silent: bool = False) -> Iterator[None]:
+    """Show messages of sparcell below the level of a warning on stderr, where logging would hide them, as in a notebook or a script.
+
+    Whoever configures logging decides alone: nothing changes if the logger "sparcell" has a level, or shows such messages already.
+    With `silent` they stay hidden, also in blocks inside that would show them.
+    """
+    if log.level != logging.NOTSET or log.isEnabledFor(logging.INFO):
+        yield
+        return
+    if silent:
+        log.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            log.setLevel(logging.NOTSET)
+        return
+    write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+
+    def show(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            return True  # to the handlers
+        write(record.getMessage())
+        return False
+
+    log.addFilter(show)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(logging.NOTSET)
+        log.removeFilter(show)
+
+
+def _rewrite_and_end(line: str) -> None:
+    """Write a line over the one before, and begin a new one."""
+    _rewrite(line)
+    sys.stderr.write("\n")
 
 
 def _columns(console: Console) -> Progress:

@@ -15,7 +15,7 @@ from sparcell.errors import InputError
 from sparcell.pp.markers import name_by_markers, read_markers
 from sparcell.pp.slots import free_column
 from sparcell.programs.naming import read_gene_sets
-from sparcell.tl.cluster_names import UNKNOWN, cell_type_sets, name_clusters_by_sets
+from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets, unknown_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,7 +40,7 @@ def name_clusters(
         scores, names = name_by_markers(adata.layers["lognorm"], adata.var_names, cluster_n, table)
         best = scores.idxmax(axis=1)
         rows = [
-            (cluster, f"{UNKNOWN} {cluster}", "", np.nan, (), "")
+            (cluster, unknown_name(cluster), "", np.nan, (), "")
             if names[cluster] == f"cluster {cluster}"
             else (cluster, names[cluster], str(best[cluster]), np.nan, (), "")
             for cluster in clusters
@@ -58,7 +58,7 @@ def name_clusters(
         )
         named = pd.DataFrame(columns=list(NAME_COLUMNS))
     found = {row[0]: row for row in named[list(NAME_COLUMNS)].itertuples(index=False, name=None)}
-    unnamed = {cluster: (cluster, f"{UNKNOWN} {cluster}", "", 1.0, (), "") for cluster in clusters}
+    unnamed = {cluster: (cluster, unknown_name(cluster), "", 1.0, (), "") for cluster in clusters}
     return pd.DataFrame(
         [{**unnamed, **found}[cluster] for cluster in clusters], columns=list(NAME_COLUMNS)
     ), source

@@ -18,7 +18,7 @@ from sparcell.analysis.predictions import about_predictions
 from sparcell.analysis.prepare import AnalysisData, prepare
 from sparcell.analysis.reference import Reference, add_predictions, predict_types
 from sparcell.analysis.representation import run_maps, run_stage, stages
-from sparcell.analysis.separation import about_splits, separate
+from sparcell.analysis.separation import about_many_clusters, about_splits, separate
 from sparcell.config.analysis import AnalysisConfig
 from sparcell.experiments import checks, runs
 from sparcell.experiments.runs import Run
@@ -114,10 +114,8 @@ def collect(
 ) -> AnalysisResults:
     """Return all results but programs and provenance; writes clusters, cell types, latents and maps into the cells."""
     adata, arrays = data.adata, run_.arrays
-    main, finer_n = f"leiden_{config.resolution:g}", arrays[f"leiden_{2 * config.resolution:g}"]
-    partitions = {
-        name: arrays[name] for name in (f"leiden_{r:g}" for r in representation.resolutions(config))
-    }
+    coarser, main, finer = (f"leiden_{r:g}" for r in representation.resolutions(config))
+    partitions = {name: arrays[name] for name in (coarser, main, finer)}
     columns = {name: free_column(adata, name) for name in ("cluster", "cell_type")}
     clusters.add_clusters(adata, {columns["cluster"]: arrays[main], **partitions})
     cluster_n = adata.obs[columns["cluster"]]
@@ -152,8 +150,9 @@ def collect(
         doubts=(
             *find_doubts(adata, cluster_n, table, data.qc, run_.history, config),
             *about_predictions(table, mapping, model, config),
+            *about_many_clusters(arrays[main], arrays[coarser], table, config),
             *similar,
-            *about_splits(adata, arrays[main], finer_n, table, config),
+            *about_splits(adata, arrays[main], arrays[finer], table, config),
             *about_fit(criticism),
             *reasons,
         ),

@@ -1,10 +1,12 @@
-"""Clusters and cell types: clusters that no genes tell apart share a name, and a cluster that holds two populations is named.
+"""Clusters and cell types: clusters that no genes tell apart share a name. Clusters with two populations, and types with many clusters,
+are named.
 
 Suffixes: n cells, c clusters.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +35,8 @@ MIN_STRONG_AUC = 0.8
 """A gene is strong enough for two populations in one cluster with at least this AUC. Clusters chose the cells, so the rule is stricter."""
 MIN_PART = 20
 """Cells of a part that can be a population."""
+MANY_CLUSTERS = 4
+"""A cell type with at least this many clusters is a reason to ask for a lower resolution."""
 N_GENES = 2
 """Genes in the name of a cell type, if several cell types have the same name."""
 
@@ -43,7 +47,8 @@ def separate(
     """Return the table of names with those of cell types, and the doubt about clusters with different names and no different genes.
 
     Clusters of one type that hardly any gene tells apart get the name of the type. If several groups of such clusters are left, names have
-    a number and the genes that a group has more of: "Myeloid cell 2 (FCGR3A, MS4A7)". The column title is different for each cluster.
+    a number and the genes that a group has more of: "Myeloid cell 2 (FCGR3A, MS4A7)". The number counts the groups; that of a cluster
+    always follows the word cluster. The column title is different for each cluster: "T cell [cluster 3]".
     """
     expression = GroupExpression.of(adata.layers["lognorm"], adata.var_names, codes_n)
     differ_cc = differing_clusters(expression, len(named))
@@ -143,6 +148,33 @@ def about_splits(
             f"from the others (AUC ≥ {MIN_STRONG_AUC}, log2 fold change ≥ {MIN_LOG2_FOLD:.0f}). Try --resolution "
             f"{2 * config.resolution:g} --resume.",
         )
+
+
+def about_many_clusters(
+    codes_n: NDArray[np.integer],
+    coarser_n: NDArray[np.integer],
+    table: pd.DataFrame,
+    config: AnalysisConfig,
+) -> Iterator[Doubt]:
+    """Yield the doubt about cell types with many clusters, with the lower resolution that merges some of them."""
+    counted = Counter(str(kind) for kind in table["set"] if kind)
+    many = {kind: number for kind, number in counted.most_common() if number >= MANY_CLUSTERS}
+    if not many:
+        return
+    lower = config.resolution / 2
+    set_n = table["set"].to_numpy()[codes_n]
+    n_coarser = Counter(pd.crosstab(coarser_n, set_n).idxmax(axis=1))
+    words = "; ".join(
+        f"{kind}: {number} clusters, {n_coarser[kind] or 'none of its own'} at resolution {lower:g}"
+        for kind, number in many.items()
+    )
+    types = "one cell type" if len(many) == 1 else f"{len(many)} cell types"
+    tried = lower if any(n_coarser[kind] < number for kind, number in many.items()) else lower / 2
+    yield Doubt(
+        f"{sum(many.values())} of {len(table)} clusters belong to {types} ({', '.join(many)}).",
+        f"{words}. They can be states of one type, or more clusters than you need. A lower resolution merges neighbors: try "
+        f"--resolution {tried:g} --resume, which trains nothing.",
+    )
 
 
 def split_of(expression: GroupExpression, code: int, finer_n: NDArray[np.integer]) -> str | None:

@@ -87,18 +87,18 @@ class QualityConfig:
 
     min_genes: Annotated[
         int | None,
-        "Keep cells with more detected genes than this. 0 keeps all but empty cells. Default: 5 MADs below the median "
-        "on a log scale. In a study: 200 for PBMC3k and for the preset study-2019 alone.",
+        "Keep cells with more detected genes than this. 0 keeps all but empty cells. Default: 5 MADs (median absolute deviations, a robust "
+        "sd) below the median, on a log scale. In a study: 200 for PBMC3k and for the preset study-2019 alone.",
     ] = None
     max_genes: Annotated[
         int | None,
-        "Keep cells with fewer detected genes than this. 0: no limit. Default: 5 MADs above the median. In a study: 2500 for PBMC3k and "
-        "study-2019.",
+        "Keep cells with fewer detected genes than this. 0: no limit. Default: 5 MADs (median absolute deviations) above the median, on a "
+        "log scale. In a study: 2500 for PBMC3k and study-2019.",
     ] = None
     max_pct_mito: Annotated[
         float | None,
-        "Keep cells with a lower percentage of counts in mitochondrial genes (names with MT- or mt-). 100: no limit. Default: 3 MADs above "
-        "the median, at least 8. In a study: 5 for PBMC3k and study-2019.",
+        "Keep cells with a lower percentage of counts in mitochondrial genes (names with MT- or mt-). 100: no limit. Default: 3 MADs "
+        "(median absolute deviations) above the median, at least 8. In a study: 5 for PBMC3k and study-2019.",
     ] = None
 
     def __post_init__(self) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of the layout of a model folder. Folders of another format are refused."""
 TENSORS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
+FIRST_LINE = b'{\n "format": '
+"""Begin of every description."""
 SEAL = b"<!-- Written by sparcell. Checksum, which tells whether this page was edited: "
 
 
@@ -39,6 +41,13 @@ def check_target(folder: Path) -> None:
             return
         names = {path.name for path in folder.iterdir()}
     others = sorted(names - {DESCRIPTION, TENSORS, CARD, ".DS_Store"})
+    if (
+        not others
+        and DESCRIPTION in names
+        and CARD not in names
+        and not _is_description(folder / DESCRIPTION)
+    ):
+        others = [f"{DESCRIPTION} of another program"]
     if others or (names and DESCRIPTION not in names):
         content = ", ".join((others or sorted(names))[:3])
         raise InputError(
@@ -66,6 +75,16 @@ def lock_file(folder: Path) -> Path:
     """Return the file that is locked while a run writes checkpoints into a folder."""
     whole = places.without_dots(folder.absolute())
     return whole.with_name(f".{whole.name}.lock")
+
+
+def _is_description(path: Path) -> bool:
+    """Return whether sparcell wrote a description, which may be cut off."""
+    text = path.read_bytes()
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        return text.startswith(FIRST_LINE) or FIRST_LINE.startswith(text)
+    return isinstance(description, dict) and {"format", "sha256"} <= set(description)
 
 
 def _card_was_edited(path: Path) -> bool:

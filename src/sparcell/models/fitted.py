@@ -6,6 +6,7 @@ Suffixes: n cells, g genes, k latents, s steps.
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from sparcell.protocols import Minibatch
 
     Floats = NDArray[np.float32]
+
+log = logging.getLogger("sparcell")
 
 
 class Model(ExpressionModel, CriticizedModel, MappingEncoder):
@@ -283,12 +286,13 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder: weights as safetensors, all else as JSON, and a model card as README.md.
 
-        A model that is already there is replaced as a whole, unless its card was edited.
+        The folder is created. If it holds a model of sparcell, this model takes its place as a whole, and a message is logged; the
+        earlier model is gone. Give each model that you want to keep a folder of its own. No other folder is ever replaced.
 
         Raises
         ------
         InputError
-            If the folder holds other files than those of a model, or a card that was edited.
+            If the folder holds any file that `save` did not write, or a model card that was edited. The folder is then unchanged.
         OutputError
             If writing fails, for example because the disk is full. An earlier model then stays.
 
@@ -302,7 +306,10 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
         description = describe(self.settings, self.schema, self.history, self.n_cells)
         description["label_classifiers"] = self.labels_as_json()
         card = model_card(self.settings, description, self.schema)
+        is_replaced = model_folder.is_whole(Path(folder))
         model_folder.save(Path(folder), description, self.network.state_dict(), card)
+        if is_replaced:
+            log.info("the model takes the place of an earlier one in %s", folder)
 
     def _decoded(self, z_nk: torch.Tensor, stem: str, generator: torch.Generator | None = None) -> AnnData:
         cells = decoded_cells(self.network, self.schema, z_nk, generator)

@@ -272,8 +272,9 @@ def required_batches(schema: Schema) -> CategoricalCovariate:
     """Return the column of batches of a model; raise InputError if the model was fitted without one."""
     if schema.covariates.batch is None:
         raise InputError(
-            "the model was fitted without batch_key, so it has no parameters of batches; fit it with one (a single batch is "
-            "enough), or embed the query with this model as it is."
+            "the model was fitted without batch_key, so it has no parameters of batches. Fit it with one (a single batch is enough), or "
+            "use the model as it is. For latents alone: model.embed(query), in a shell sparcell embed. For cell types alone: "
+            "model.fit_labels(reference, 'cell_type').predict_labels(query), in a shell sparcell predict."
         )
     return schema.covariates.batch
 

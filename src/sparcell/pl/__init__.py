@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "QC_TITLES",
     "analysis_figures",
+    "benchmark_figures",
     "costs",
     "format_mean",
     "generated_map",
@@ -62,6 +63,7 @@ __all__ = [
     "png",
     "program",
     "program_conditions",
+    "program_figures",
     "program_genes",
     "program_heatmap",
     "program_map",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from sparcell.pl.charts import qc_histograms, qc_limits
 from sparcell.pl.colors import FAINT
@@ -16,9 +17,18 @@ from sparcell.pl.style import new_figure, style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
     from sparcell.results.analysis import AnalysisResults, Floats
+
+DOT_AREA = 70
+"""Area of a dot of markers, in points squared, if all cells of a type have the gene."""
+MIN_WIDTH = 4.5
+"""Width of a panel in inches from which on both scales stand side by side."""
+PALEST = -0.15
+"""Value of the white end of the scale of shades, so that a dot of expression 0 is not white."""
 
 
 def analysis_figures(results: AnalysisResults) -> Iterator[tuple[str, Figure]]:
@@ -67,6 +77,35 @@ def two_maps(umap_n2: Floats, tsne_n2: Floats, labels: pd.Categorical, title: st
     return figure
 
 
+def _dot_scales(figure: Figure, axes: Axes, dots: PathCollection, width: float) -> None:
+    """Draw below the dots what their areas and their shades mean; `width` is that of the panel in inches."""
+    bar_width = min(1.5, width)
+    bar = figure.colorbar(
+        dots,
+        ax=axes,
+        location="bottom",
+        shrink=bar_width / width,
+        anchor=(0.0, 1.0),
+        aspect=16 * bar_width / 1.5,
+        pad=0.02,
+    )
+    bar.ax.set_xlim(0, 1)
+    bar.set_ticks([0, 1], labels=["0", "highest of a cell type"])
+    bar.ax.tick_params(length=0, labelsize=7)
+    bar.outline.set_visible(False)
+    bar.ax.set_title("mean expression of the gene", fontsize=7, pad=3, fontweight="normal")
+    shares = (0.25, 0.5, 1.0)
+    handles = [
+        Line2D(
+            [], [], marker="o", ls="", mew=0, color=FAINT, ms=(DOT_AREA * share) ** 0.5, label=f"{share:.0%}"
+        )
+        for share in shares
+    ]
+    place = "lower right" if width > MIN_WIDTH else "outside lower right"  # beside the bar if there is room
+    legend = figure.legend(handles=handles, loc=place, ncols=3, title="cells with the gene", fontsize=7)
+    legend.get_title().set_fontsize(7)
+
+
 @style()
 def marker_dots(results: AnalysisResults) -> Figure:
     """Draw the markers of the clusters: the size of a dot is the share of cells with the gene, its shade the mean expression.
@@ -80,7 +119,8 @@ def marker_dots(results: AnalysisResults) -> Figure:
     expression = results.expression
     names = [str(name) for name in results.cell_types.categories]
     genes = [] if expression is None else [gene for _, gene in expression.markers]
-    figure = new_figure(2.2 + 0.24 * max(len(genes), 1), 1.5 + 0.26 * len(names), layout="constrained")
+    across = 0.24 * max(len(genes), 6)
+    figure = new_figure(2.2 + across, 2.1 + 0.26 * len(names), layout="constrained")
     axes = figure.subplots()
     if expression is not None and genes:
         column = [expression.genes.index(gene) for gene in genes]
@@ -90,7 +130,10 @@ def marker_dots(results: AnalysisResults) -> Figure:
         share_lg = np.array([(part > 0).mean(axis=0) for part in values])
         shade_lg = mean_lg / np.maximum(mean_lg.max(axis=0), 1e-9)
         line, gene = np.indices(mean_lg.shape)
-        axes.scatter(gene, line, s=70 * share_lg, c=shade_lg, cmap="Blues", vmin=-0.15, vmax=1, linewidths=0)
+        dots = axes.scatter(
+            gene, line, s=DOT_AREA * share_lg, c=shade_lg, cmap="Blues", vmin=PALEST, vmax=1, linewidths=0
+        )
+        _dot_scales(figure, axes, dots, across)
     axes.set_xticks(range(len(genes)), genes, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.invert_yaxis()

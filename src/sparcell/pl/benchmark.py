@@ -326,7 +326,15 @@ def type_and_batch(row: MethodResult, labels: pd.Categorical, batches: pd.Catego
 
 
 def benchmark_figures(results: BenchmarkResults) -> Iterator[tuple[str, Figure]]:
-    """Yield all figures of a benchmark with their file names (no ending), one at a time to save memory."""
+    """Yield all figures of a benchmark with their file names (no ending), one at a time to save memory.
+
+    Examples
+    --------
+    ::
+
+        for name, figure in sp.pl.benchmark_figures(results):
+            figure.savefig(f"{name}.png")
+    """
     scores = results.scores
     tables = {
         "scib": (OVERALL, BIO, MIXING),

@@ -33,6 +33,10 @@ COLOR_PERCENTILE = 99
 """Colors end at this percentile of the activity, over the cells with an activity above 0."""
 MIN_COLOR_FRACTION = 0.02
 """A program with an activity below this fraction of the color range is drawn as off."""
+END_OF_EACH = f"{COLOR_PERCENTILE}th percentile"
+"""Text at the end of the color bar of several maps, each with a scale of its own."""
+COLOR_BAR = "color bar"
+"""Label of the axes of a color bar."""
 RAMP = LinearSegmentedColormap.from_list("sparcell", SEQUENTIAL[2:])
 BAR, BAR_OF_SET = "#9fc4da", "#2a6f9b"
 UNSTABLE = "unstable"
@@ -44,7 +48,15 @@ ORDER_NOTE = "Numbers are those of the latents. Programs are in the order of wha
 
 
 def program_figures(results: ProgramResults) -> Iterator[tuple[str, Figure]]:
-    """Yield the file name (without ending) and the figure of everything that `save_programs` writes."""
+    """Yield all figures of the gene programs of a model with their file names (no ending).
+
+    Examples
+    --------
+    ::
+
+        for name, figure in sp.pl.program_figures(results):
+            figure.savefig(f"{name}.png")
+    """
     if not len(results.programs):
         return
     if results.label_fractions is not None:
@@ -162,9 +174,12 @@ def program_map(xy_m2: Floats, activity_m: Floats, title: str = "") -> Figure:
         z_nk = model.transform(adata)
         sp.pl.program_map(adata.obsm["X_umap"], z_nk[:, 2].clip(min=0), "beta_vsc_3+")
     """
-    figure = new_figure(4.4, 4.6)
-    draw_activity(figure.add_axes((0.0, 0.0, 1.0, 4.4 / 4.6)), xy_m2, activity_m)
-    figure.text(0.02, 0.975, title, fontsize=10.5, fontweight="bold", va="top")
+    panel, foot, head = 4.4, 0.42, 0.2
+    height = panel + foot + head
+    figure = new_figure(panel, height)
+    draw_activity(figure.add_axes((0.0, foot / height, 1.0, panel / height)), xy_m2, activity_m)
+    draw_color_bar(figure, panel - 1.65, 0.2, end_of_colors(activity_m))
+    figure.text(0.02, 1 - 0.115 / height, title, fontsize=10.5, fontweight="bold", va="top")
     return figure
 
 
@@ -184,6 +199,12 @@ def color_limit(activity_m: Floats) -> float:
     """Return the activity at which colors end: a high percentile, so that one outlying cell does not make all others pale."""
     above = activity_m[activity_m > 0]
     return float(np.percentile(above, COLOR_PERCENTILE)) if len(above) else 1.0
+
+
+def end_of_colors(activity_m: Floats) -> str:
+    """Return the activity at which colors end as text: "2.3", or "2.3 or more" if single cells lie above."""
+    limit = color_limit(activity_m)
+    return f"{limit:.2g}{' or more' if (activity_m > limit).any() else ''}"
 
 
 @style()
@@ -224,18 +245,19 @@ def program_maps(results: ProgramResults) -> Figure:
                     va="center", color=_title_ink(title))  # fmt: skip
     if labels is not None and has_legend:
         legend_below(figure, labels, width)
-    _color_bar(figure, (width - 2.1) / width, (below - 0.28) / height, 1.5 / width, 0.09 / height)
+    draw_color_bar(figure, width - 2.1, below - 0.28, END_OF_EACH)
     note = f"Map: {results.embedding.source}. {ORDER_NOTE}"
     figure.text(0.08 / width, (below - 0.23) / height, note, color=FAINT, fontsize=7.5, va="center")
     return figure
 
 
-def _color_bar(figure: Figure, left: float, bottom: float, width: float, height: float) -> None:
-    """Draw the color scale of the activity, from off to the percentile at which the colors of each map end."""
-    axes = figure.add_axes((left, bottom, width, height))
+def draw_color_bar(figure: Figure, left: float, bottom: float, end: str) -> None:
+    """Draw the color scale of the activity; place in inches, and the text at its end."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, bottom / height, 1.5 / width, 0.09 / height), label=COLOR_BAR)
     axes.imshow(np.linspace(0, 1, 128)[None], cmap=RAMP, aspect="auto")
     axes.set_axis_off()
-    for x, text, align in ((0.0, "0", "left"), (1.0, f"{COLOR_PERCENTILE}th percentile", "right")):
+    for x, text, align in ((0.0, "0", "left"), (1.0, end, "right")):
         axes.text(x, -0.6, text, transform=axes.transAxes, fontsize=7, va="top", ha=align, color=INK)
     axes.text(0.0, 1.4, "activity; gray: off", transform=axes.transAxes, fontsize=7, va="bottom", color=INK)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparcell.errors import InputError
 from sparcell.pl.maps import map_of
-from sparcell.pl.programs import draw_activity, draw_bars
+from sparcell.pl.programs import END_OF_EACH, draw_activity, draw_bars, draw_color_bar, end_of_colors
 from sparcell.pl.style import new_figure, style
 from sparcell.results.stored_programs import stored_programs
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-COLUMNS, PANEL, HEAD, GAP = 4, 2.2, 0.42, 0.3
+COLUMNS, PANEL, HEAD, GAP, FOOT = 4, 2.2, 0.42, 0.3, 0.62
+ACTIVITY = "activity: distance of a latent from 0"
 
 
 @style()
@@ -65,7 +66,7 @@ def programs(
             f"uns['{key}_programs'] holds no program; no latent of the model is active and on in these cells."
         )
     n_rows, n_columns = -(-len(names) // COLUMNS), min(COLUMNS, len(names))
-    width, height = (PANEL + GAP) * n_columns, (PANEL + HEAD) * n_rows + 0.2
+    width, height = (PANEL + GAP) * n_columns, (PANEL + HEAD) * n_rows + FOOT
     figure = new_figure(width, height)
     for place, name in enumerate(names):
         x, y = place % COLUMNS * (PANEL + GAP), height - (place // COLUMNS + 1) * (PANEL + HEAD)
@@ -76,12 +77,8 @@ def programs(
             (x + 0.08) / width, (y + PANEL + 0.24) / height, name, fontsize=8, fontweight="bold", va="center"
         )
         figure.text((x + 0.08) / width, (y + PANEL + 0.08) / height, top, fontsize=7, va="center")
-    figure.text(
-        0.08 / width,
-        0.07 / height,
-        f"map: {map_name}; color: distance of the latent from 0, gray where off",
-        fontsize=6.5,
-    )
+    draw_color_bar(figure, 0.08, 0.36, END_OF_EACH)
+    figure.text(0.08 / width, 0.07 / height, f"map: {map_name}; {ACTIVITY}", fontsize=6.5)
     return figure
 
 
@@ -121,15 +118,17 @@ def program(
     place = stored.positions(name)[0]
     map_n2, map_name = map_of(adata, basis)
     row, title = stored.summary.iloc[place], stored.names[place]
-    figure = new_figure(7.4, 4.3)
-    cells = figure.add_axes((0.0, 0.05, 4.0 / 7.4, 0.83))
+    width, height, foot = 7.4, 4.6, 0.42
+    figure = new_figure(width, height)
+    cells = figure.add_axes((0.0, foot / height, 4.0 / width, 3.6 / height))
     draw_activity(cells, map_n2, stored.activity_np[:, place])
-    bars = figure.add_axes((4.9 / 7.4, 0.12, 2.3 / 7.4, 0.76))
+    draw_color_bar(figure, 0.15, 0.2, end_of_colors(stored.activity_np[:, place]))
+    bars = figure.add_axes((4.9 / width, 0.6 / height, 2.3 / width, 3.4 / height))
     draw_bars(bars, stored.top_genes(title, n_genes), set())
     bars.set_xlabel("log2 fold change", fontsize=7.5)
-    figure.text(0.02, 0.955, title, fontsize=10.5, fontweight="bold", va="center")
+    figure.text(0.02, 1 - 0.19 / height, title, fontsize=10.5, fontweight="bold", va="center")
     explained = row["fraction_explained"]
     share = "" if np.isnan(explained) else f", explains {100 * explained:.1f} %"
-    text = f"on in {100 * row['fraction_cells_on']:.0f} % of the cells{share}; map: {map_name}"
-    figure.text(0.02, 0.9, text, fontsize=7.5, va="center")
+    text = f"on in {100 * row['fraction_cells_on']:.0f} % of the cells{share}; map: {map_name}; {ACTIVITY}"
+    figure.text(0.02, 1 - 0.43 / height, text, fontsize=7.5, va="center")
     return figure

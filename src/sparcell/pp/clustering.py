@@ -140,7 +140,8 @@ def name_clusters(
 
     The z-score of a gene is its mean log-normalized expression in the cluster, standardized over clusters. The type with
     the highest score names the cluster if the score is at least 0.5; otherwise the name is "cluster 5". Clusters with
-    the same type are numbered, the larger first: "B", "B 2".
+    the same type are numbered, the larger first: "B", "B 2". A number after the word cluster is that of the cluster; any
+    other number counts the clusters of a type.
 
     Parameters
     ----------

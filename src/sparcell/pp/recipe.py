@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from sparcell._utils import progress
 from sparcell.config.genes import DEFAULT_FLAVOR, Flavor
 from sparcell.pp.clustering import cluster, name_clusters
 from sparcell.pp.highly_variable import variable_genes
@@ -46,7 +47,8 @@ def seurat(
     """Filter cells and genes, then normalize, cluster and name the cells, as in Seurat's PBMC tutorial.
 
     Calls `quality_control`, and `cell_types` with Seurat's own variable genes (flavor seurat_v3). Call the steps of
-    `sp.pp` one by one to set more of their options.
+    `sp.pp` one by one to set more of their options. Each step is a line on stderr;
+    ``logging.getLogger("sparcell").setLevel("WARNING")`` hides these lines.
 
     Parameters
     ----------
@@ -74,18 +76,25 @@ def seurat(
     >>> qc = sp.pp.seurat(adata)
     >>> adata.obs["cell_type"].value_counts()
     """
-    require_counts(adata)
-    require_same_counts(adata)
-    table = None if markers is None else read_markers(markers)
-    qc = quality_control(
-        adata,
-        min_genes=200,
-        max_genes=max_genes or 0,
-        max_pct_mito=100 if max_pct_mito is None else max_pct_mito,
-    )
-    cell_types(
-        adata, markers=table, n_top_genes=n_top_genes, flavor="seurat_v3", resolution=resolution, seed=seed
-    )
+    with progress.messages():
+        log.info("quality control of %s cells", f"{adata.n_obs:,}")
+        require_counts(adata)
+        require_same_counts(adata)
+        table = None if markers is None else read_markers(markers)
+        qc = quality_control(
+            adata,
+            min_genes=200,
+            max_genes=max_genes or 0,
+            max_pct_mito=100 if max_pct_mito is None else max_pct_mito,
+        )
+        cell_types(
+            adata,
+            markers=table,
+            n_top_genes=n_top_genes,
+            flavor="seurat_v3",
+            resolution=resolution,
+            seed=seed,
+        )
     return qc
 
 
@@ -130,24 +139,30 @@ def cell_types(
     >>> sp.pp.quality_control(adata, max_genes=6000, max_pct_mito=10)
     >>> sp.pp.cell_types(adata, markers="markers.csv", batch_key="donor")
     """
-    require_counts(adata)
-    require_same_counts(adata)
-    table = None if markers is None else read_markers(markers)
-    take_into_memory(adata)
-    drop_other_features(adata)
-    normalize_and_cluster(
-        adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, resolution=resolution, seed=seed
-    )
-    if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
-        table = pbmc_markers()
-    cluster_key = adata.uns[UNS_KEY]["keys"]["cluster"]
-    column = free_column(adata, "cell_type")
-    if table is None:
-        log.info("the markers of blood cells do not suit these data: clusters keep their numbers")
-        adata.obs[column] = adata.obs[cluster_key].cat.rename_categories(lambda name: f"cluster {name}")
-    else:
-        name_clusters(adata, table, cluster_key=cluster_key, key_added=column)
-    record_in_uns(adata, keys={"cell_type": column})
+    with progress.messages():
+        require_counts(adata)
+        require_same_counts(adata)
+        table = None if markers is None else read_markers(markers)
+        take_into_memory(adata)
+        drop_other_features(adata)
+        normalize_and_cluster(
+            adata,
+            n_top_genes=n_top_genes,
+            flavor=flavor,
+            batch_key=batch_key,
+            resolution=resolution,
+            seed=seed,
+        )
+        if table is None and fits_table(adata.layers["lognorm"], adata.var_names, pbmc_markers()):
+            table = pbmc_markers()
+        cluster_key = adata.uns[UNS_KEY]["keys"]["cluster"]
+        column = free_column(adata, "cell_type")
+        if table is None:
+            log.info("the markers of blood cells do not suit these data: clusters keep their numbers")
+            adata.obs[column] = adata.obs[cluster_key].cat.rename_categories(lambda name: f"cluster {name}")
+        else:
+            name_clusters(adata, table, cluster_key=cluster_key, key_added=column)
+        record_in_uns(adata, keys={"cell_type": column})
 
 
 def normalize_and_cluster(
@@ -162,7 +177,10 @@ def normalize_and_cluster(
     """Normalize and cluster cells that passed quality control: `cell_types` without the names. X holds raw counts."""
     require_counts(adata)
     require_same_counts(adata)
+    log.info("normalizing the counts of %s cells", f"{adata.n_obs:,}")
     adata.layers["counts"] = sparse.csr_matrix(adata.X, dtype=np.float32, copy=True)
     lognormalize(adata, layer="counts")
+    log.info("choosing variable genes")
     variable_genes(adata, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key)
+    log.info("clustering")
     cluster(adata, resolution=resolution, seed=seed)

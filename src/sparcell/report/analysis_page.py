@@ -84,6 +84,7 @@ def page_context(results: AnalysisResults) -> dict[str, Any]:
         ],
         "legend": sections.legend(results.cell_types),
         "subset_note": maps.subset_note(len(results.cell_types)),
+        "numbers": analysis_text.numbers(results),
         "clusters": [_cluster(row) for _, row in results.cluster_table.iterrows()],
         "with_batches": "largest_batch" in results.cluster_table,
         "with_labels": "label" in results.cluster_table,

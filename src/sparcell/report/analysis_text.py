@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -74,6 +75,25 @@ def types(results: AnalysisResults) -> tuple[str, ...]:
             f"{agree:.0%} of the cells have the most frequent known label of their cluster. The labels were not used in training."
         )
     return tuple(sentences)
+
+
+def numbers(results: AnalysisResults) -> str:
+    """Return what numbers in the names of clusters mean; "" if no name has one."""
+    table = results.cluster_table
+    counted = [
+        str(name)
+        for name, kind in zip(table["name"], table["set"], strict=True)
+        if kind and re.match(rf"{re.escape(str(kind))} \d", str(name))
+    ]
+    sentences = []
+    if counted:
+        sentences.append(
+            f"A number after the name of a type counts the cell types of this name, as in {counted[-1]}; genes in parentheses are those "
+            "that a cell type has more of than the others of its name."
+        )
+    if counted or table["title"].str.contains("cluster ").any():
+        sentences.append("The number of a cluster follows the word cluster.")
+    return " ".join(sentences)
 
 
 def reference(mapping: ReferenceMapping) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparcell import io
+from sparcell._utils import progress
 from sparcell._utils.torch_runtime import resolve_device
 from sparcell.config.data import DataConfig
 from sparcell.config.experiments import StudyConfig
@@ -122,7 +123,8 @@ def run(
     config = config or StudyConfig()
     specs = list(plan_runs(config, changes or {}))
     with runs.open_folder(Path(out), resume, foreign="benchmark.h5ad") as folder:
-        study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
+        with progress.messages(silent=silent):
+            study_data = prepare(data, config, [spec.entry for spec in specs if spec.entry])
         check_fits(study_data, folder)
         if config.seeds is None:
             entries = [spec.entry for spec in specs if spec.entry]

@@ -22,6 +22,11 @@ MIN_LOG2_FOLD_CHANGE = 0.5
 UNKNOWN = "unknown"
 
 
+def unknown_name(cluster: object) -> str:
+    """Return the name of a cluster that no set fits. A number is that of the cluster only after the word cluster."""
+    return f"{UNKNOWN} cluster {cluster}"
+
+
 def cell_type_sets(sets: GeneSets) -> GeneSets:
     """Return the sets that are cell types; all sets of a collection that does not tell which are."""
     names = [name for name in sets.genes if sets.is_cell_type(name)]
@@ -46,9 +51,11 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
 
     Returns
     -------
-    One row per cluster: cluster; name (all different: a second cluster of a type is "B cell 2", and cluster 7 is "unknown 7" where no set
-    fits); set ("" where none fits); fdr; genes (shared markers, the strongest first); second (the next set that fits, is of another
-    family and shares three other markers, or "").
+    One row per cluster: cluster; name (all different: the second cluster of a type is "B cell 2", and cluster 7 is "unknown cluster 7"
+    where no set fits); set ("" where none fits); fdr; genes (shared markers, the strongest first); second (the next set that fits, is of
+    another family and shares three other markers, or "").
+
+    A number right after the name of a type counts the clusters with this name. The number of a cluster follows the word cluster.
 
     The test is hypergeometric. A set fits if it shares 3 of the 50 strongest markers at a false discovery rate of at most .01.
 
@@ -69,7 +76,7 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
             table = test_genes(genes, f"the markers of cluster {cluster}", tested, MIN_SHARED)
             fitting = table[table["fdr"] <= MAX_FDR]
         if fitting.empty:
-            rows.append((str(cluster), f"{UNKNOWN} {cluster}", "", 1.0, (), ""))
+            rows.append((str(cluster), unknown_name(cluster), "", 1.0, (), ""))
             continue
         first = fitting.iloc[0]
         kind = str(first["set"])
