@@ -64,3 +64,59 @@ def test_only_cell_types_name_clusters():
     assert list(cell_type_sets(SETS).genes) == ["T cell", "Naive T cell", "B cell"]
     plain = sp.tl.GeneSets({"x": ("a", "b")})
     assert cell_type_sets(plain) is plain
+
+
+FAMILY = sp.tl.GeneSets(
+    {"Myeloid": tuple(GENES[:30]), "Mono": tuple(GENES[100:115]), "DC": tuple(GENES[120:135]), "B cell": tuple(GENES[40:55])},
+    {"Myeloid": "blood: a", "Mono": "blood, subtype of Myeloid: b", "DC": "blood, subtype of Myeloid: c", "B cell": "blood: d"},
+)  # fmt: skip
+
+
+def first_names():
+    table = markers(
+        **{name: [*GENES[0:12], *GENES[400:430]] for name in "abc"}, d=GENES[40:50], e=GENES[500:540]
+    )
+    return sp.tl.name_clusters_by_sets(table, FAMILY, GENES)
+
+
+def test_clusters_of_a_wider_type_get_the_subtype_whose_genes_tell_them_apart():
+    asked = []
+
+    def among(clusters):
+        asked.append(clusters)
+        return markers(
+            a=[*GENES[100:106], *GENES[600:620]],
+            b=[*GENES[120:124], *GENES[620:640]],
+            c=GENES[640:660],
+        )
+
+    first = first_names()
+    assert list(first["name"])[:3] == ["Myeloid", "Myeloid 2", "Myeloid 3"]
+    found = sp.tl.name_subtypes(first, FAMILY, GENES, among).set_index("cluster")
+    assert asked == [["a", "b", "c"]], (
+        "only clusters of the same wider type are compared, and B cells have no subtypes"
+    )
+    assert found["name"].to_dict() == {
+        "a": "Mono",
+        "b": "DC",
+        "c": "Myeloid",
+        "d": "B cell",
+        "e": "unknown cluster e",
+    }
+    assert found.loc["a", "genes"] == (*GENES[100:106], *GENES[0:12])
+    assert found.loc["c", "genes"] == first.set_index("cluster").loc["c", "genes"]
+    assert list(found.columns) == list(first.columns[1:])
+
+
+def test_two_genes_of_a_subtype_are_too_few():
+    def among(clusters):
+        return markers(**{name: [*GENES[100:102], *GENES[600:620]] for name in clusters})
+
+    first = first_names()
+    pd.testing.assert_frame_equal(sp.tl.name_subtypes(first, FAMILY, GENES, among), first)
+
+
+def test_one_cluster_of_a_wider_type_keeps_its_name():
+    first = first_names()
+    first = first[first["cluster"].isin(["a", "d", "e"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(sp.tl.name_subtypes(first, FAMILY, GENES, lambda clusters: 1 / 0), first)

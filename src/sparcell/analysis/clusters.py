@@ -6,19 +6,21 @@ Suffixes: n cells, s further runs of the clustering.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from sparcell.errors import InputError
+from sparcell.pp.communities import rank_markers
 from sparcell.pp.markers import name_by_markers, read_markers
 from sparcell.pp.slots import free_column
 from sparcell.programs.naming import read_gene_sets
-from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets, unknown_name
+from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets, name_subtypes, unknown_name
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from sparcell.config.analysis import AnalysisConfig
@@ -47,8 +49,10 @@ def name_clusters(
         ]
         return pd.DataFrame(rows, columns=list(NAME_COLUMNS)), f"markers of {config.markers.name}"
     sets, source = read_gene_sets(config.gmt)
+    sets = cell_type_sets(sets)
     try:
-        named = name_clusters_by_sets(markers, cell_type_sets(sets), adata.var_names)
+        named = name_clusters_by_sets(markers, sets, adata.var_names)
+        named = name_subtypes(named, sets, adata.var_names, partial(_markers_among, adata, cluster_n))
     except InputError:
         if config.gmt:
             raise
@@ -62,6 +66,16 @@ def name_clusters(
     return pd.DataFrame(
         [{**unnamed, **found}[cluster] for cluster in clusters], columns=list(NAME_COLUMNS)
     ), source
+
+
+def _markers_among(adata: AnnData, cluster_n: pd.Series, clusters: list[str]) -> pd.DataFrame:
+    """Return the markers of some clusters against each other."""
+    is_member_n = cluster_n.isin(clusters).to_numpy()
+    cells = AnnData(
+        obs=pd.DataFrame({"cluster": cluster_n[is_member_n]}), var=pd.DataFrame(index=adata.var_names)
+    )
+    cells.layers["lognorm"] = adata.layers["lognorm"][is_member_n]
+    return rank_markers(cells, "cluster")
 
 
 def cluster_table(

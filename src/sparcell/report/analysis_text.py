@@ -184,7 +184,8 @@ def methods(results: AnalysisResults) -> list[str]:
     how = (
         "by the mean z-score of the genes"
         if config.get("markers")
-        else "by a hypergeometric test of the 50 strongest markers (three or more shared genes, false discovery rate at most .01)"
+        else "by a hypergeometric test of the 50 strongest markers (three or more shared genes, false discovery rate at most .01), first "
+        "against all other cells and then, for subtypes, among the clusters of one wider type"
     )
     parts.append(
         f"Clusters were named by {results.names_source}, {how}. Clusters of one name were taken as one cell type unless five or more genes "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparcell.results.criticism import Criticism
-from sparcell.tl.cluster_names import name_clusters_by_sets
+from sparcell.tl.cluster_names import name_clusters_by_sets, name_subtypes
 from sparcell.tl.embedding import kmeans, tsne, tsne_transform
 from sparcell.tl.enrichment import benjamini_hochberg, enrich
 from sparcell.tl.fit_into import autoencoder, beta_vae, beta_vsc, program_activity
@@ -35,6 +35,7 @@ __all__ = [
     "kmeans",
     "name_clusters_by_sets",
     "name_programs",
+    "name_subtypes",
     "program_activity",
     "program_conditions",
     "read_gmt",

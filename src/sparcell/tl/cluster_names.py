@@ -1,4 +1,7 @@
-"""Names of clusters from gene sets of cell types: the set that shares more of a cluster's marker genes than chance explains."""
+"""Names of clusters from gene sets of cell types: the set that shares more of a cluster's marker genes than chance explains.
+
+A first test names the wider type (T cell), a second one within it the subtype (naive T cell).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sparcell.tl.enrichment import restrict_sets, test_genes
+from sparcell.tl.enrichment import TestedSets, restrict_sets, test_genes
 from sparcell.tl.gene_sets import GeneSets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 N_MARKERS = 50
 """Marker genes of a cluster, those with the largest lead, that are compared with the sets."""
@@ -69,19 +72,13 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
     tested = restrict_sets(sets, background, MIN_SHARED)
     rows, n_named = [], Counter[str]()
     for cluster, group in markers.groupby("group", sort=False):
-        strong = group[(group["p_adjusted"] <= MAX_FDR) & (group["log2_fold_change"] >= MIN_LOG2_FOLD_CHANGE)]
-        genes = strong.sort_values("lead", ascending=False, kind="stable")["gene"].head(N_MARKERS).tolist()
-        fitting = pd.DataFrame(columns=["set", "fdr", "genes"])
-        if genes and len(tested.names):
-            table = test_genes(genes, f"the markers of cluster {cluster}", tested, MIN_SHARED)
-            fitting = table[table["fdr"] <= MAX_FDR]
+        fitting = _fitting_sets(group, tested, str(cluster))
         if fitting.empty:
             rows.append((str(cluster), unknown_name(cluster), "", 1.0, (), ""))
             continue
         first = fitting.iloc[0]
         kind = str(first["set"])
         n_named[kind] += 1
-        name = kind if n_named[kind] == 1 else f"{kind} {n_named[kind]}"
         family = {kind, sets.parent(kind)}
         others = [
             str(other)
@@ -89,5 +86,88 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
             if not {other, sets.parent(other)} & family - {""}
             and len(set(shared) - set(first["genes"])) >= MIN_SHARED
         ]
+        name = _numbered(kind, n_named[kind])
         rows.append((str(cluster), name, kind, float(first["fdr"]), first["genes"], next(iter(others), "")))
     return pd.DataFrame(rows, columns=["cluster", "name", "set", "fdr", "genes", "second"])
+
+
+def name_subtypes(
+    named: pd.DataFrame,
+    sets: GeneSets,
+    background: Collection[str],
+    markers_among: Callable[[list[str]], pd.DataFrame],
+) -> pd.DataFrame:
+    """Replace names by those of subtypes where the clusters of one wider cell type differ from each other by genes of subtypes.
+
+    Markers against all other cells name the wider type: monocytes differ from all other blood cells mostly by genes that all myeloid
+    cells have. Markers against the other clusters of the same wider type show the subtype.
+
+    Parameters
+    ----------
+    named
+        Table of `name_clusters_by_sets`.
+    sets, background
+        The same as there. Only sets that are subtypes of another set can be new names.
+    markers_among
+        Takes names of clusters and returns the table of `pp.rank_markers` computed among the cells of these clusters alone.
+
+    Returns
+    -------
+    The same table. Rows with a new name also have its set and fdr; their genes are those of the subtype, then those of the first name.
+    A wider type with one cluster, and a cluster whose new markers fit no subtype, keep the first name. The test is that of
+    `name_clusters_by_sets`, among the subtypes of the wider type.
+
+    Examples
+    --------
+    ::
+
+        def among(clusters):
+            return sp.pp.rank_markers(adata[adata.obs["cluster"].isin(clusters)], "cluster")
+
+        names = sp.tl.name_clusters_by_sets(markers, sets, adata.var_names)
+        names = sp.tl.name_subtypes(names, sets, adata.var_names, among)
+    """
+    kind_of = dict(zip(named["cluster"], named["set"], strict=True))
+    wider_of = {cluster: sets.parent(kind) or kind for cluster, kind in kind_of.items() if kind}
+    found: dict[str, pd.Series] = {}
+    for wider in dict.fromkeys(wider_of.values()):
+        members = [cluster for cluster in wider_of if wider_of[cluster] == wider]
+        subtypes = {name: genes for name, genes in sets.genes.items() if sets.parent(name) == wider}
+        if len(members) < 2 or not subtypes:
+            continue
+        tested = restrict_sets(
+            GeneSets(subtypes, {name: sets.descriptions[name] for name in subtypes}), background, MIN_SHARED
+        )
+        for cluster, group in markers_among(members).groupby("group", sort=False):
+            fitting = _fitting_sets(group, tested, str(cluster))
+            if len(fitting):
+                found[str(cluster)] = fitting.iloc[0]
+    rows, n_named = [], Counter[str]()
+    for row in named.to_dict("records"):
+        subtype = found.get(row["cluster"])
+        if subtype is not None:
+            genes = tuple(dict.fromkeys((*subtype["genes"], *row["genes"])))
+            second = "" if row["second"] == subtype["set"] else row["second"]
+            row |= {"set": subtype["set"], "fdr": float(subtype["fdr"]), "genes": genes, "second": second}
+        if row["set"]:
+            n_named[row["set"]] += 1
+            row["name"] = _numbered(row["set"], n_named[row["set"]])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=named.columns)
+
+
+def _fitting_sets(markers: pd.DataFrame, tested: TestedSets, cluster: str) -> pd.DataFrame:
+    """Return the sets that share markers of one cluster beyond chance, the best first."""
+    strong = markers[
+        (markers["p_adjusted"] <= MAX_FDR) & (markers["log2_fold_change"] >= MIN_LOG2_FOLD_CHANGE)
+    ]
+    genes = strong.sort_values("lead", ascending=False, kind="stable")["gene"].head(N_MARKERS).tolist()
+    if not genes or not len(tested.names):
+        return pd.DataFrame(columns=["set", "fdr", "genes"])
+    table = test_genes(genes, f"the markers of cluster {cluster}", tested, MIN_SHARED)
+    return table[table["fdr"] <= MAX_FDR]
+
+
+def _numbered(kind: str, number: int) -> str:
+    """Return the name of a cluster of a type; the second one is "B cell 2"."""
+    return kind if number == 1 else f"{kind} {number}"
