@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import rich.console
 
+import sparcell as sp
 from sparcell._utils import progress
 from sparcell.kernels.jit import CompileNotice
 
@@ -101,3 +102,13 @@ def test_silent_work_hides_the_messages_of_its_steps(capsys):
         log.info("a step")
     assert capsys.readouterr() == ("", "")
     assert log.level == logging.NOTSET
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_fit_shows_its_messages_unless_it_is_silent(silent, capsys):
+    adata = sp.datasets.simulate_programs(n_programs=3, n_cells=120, n_genes=50)
+    adata.var["feature_types"] = ["Gene Expression"] * 49 + ["Antibody Capture"]
+    sp.BetaVAE(epochs=1, batch_size=64).fit(adata, silent=silent)
+    shown = capsys.readouterr().err
+    assert ("Antibody Capture" in shown) != silent
+    assert ("epoch 1/1" in shown) != silent

@@ -130,7 +130,7 @@ def test_the_dots_of_markers_say_what_their_areas_and_shades_mean(finished):
     figure = sp.pl.marker_dots(finished[1])
     dots, bar = figure.axes
     assert [label.get_text() for label in bar.get_xticklabels()] == ["0", "highest of a cell type"]
-    assert bar.get_title() == "mean expression of the gene"
+    assert bar.get_title(loc="left") == "mean expression of the gene"
     (legend,) = figure.legends
     assert legend.get_title().get_text() == "cells with the gene"
     areas = dots.collections[0].get_sizes()

@@ -49,14 +49,14 @@ def bar(
         every = 1 if console.is_jupyter else max(1, total // N_LOG_LINES)
         if console.is_jupyter:
             write(f"{heading} {done}/{total}")
-        with messages(_rewrite_and_end if console.is_jupyter else None):
+        with messages():
             yield _lines(heading, total, done, every, write)
         if console.is_jupyter:
             sys.stderr.write("\n")
 
 
 @contextmanager
-def messages(write: Callable[[str], None] | None = None, *, silent: bool = False) -> Iterator[None]:
+def messages(*, silent: bool = False) -> Iterator[None]:
     """Show messages of sparcell below the level of a warning on stderr, where logging would hide them, as in a notebook or a script.
 
     Whoever configures logging decides alone: nothing changes if the logger "sparcell" has a level, or shows such messages already.
@@ -72,7 +72,9 @@ def messages(write: Callable[[str], None] | None = None, *, silent: bool = False
         finally:
             log.setLevel(logging.NOTSET)
         return
-    write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+    from rich.console import Console
+
+    write = _rewrite_and_end if Console(stderr=True).is_jupyter else _write_line
 
     def show(record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
@@ -87,6 +89,10 @@ def messages(write: Callable[[str], None] | None = None, *, silent: bool = False
     finally:
         log.setLevel(logging.NOTSET)
         log.removeFilter(show)
+
+
+def _write_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _rewrite_and_end(line: str) -> None:

@@ -203,23 +203,24 @@ class Estimator(ModelConfig):
             log_normalize=log_normalize,
             scale=scale,
         )
-        adata: AnnData | StoredCells = (
-            data
-            if not isinstance(data, str | Path | Sequence)
-            else open_cells(data, layer=layer, obs_keys=config.obs_keys, memory=memory)
-        )
-        adata = leave_on_disk(adata, layer, memory=memory)
-        find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
-        resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
-        counts = LIKELIHOODS[resolved.likelihood].counts
-        schema = Schema.fit(adata, config, counts=counts, find_counts=find_counts)
-        if adata.n_obs < resolved.batch_size:
-            raise InputError(
-                f"the data has {adata.n_obs} cells, fewer than batch_size ({resolved.batch_size}); "
-                f"expected at least one full batch: set batch_size to {adata.n_obs} or less."
+        with nullcontext() if silent or launched.rank() > 0 else progress.messages():
+            adata: AnnData | StoredCells = (
+                data
+                if not isinstance(data, str | Path | Sequence)
+                else open_cells(data, layer=layer, obs_keys=config.obs_keys, memory=memory)
             )
-        folder = Path(checkpoint_dir) if checkpoint_dir else None
-        return resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
+            adata = leave_on_disk(adata, layer, memory=memory)
+            find_counts, adata = counts_finder(adata), model_cells(adata, layer, announce=True)
+            resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
+            counts = LIKELIHOODS[resolved.likelihood].counts
+            schema = Schema.fit(adata, config, counts=counts, find_counts=find_counts)
+            if adata.n_obs < resolved.batch_size:
+                raise InputError(
+                    f"the data has {adata.n_obs} cells, fewer than batch_size ({resolved.batch_size}); "
+                    f"expected at least one full batch: set batch_size to {adata.n_obs} or less."
+                )
+            folder = Path(checkpoint_dir) if checkpoint_dir else None
+            return resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
 
     def train(
         self,
