@@ -116,7 +116,7 @@ def share_a_word(one: str, other: str) -> bool:
 
 def are_related(one: str, other: str, sets: GeneSets) -> bool:
     """Return whether two sets are the same, one is a subtype of the other, or both are subtypes of one type."""
-    return bool(({one, sets.parent(one)} & {other, sets.parent(other)}) - {""})
+    return not {one, *sets.parents(one)}.isdisjoint({other, *sets.parents(other)})
 
 
 def sets_of_labels(model: Model, labels_key: str, sets: GeneSets) -> dict[str, str]:

@@ -79,11 +79,11 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
         first = fitting.iloc[0]
         kind = str(first["set"])
         n_named[kind] += 1
-        family = {kind, sets.parent(kind)}
+        family = _with_parents(kind, sets)
         others = [
             str(other)
             for other, shared in zip(fitting["set"][1:], fitting["genes"][1:], strict=True)
-            if not {other, sets.parent(other)} & family - {""}
+            if not _with_parents(str(other), sets) & family
             and len(set(shared) - set(first["genes"])) >= MIN_SHARED
         ]
         name = _numbered(kind, n_named[kind])
@@ -128,11 +128,11 @@ def name_subtypes(
         names = sp.tl.name_subtypes(names, sets, adata.var_names, among)
     """
     kind_of = dict(zip(named["cluster"], named["set"], strict=True))
-    wider_of = {cluster: sets.parent(kind) or kind for cluster, kind in kind_of.items() if kind}
+    wider_of = {cluster: (*sets.parents(kind), kind)[0] for cluster, kind in kind_of.items() if kind}
     found: dict[str, pd.Series] = {}
     for wider in dict.fromkeys(wider_of.values()):
         members = [cluster for cluster in wider_of if wider_of[cluster] == wider]
-        subtypes = {name: genes for name, genes in sets.genes.items() if sets.parent(name) == wider}
+        subtypes = {name: genes for name, genes in sets.genes.items() if wider in sets.parents(name)}
         if len(members) < 2 or not subtypes:
             continue
         tested = restrict_sets(
@@ -147,8 +147,9 @@ def name_subtypes(
         subtype = found.get(row["cluster"])
         if subtype is not None:
             genes = tuple(dict.fromkeys((*subtype["genes"], *row["genes"])))
-            second = "" if row["second"] == subtype["set"] else row["second"]
-            row |= {"set": subtype["set"], "fdr": float(subtype["fdr"]), "genes": genes, "second": second}
+            row |= {"set": subtype["set"], "fdr": float(subtype["fdr"]), "genes": genes}
+            if row["second"] and _with_parents(row["second"], sets) & _with_parents(row["set"], sets):
+                row["second"] = ""
         if row["set"]:
             n_named[row["set"]] += 1
             row["name"] = _numbered(row["set"], n_named[row["set"]])
@@ -166,6 +167,11 @@ def _fitting_sets(markers: pd.DataFrame, tested: TestedSets, cluster: str) -> pd
         return pd.DataFrame(columns=["set", "fdr", "genes"])
     table = test_genes(genes, f"the markers of cluster {cluster}", tested, MIN_SHARED)
     return table[table["fdr"] <= MAX_FDR]
+
+
+def _with_parents(name: str, sets: GeneSets) -> set[str]:
+    """Return a set and the wider ones that contain it."""
+    return {name, *sets.parents(name)}
 
 
 def _numbered(kind: str, number: int) -> str:

@@ -22,7 +22,7 @@ ANY_TISSUE, MANY_TISSUES = "any tissue", "many tissues"
 Tissue = Literal["blood", "brain", "gut", "kidney", "liver", "lung", "muscle", "pancreas", "skin"]
 TISSUES: tuple[str, ...] = get_args(Tissue)
 SUBTYPE_OF = ", subtype of "
-"""Words between the tissue and the parent set in the description of a built-in set."""
+"""Words between the tissue and a parent set in the description of a built-in set, which can have several parents."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,17 @@ class GeneSets:
         """
         return _tissue(self.descriptions[name]) in {MANY_TISSUES, *TISSUES}
 
-    def parent(self, name: str) -> str:
-        """Return the set of the wider cell type; "" if there is none.
+    def parents(self, name: str) -> tuple[str, ...]:
+        """Return the sets of the wider cell types that contain a cell type.
 
         Examples
         --------
-        >>> sp.tl.builtin_gene_sets().parent("Naive T cell")
-        'T cell'
+        >>> sets = sp.tl.builtin_gene_sets()
+        >>> sets.parents("Naive T cell"), sets.parents("B cell")
+        (('T cell',), ())
         """
-        parent = self.descriptions[name].partition(":")[0].partition(SUBTYPE_OF)[2]
-        return parent if parent in self.genes else ""
+        parents = self.descriptions[name].partition(":")[0].split(SUBTYPE_OF)[1:]
+        return tuple(parent for parent in parents if parent in self.genes)
 
 
 def read_gmt(path: str | Path) -> GeneSets:

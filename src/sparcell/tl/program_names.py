@@ -254,7 +254,7 @@ class _Where:
 
     def narrowest(self, position: int, types: list[pd.Series]) -> pd.Series:
         """Return the first cell type, or its only subtype that passes too, unless the program is on in all cells of the wider type."""
-        subtypes = [row for row in types[1:] if self.sets.parent(row["set"]) == types[0]["set"]]
+        subtypes = [row for row in types[1:] if types[0]["set"] in self.sets.parents(row["set"])]
         if len(subtypes) != 1:
             return types[0]
         covered = self.coverage(position, types[0]["set"], SUBTYPE_PERCENTILE)
@@ -262,9 +262,11 @@ class _Where:
 
     def parent_of_all(self, position: int, name: str) -> str:
         """Return the set of the wider type if the program is on in nearly all of its cells, else ""."""
-        parent = self.sets.parent(name)
-        covered = self.coverage(position, parent, PARENT_PERCENTILE) if parent else None
-        return parent if covered is not None and covered >= PARENT_COVERAGE else ""
+        for parent in self.sets.parents(name):
+            covered = self.coverage(position, parent, PARENT_PERCENTILE)
+            if covered is not None and covered >= PARENT_COVERAGE:
+                return parent
+        return ""
 
     def coverage(self, position: int, name: str, percentile: int) -> float | None:
         """Return the fraction of the cells of a type in which a program is on; None if the cells or the type's genes are not there.
