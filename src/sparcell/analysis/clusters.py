@@ -15,7 +15,8 @@ from sparcell.errors import InputError
 from sparcell.pp.markers import name_by_markers, read_markers
 from sparcell.pp.slots import free_column
 from sparcell.programs.naming import read_gene_sets
-from sparcell.tl.cluster_names import UNKNOWN, cell_type_sets, name_clusters_by_sets
+from sparcell.results.analysis import UNKNOWN
+from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets
 
 if TYPE_CHECKING:
     from anndata import AnnData
