@@ -15,6 +15,7 @@ from sparcell.errors import InputError
 SMALL = {"n_top_genes": 60, "programs": False}
 
 
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")  # anndata says it of the copy
 def test_repeated_names_of_cells_get_numbers_in_the_copy_alone():
     """As anndata.concat leaves them, if each file numbers its cells."""
     adata = typed_cells(200)

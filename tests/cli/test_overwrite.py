@@ -168,6 +168,6 @@ def test_a_model_is_not_replaced_unless_asked(data, tmp_path, monkeypatch, capfd
 def test_the_current_folder_is_not_replaced(earlier, monkeypatch):
     monkeypatch.chdir(earlier)
     before = contents(earlier)
-    with pytest.raises(InputError, match="current folder"), targets.output_folder(Path("."), overwrite=True):
+    with pytest.raises(InputError, match="current folder"), targets.output_folder(Path(), overwrite=True):
         pass
     assert contents(earlier) == before
