@@ -5,7 +5,9 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 import types
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ import sparcell as sp
 from helpers import snippets
 
 MODULES = [name for name in sp.__all__ if isinstance(getattr(sp, name), types.ModuleType)]
+SOURCE = Path(sp.__file__).parent
 TABLES = ["models", "likelihoods"]
 """Modules below `sp` that authors of models and likelihoods use."""
 
@@ -116,3 +119,16 @@ def test_a_name_or_an_argument_that_does_not_exist_is_found():
     assert snippets.unknown_names("sp.pp.seurat and sp.pp.sorat") == ["sp.pp.sorat"]
     code = "sp.pp.seurat(adata, nonsense=1)"
     assert snippets.unknown_arguments(code) == ["sp.pp.seurat(nonsense=)"]
+
+
+def test_names_in_docstrings_exist():
+    """An example that is not run, as one that trains, still calls what is there."""
+    room = re.compile(rf"\bsp\.({'|'.join(MODULES)})\.(\w+)")
+    texts = {path: path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    missing = {
+        f"{path.relative_to(SOURCE)}: sp.{module}.{name}"
+        for path, text in texts.items()
+        for module, name in room.findall(text)
+        if not hasattr(module_of(module), name)
+    }
+    assert missing == set()

@@ -80,10 +80,13 @@ def format_settings(**settings: object) -> str:
     return f"{python} (in a shell: {' '.join(options)})"
 
 
-def did_you_mean(word: str, choices: Iterable[str], limit: int = 8) -> str:
-    """Return the end of a message about an unknown name: the most similar choice, or the first `limit` choices."""
+def did_you_mean(word: object, choices: Iterable[object], limit: int = 8) -> str:
+    """Return the end of a message about an unknown name: the most similar choice, or the first `limit` choices.
+
+    A name that is no text, such as a cluster typed as 0, is compared as text.
+    """
     names = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     if not names:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
 import sparcell as sp
+from helpers.analyses import CHANGES, typed_cells
 from sparcell.analysis import conditions
 from sparcell.report import analysis_text, sections
 from sparcell.tl.sample_comparisons import sample_table
@@ -133,3 +136,27 @@ def test_the_figure_has_a_star_for_each_call():
     assert np.ma.count_masked(values) == 1
     with pytest.raises(sp.InputError, match="the table is empty"):
         sp.pl.program_conditions(TABLE[:0])
+
+
+def test_a_batch_column_called_condition_stays_the_batch():
+    """Each batch holds both treatments, so genes and programs can be compared."""
+    adata = typed_cells(200)
+    adata.obs["treatment"] = adata.obs["condition"].to_numpy()
+    adata.obs["condition"] = pd.Categorical([f"run {number % 2}" for number in range(adata.n_obs)])
+    settings = CHANGES | {"epochs": 10, "encode_covariates": True}
+    model = sp.BetaVAE(**settings).fit(adata, batch_key="condition", silent=True)
+    config = sp.AnalysisConfig(batch_key="condition", condition_key="treatment")
+    type_n = adata.obs["known"]
+    table, doubts = conditions.gene_changes(adata, type_n, config, model)
+    assert doubts == ()
+    assert {"Beta", "Delta", "Gamma"} <= set(table["within"])
+    assert set(table["group"]) == {"treated"}
+    programs = model.programs(adata.copy())
+    results = SimpleNamespace(
+        programs=programs.summary, genes=programs.genes, titles=programs.effects.columns.tolist()
+    )
+    table, doubts = conditions.program_changes(adata, type_n, results, model, config)
+    assert doubts == ()
+    assert table["n_group"].max() == 2
+    assert list(table["name"]) == list(table["program"])
+    assert sorted(adata.obs["condition"].unique()) == ["run 0", "run 1"]

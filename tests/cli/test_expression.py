@@ -80,3 +80,19 @@ def test_the_checks_are_those_of_the_model(folder, tmp_path, monkeypatch, capsys
     assert sparcell(*arguments, monkeypatch=monkeypatch) == 0
     on_disk = pd.read_csv(out / "genes.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(on_disk, table)
+
+
+def test_unknown_batches_stop_differential_expression_unless_they_are_allowed(
+    folder, tmp_path, monkeypatch, capsys
+):
+    adata = simulated_cells()
+    adata.obs["donor"] = ["a", "b"] * (adata.n_obs // 2)
+    settings = {"epochs": 1, "n_latent": 4, "encode_covariates": True}
+    sp.BetaVSC(**settings).fit(adata, batch_key="donor", silent=True).save(tmp_path / "vsc")
+    adata.obs["donor"] = ["c", "d"] * (adata.n_obs // 2)
+    adata.write_h5ad(tmp_path / "new.h5ad")
+    words = ("--groupby", "type", "--group1", "type 0", "--out", tmp_path / "out", "--quiet")
+    arguments = ("differential-expression", tmp_path / "new.h5ad", "--model-dir", tmp_path / "vsc", *words)
+    assert sparcell(*arguments, monkeypatch=monkeypatch) == 1
+    assert "--unseen average" in capsys.readouterr().err
+    assert sparcell(*arguments, "--unseen", "average", monkeypatch=monkeypatch) == 0

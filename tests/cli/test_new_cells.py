@@ -83,3 +83,24 @@ def test_labels_of_a_large_file_are_those_of_the_same_cells_in_memory(
     )
     assert disk.obs_names.tolist() == memory.obs_names.tolist()
     np.testing.assert_array_equal(disk.obsm["type_probabilities"], memory.obsm["type_probabilities"])
+
+
+def test_an_edited_card_stops_predict_before_labels_are_learned(
+    folder, model_dir, tmp_path, monkeypatch, capfd
+):
+    with (model_dir / "README.md").open("a", encoding="utf-8") as card:
+        card.write("My notes.\n")
+    monkeypatch.setattr("sparcell.models.labelling.LabelClassifier.fit", lambda *_: pytest.fail("learned"))
+    words = ("--model-dir", model_dir, "--out", tmp_path / "p.h5ad", "--labels-key", "type")
+    words = (*words, "--reference", folder / "reference.h5ad")
+    assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 1
+    assert "was edited" in capfd.readouterr().err
+
+
+def test_a_model_without_batches_stops_map_before_cells_are_read(folder, tmp_path, monkeypatch, capfd):
+    words = (*FIT, "--model-dir", tmp_path / "m")
+    assert sparcell("fit", folder / "reference.h5ad", *words, monkeypatch=monkeypatch) == 0
+    monkeypatch.setattr("sparcell.io.stored.read_whole", lambda *_: pytest.fail("read"))
+    words = ("--model-dir", tmp_path / "m", "--out", tmp_path / "q.h5ad")
+    assert sparcell("map", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 1
+    assert "fitted without batch_key" in capfd.readouterr().err

@@ -163,3 +163,11 @@ def test_a_model_is_not_replaced_unless_asked(data, tmp_path, monkeypatch, capfd
     assert sparcell(*words, monkeypatch=monkeypatch) == 0
     assert sparcell(*words, monkeypatch=monkeypatch) == 1
     assert "holds a model; expected a new folder. Add --overwrite" in capfd.readouterr().err
+
+
+def test_the_current_folder_is_not_replaced(earlier, monkeypatch):
+    monkeypatch.chdir(earlier)
+    before = contents(earlier)
+    with pytest.raises(InputError, match="current folder"), targets.output_folder(Path(), overwrite=True):
+        pass
+    assert contents(earlier) == before

@@ -127,3 +127,20 @@ def test_the_input_is_never_the_output(tmp_path, run, capfd):
     capfd.readouterr()
     assert run(f"embed {tmp_path / 'one.zarr'} {embed} --out {tmp_path / 'one.zarr'} --overwrite") == 1
     assert "--out is the input" in capfd.readouterr().err
+
+
+def test_a_label_that_a_zarr_folder_cannot_name_stops_before_the_cells_are_read(
+    folder, tmp_path, run, capsys
+):
+    adata = ad.read_h5ad(folder / "cells.h5ad")
+    adata.obs["kind"] = pd.Categorical(["B", "CD4/CD8 T"] * 100)
+    model = sp.load(folder / "model")
+    model.fit_labels(adata, "kind")
+    model.save(tmp_path / "model")
+    line = f"predict {folder / 'cells.h5ad'} --model-dir {tmp_path / 'model'} --out {tmp_path}"
+    assert run(f"{line}/out.zarr") == 1
+    told = capsys.readouterr().err
+    assert "CD4/CD8 T" in told
+    assert ".h5ad" in told
+    assert not (tmp_path / "out.zarr").exists()
+    assert run(f"{line}/out.h5ad") == 0

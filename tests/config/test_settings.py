@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 import typing
-from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import MISSING, FrozenInstanceError, asdict, fields
 
+import numpy as np
 import pytest
 
 from sparcell.config.analysis import AnalysisConfig
@@ -347,3 +349,27 @@ def test_widths_given_as_a_list_are_the_same_setting():
 )
 def test_sizes_are_read(text, expected):
     assert require_size("memory", text) == expected
+
+
+def test_numbers_of_numpy_are_held_as_numbers_that_json_knows():
+    """As loops over numpy.arange and numpy.linspace give them."""
+    for kind in MODELS.values():
+        given = kind(
+            n_latent=np.arange(5, 7)[0],
+            seed=np.int64(3),
+            learning_rate=np.float32(0.25),
+            dropout=np.linspace(0, 0.5, 3)[1],
+            batch_augmentation=np.bool_(False),
+            encoder_widths=(np.int64(8),),
+        )
+        expected = kind(
+            n_latent=5,
+            seed=3,
+            learning_rate=0.25,
+            dropout=0.25,
+            batch_augmentation=False,
+            encoder_widths=(8,),
+        )
+        assert given == expected
+        assert json.dumps(asdict(given)) == json.dumps(asdict(expected))
+        assert repr(given) == repr(expected)

@@ -230,3 +230,34 @@ def test_zarr_of_the_newest_library_version_opens(cells, tmp_path):
     path = written(cells, tmp_path / "a.zarr")
     assert zarr.open_group(path, mode="r")["X"].attrs["encoding-type"] == "csr_matrix"
     assert MatrixFile(path).shape == (N_CELLS, N_GENES)
+
+
+def in_older_layout(path):
+    """Write obs of an .h5ad file as anndata 0.7 did: numbers of categories, and the categories in a group beside the columns."""
+    with h5py.File(path, "a") as file:
+        obs = file["obs"]
+        codes, names = obs["donor/codes"][:], obs["donor/categories"].asstr()[:].astype(object)
+        del obs["donor"]
+        stored = obs.create_group("__categories").create_dataset(
+            "donor", data=names, dtype=h5py.string_dtype()
+        )
+        obs.create_dataset("donor", data=codes).attrs["categories"] = stored.ref
+        obs.attrs["encoding-version"] = "0.1.0"
+    return path
+
+
+def test_categories_of_older_files_have_their_names(cells, tmp_path):
+    file = MatrixFile(in_older_layout(written(cells, tmp_path / "old.h5ad")))
+    assert file.obs_columns == ["age", "donor"]
+    obs = file.obs(["donor", "age"])
+    assert obs["donor"].tolist() == cells.obs["donor"].tolist()
+    np.testing.assert_array_equal(obs["age"], cells.obs["age"])
+
+
+def test_files_of_a_layout_without_parts_are_named(cells, tmp_path):
+    path = written(cells, tmp_path / "older.h5ad")
+    with h5py.File(path, "a") as file:
+        del file["obs"]
+        file["obs"] = np.zeros(N_CELLS, dtype=[("index", "i8"), ("age", "f8")])
+    with pytest.raises(InputError, match=r"older\.h5ad was written by anndata before 0\.7"):
+        MatrixFile(path)

@@ -16,6 +16,7 @@ from scipy import sparse
 from sparcell.data.blocks import RowUnits
 from sparcell.data.sources import CellsOnDisk
 from sparcell.errors import InputError
+from sparcell.io.joining import join_obs
 from sparcell.io.stored import StoredCells, open_cells
 from sparcell.models import BetaVAE
 
@@ -180,3 +181,26 @@ def test_training_on_several_files_resumes_from_its_checkpoint(donors, tmp_path)
     again = BetaVAE(**settings).fit(list(donors), checkpoint_dir=tmp_path / "c", **how)
     assert list(first.history["seconds"]) == list(again.history["seconds"])  # nothing was trained anew
     np.testing.assert_array_equal(first.transform(list(donors)), again.transform(list(donors)))
+
+
+def test_files_of_one_name_and_two_formats_in_two_folders_have_three_labels(tmp_path):
+    paths = []
+    for name in ("d1/counts.h5ad", "d1/counts.zarr", "d2/counts.h5ad"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        paths.append(written(cells(5, "AB", names=name), tmp_path / name))
+    labels = ["d1/counts.h5ad", "d1/counts.zarr", "d2/counts.h5ad"]
+    assert list(open_cells(paths).obs["file"].cat.categories) == labels
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "values"),
+    [
+        (pd.Categorical([1, 2]), pd.Categorical(["1", "x"]), ["1", "2", "1", "x"]),
+        (pd.Categorical([None, None]), pd.Categorical(["1", "x"]), [None, None, "1", "x"]),
+        (pd.Categorical([1.0, None]), ["1", "x"], ["1", None, "1", "x"]),
+        ([1.0, np.nan], ["1", "x"], ["1", None, "1", "x"]),
+    ],
+)
+def test_categories_of_numbers_and_of_text_become_text(first, second, values):
+    joined = join_obs([pd.DataFrame({"c": first}), pd.DataFrame({"c": second})], ["a", "b"])["c"]
+    assert joined.astype(object).where(joined.notna(), None).tolist() == values

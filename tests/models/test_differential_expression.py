@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,3 +149,63 @@ def test_denoised_counts_in_another_batch_keep_what_the_cell_s_own_counts_say(mo
     factor_ng = (r_g + cells.X.toarray()) / (r_g + own)
     both = model.denoise(cells, batch="2", copy=True).layers["denoised"]
     np.testing.assert_allclose(both, moved * factor_ng, rtol=1e-4)
+
+
+def test_batches_that_the_encoder_does_not_know_are_encoded_as_average_ones(cells):
+    model = sp.BetaVSC(n_latent=4, epochs=1, encode_covariates=True).fit(
+        cells, batch_key="batch", silent=True
+    )
+    new = cells.copy()
+    new.obs["batch"] = new.obs["batch"].map({"1": "3", "2": "4"})
+    table = model.differential_expression(new, "type", "type 0")
+    known = model.differential_expression(cells.copy(), "type", "type 0")
+    assert called(table) == called(known)
+
+
+def test_a_group_typed_as_a_number_is_named(model, cells):
+    adata = cells.copy()
+    adata.obs["cluster"] = [str(number % 2) for number in range(adata.n_obs)]
+    with pytest.raises(InputError, match="has no group 0; did you mean '0'"):
+        model.differential_expression(adata, "cluster", 0)
+
+
+def test_denoised_genes_are_those_that_the_data_has(model, cells):
+    few = cells[:, :110].copy()
+    reader = model.for_data(few, missing_genes="zero")
+    copied = reader.denoise(few, copy=True)
+    assert list(copied.var_names) == list(few.var_names)
+    assert reader.denoise(few) is None
+    np.testing.assert_array_equal(few.layers["denoised"], copied.layers["denoised"])
+
+
+def test_denoised_cells_that_stay_on_disk_need_a_file(model, cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(InputError, match=r"expected out=FILE\.h5ad"):
+        model.denoise(StoredCells(tmp_path / "cells.h5ad", obs_keys=["batch"]))
+
+
+def test_denoised_data_that_a_file_backs_are_a_copy_in_memory(model, cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    denoised = model.denoise(backed, copy=True)
+    assert not denoised.isbacked
+    expected = model.denoise(cells, copy=True).layers["denoised"]
+    np.testing.assert_allclose(denoised.layers["denoised"], expected, rtol=1e-5)
+
+
+def test_columns_of_cells_on_disk_are_read_when_they_are_compared(model, cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    table = model.differential_expression(
+        StoredCells(tmp_path / "cells.h5ad"), "type", "type 0", batch_key="batch"
+    )
+    expected = model.differential_expression(cells.copy(), "type", "type 0", batch_key="batch")
+    assert list(table["names"]) == list(expected["names"])
+
+
+@pytest.mark.parametrize("as_given", [np.float64, list, np.float32])
+def test_latents_of_any_number_type_are_decoded(model, as_given):
+    z_nk = np.eye(6)
+    given = z_nk.tolist() if as_given is list else z_nk.astype(as_given)
+    assert model.decode(given).shape == (6, 120)
+    with pytest.raises(InputError, match=r"shape \(6,\); expected cells × 6 latents"):
+        model.decode(given[0])

@@ -131,3 +131,15 @@ def test_variable_genes_of_a_study_are_chosen_within_its_batches(data, tmp_path)
     without = prepare.prepare(tmp_path / "donors.h5ad", ONE)
     pca = specs[-1]  # its components use the same genes
     assert pca.fingerprint(prepared, ONE) != pca.fingerprint(without, ONE)
+
+
+def test_other_values_of_the_batch_column_are_another_run(data, tmp_path):
+    adata = anndata.read_h5ad(data)
+    prints = []
+    for name, donors in (("one", ["a", "b"]), ("same", ["a", "b"]), ("other", ["b", "a"])):
+        adata.obs["donor"] = donors * (adata.n_obs // 2)
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+        spec = next(iter(pipeline.plan_runs(ONE, {"batch_key": "donor"})))
+        prepared = prepare.prepare(tmp_path / f"{name}.h5ad", ONE, [spec.entry])
+        prints.append(spec.fingerprint(prepared, ONE))
+    assert prints[0] == prints[1] != prints[2]

@@ -235,3 +235,10 @@ def test_more_starts_of_k_means_are_never_worse():
         return ((points - centroids[partition]) ** 2).sum()
 
     assert sum_of_squares(20) <= sum_of_squares(1)
+
+
+def test_one_latent_has_a_map(clusters):
+    map_n2 = np.asarray(embedding.tsne(clusters[0][:60, :1], perplexity=5))
+    assert map_n2.shape == (60, 2)
+    assert np.isfinite(map_n2).all()
+    np.testing.assert_array_equal(map_n2, np.asarray(embedding.tsne(clusters[0][:60, :1], perplexity=5)))

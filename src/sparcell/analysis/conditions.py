@@ -13,9 +13,8 @@ import pandas as pd
 from sparcell.errors import InputError
 from sparcell.results.analysis import Doubt
 from sparcell.results.stored_programs import StoredPrograms
-from sparcell.tl.program_conditions import program_conditions
+from sparcell.tl.program_conditions import compare_activity
 from sparcell.tl.sample_comparisons import sample_table, untestable_reason
-from sparcell.tl.stability import copy_without_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +67,11 @@ def gene_changes(
         if condition_n[own_n].value_counts().reindex(list(names), fill_value=0).min() < MIN_CELLS:
             continue
         cells = adata[own_n].copy()
-        cells.obs["condition"] = condition_n[own_n]
+        cells.obs[config.condition_key] = condition_n[
+            own_n
+        ]  # as text; other columns, such as the batch, stay
         try:
-            table = model.differential_expression(cells, "condition", names[1], names[0])
+            table = model.differential_expression(cells, config.condition_key, names[1], names[0])
         except InputError as error:
             reasons.append(str(error))
             continue
@@ -105,19 +106,17 @@ def program_changes(
                 "--batch-key.",
             ),
         )
-    cells = copy_without_results(adata)
-    cells.obs["cell type"] = type_n.to_numpy()
-    cells.obs["condition"], cells.obs["sample"] = (
-        adata.obs[key].astype(str).to_numpy() for key in (config.condition_key, config.batch_key)
+    batch_n, condition_n = (
+        adata.obs[key].astype(str).to_numpy(dtype=object) for key in (config.batch_key, config.condition_key)
     )
-    samples = sample_table(cells.obs["sample"].to_numpy(), cells.obs["condition"].to_numpy())[1]
+    name_n, samples = sample_table(batch_n, condition_n)
     reason = untestable_reason(samples, pair)
     if reason:
         return None, (Doubt(what, f"{config.condition_key} {reason}"),)
-    latents = model.latent_representation(cells)
+    latents = model.latent_representation(adata)
     stored = StoredPrograms(programs.programs, programs.genes, latents.mean_nk, latents.inclusion_nk)
-    activity = pd.DataFrame(stored.activity_np, index=cells.obs_names, columns=stored.names)
-    table = program_conditions(cells, "condition", "sample", within="cell type", activity=activity)
+    activity = pd.DataFrame(stored.activity_np, index=adata.obs_names, columns=stored.names)
+    table = compare_activity(activity, type_n.astype(str).to_numpy(dtype=object), name_n, samples, pair)
     if table.empty:
         return None, (Doubt(what, "No cell type has enough cells in two samples of each condition."),)
     title_of = dict(zip(stored.names, programs.titles, strict=True))

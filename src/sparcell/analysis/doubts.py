@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparcell.io import obs_columns
-from sparcell.results.analysis import Doubt
-from sparcell.tl.cluster_names import UNKNOWN
+from sparcell.results.analysis import UNKNOWN, Doubt
 from sparcell.tl.misfits import does_not_fit
 
 if TYPE_CHECKING:

@@ -184,7 +184,7 @@ def map_columns(
     further = {} if predicted is None else {"Predicted types": predicted}
     key_of = {"Known labels": config.labels_key, "Batch": config.batch_key, "Condition": config.condition_key}
     return further | {
-        heading: pd.Categorical(adata.obs[key].astype(str))
+        heading: pd.Categorical(adata.obs[key].astype(str).where(adata.obs[key].notna()))
         for heading, key in key_of.items()
         if key is not None
     }

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from sparcell.analysis.doubts import listed_clusters
-from sparcell.analysis.reference import UNKNOWN
 from sparcell.errors import InputError
 from sparcell.programs.naming import read_gene_sets
-from sparcell.results.analysis import Doubt
+from sparcell.results.analysis import UNKNOWN, Doubt
 from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets
 
 if TYPE_CHECKING:

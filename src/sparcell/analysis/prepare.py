@@ -17,7 +17,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.experiments.provenance import digest_of_matrix
 from sparcell.io import obs_columns
 from sparcell.io.files import title_of
-from sparcell.io.samples import read_sample
+from sparcell.io.samples import read_sample, sample_in_memory
 from sparcell.pp.slots import require_same_counts
 from sparcell.study.prepare import control_quality, use_counts_layer
 from sparcell.tl.stability import copy_without_results
@@ -60,16 +60,15 @@ def prepare(
         )
         title = config.title or title_of(data)
     else:
-        adata, title, sampled = data.copy(), config.title or "data in memory", ""
+        adata, sampled = sample_in_memory(data, config.n_cells, gene_symbols=config.gene_symbols)
+        title = config.title or "data in memory"
     adata = use_counts_layer(adata, config.layer)
     require_same_counts(adata)
     for key in (config.batch_key, config.labels_key, config.condition_key):
         if key is not None and key not in adata.obs:
             raise InputError(f"obs has no column {key!r}: {did_you_mean(key, adata.obs)}")
-    if config.condition_key is not None and adata.obs[config.condition_key].nunique() < 2:
-        raise InputError(
-            f"obs column {config.condition_key} holds one value; expected at least two conditions to compare."
-        )
+    if config.condition_key is not None:
+        check_conditions(adata.obs[config.condition_key])
     if reference is not None:
         reference.check(adata, config)
     digest = digest_of_matrix(adata)
@@ -84,3 +83,17 @@ def prepare(
     pp.lognormalize(adata, layer="counts")
     pp.variable_genes(adata, n_top_genes=config.n_top_genes, flavor=config.flavor, batch_key=config.batch_key)
     return AnalysisData(adata, qc, title, digest, sampled, query)
+
+
+def check_conditions(condition_n: pd.Series) -> None:
+    """Raise InputError for a column of obs that holds a single condition, or none for some cells."""
+    n_missing = int(condition_n.isna().sum())
+    if n_missing:
+        raise InputError(
+            f"obs column {condition_n.name} is empty for {n_missing} of {len(condition_n)} cells; expected a condition for each: fill them "
+            f"in, or leave those cells out, in Python: adata[adata.obs[{condition_n.name!r}].notna()].copy()."
+        )
+    if condition_n.nunique() < 2:
+        raise InputError(
+            f"obs column {condition_n.name} holds one value; expected at least two conditions to compare."
+        )

@@ -21,7 +21,7 @@ from sparcell.experiments.provenance import digest_of
 from sparcell.io import model_folder
 from sparcell.models import load
 from sparcell.models.mapping import MIN_CELLS, batch_sizes, required_batches
-from sparcell.results.analysis import ReferenceMapping
+from sparcell.results.analysis import UNKNOWN, ReferenceMapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from sparcell.models.fitted import Model
 
 log = logging.getLogger("sparcell")
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

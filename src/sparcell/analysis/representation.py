@@ -16,7 +16,7 @@ from sparcell import pp
 from sparcell.config.presets import PRESETS
 from sparcell.errors import InputError, format_settings
 from sparcell.experiments import presets, runs
-from sparcell.experiments.provenance import versions
+from sparcell.experiments.provenance import digest_of_columns, versions
 from sparcell.experiments.runs import HISTORY, Run
 from sparcell.io import model_folder
 from sparcell.tl.embedding import PERPLEXITY, tsne
@@ -131,6 +131,7 @@ def fingerprint(stage: Stage, data: AnalysisData, config: AnalysisConfig) -> Fin
         format=FORMAT,
         versions=versions(),
         data=data.digest,
+        columns=digest_of_columns(data.adata.obs, [config.batch_key]),
         quality_control=data.qc.attrs["limits"],
         seed=config.seed,
         **inputs,

@@ -201,6 +201,8 @@ def fit(
 
 def save_fitted(fitted: Model, adata: AnnData | StoredCells, config: FitConfig, started: float) -> None:
     """Encode the cells, say what came out, and write model and latents; `started` is when the command was called."""
+    from sparcell.io import result_files
+
     failure = None
     latents = fitted.latent_representation(adata)
     fitting.log_result(fitted, latents, time.perf_counter() - started)
@@ -213,7 +215,7 @@ def save_fitted(fitted: Model, adata: AnnData | StoredCells, config: FitConfig, 
     if config.out is not None:
         fitting.drop_older_results(adata, fitted.settings.name)
         fitted.write_latents(adata, latents)
-        write_cells(adata, config.out, with_x=config.with_x)
+        result_files.write_cells(adata, config.out, with_x=config.with_x)
         key = f"X_{fitted.settings.name}"
         log.info("latent representation written to %s, obsm[%r]", config.out, key)
     if failure is not None:
@@ -286,6 +288,7 @@ def embed(
     if not config.dry_run:
         targets.check_output_file(out, input, overwrite=how.overwrite)
     from sparcell.cli import dry_run
+    from sparcell.io import result_files
     from sparcell.models import load
 
     saved = load(model_dir)
@@ -297,7 +300,7 @@ def embed(
         return
     fitting.drop_older_results(adata, model.settings.name)
     model.embed(adata, unseen=config.unseen)
-    write_cells(adata, out, with_x=config.with_x)
+    result_files.write_cells(adata, out, with_x=config.with_x)
     key = f"X_{model.settings.name}"
     log.info("%s cells encoded; latent representation written to %s, obsm[%r]", f"{adata.n_obs:,}", out, key)
 
@@ -332,17 +335,6 @@ def programs(
         results = run_programs(input, model_dir, folder, config, silent=how.quiet, command=command_line())
     if not how.quiet:
         print(f"{results.n_active} of {results.n_latent} latents active; page: {out / 'programs.html'}")
-
-
-def write_cells(adata: AnnData | StoredCells, path: Path, *, with_x: bool) -> None:
-    """Write a result, which --overwrite may replace. `with_x`: see `StoredCells.write`."""
-    from sparcell import io
-    from sparcell.io import result_files
-
-    if isinstance(adata, io.StoredCells):
-        adata.write(path, with_x=with_x)
-    else:
-        result_files.write_anndata(adata, path)
 
 
 def command_line() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sparcell.cli import fitting, targets
-from sparcell.cli.commands import Inputs, Star, start, write_cells
+from sparcell.cli.commands import Inputs, Star, start
 from sparcell.cli.model_input import open_input
 from sparcell.cli.options import MapOptions, PredictOptions, RunOptions, given
 from sparcell.config.new_cells import MapConfig, PredictConfig
@@ -49,12 +49,13 @@ def map_query(
             raise InputError(
                 f"--mapped-model-dir is {config.mapped_model_dir}, which is also --model-dir or --out; expected a new folder."
             )
+    from sparcell.io import result_files
     from sparcell.models import load
+    from sparcell.models.mapping import required_batches
 
     saved = load(model_dir)
-    keys = saved.schema.covariates.keys
-    if keys:
-        keys = (config.batch_key or keys[0], *keys[1:])
+    column = required_batches(saved.schema)
+    keys = (config.batch_key or column.key, *saved.schema.covariates.keys[1:])
     adata, model = open_input(input, saved, config, keys=keys, memory=config.memory, out=out)
     mapped = model.map_query(
         adata, batch_key=config.batch_key, unseen=config.unseen, seed=config.seed, silent=how.quiet
@@ -64,7 +65,7 @@ def map_query(
         log.info("model of the old and the new batches saved in %s", config.mapped_model_dir)
     fitting.drop_older_results(adata, mapped.settings.name)
     mapped.embed(adata)
-    write_cells(adata, out, with_x=config.with_x)
+    result_files.write_cells(adata, out, with_x=config.with_x)
     key = f"X_{mapped.settings.name}"
     log.info("%s cells mapped; latent representation written to %s, obsm[%r]", f"{adata.n_obs:,}", out, key)
 
@@ -94,6 +95,7 @@ def predict(
     """
     how, config = start(run), PredictConfig(**given(predict))
     targets.check_output_file(out, input, overwrite=how.overwrite)
+    from sparcell.io import result_files
     from sparcell.models import load
 
     model = load(model_dir)
@@ -104,13 +106,16 @@ def predict(
             f"{model_dir} has learned no labels; add --reference FILE.h5ad --labels-key COLUMN, with labelled cells such as those of the "
             "training."
         )
+    result_files.check_columns(
+        (label for learned in model.label_classifiers.values() for label in learned.labels), out
+    )
     adata, reader = open_input(
         input, model, config, keys=model.schema.covariates.keys, memory=config.memory, out=out
     )
     key = reader.predict_labels(
         adata, config.labels_key, unknown_rate=config.unknown_rate, unseen=config.unseen
     )
-    write_cells(adata, out, with_x=config.with_x)
+    result_files.write_cells(adata, out, with_x=config.with_x)
     counts = adata.obs[f"{key}_predicted"].value_counts()
     largest = ", ".join(f"{label} {count:,}" for label, count in counts.head(6).items())
     log.info("%s cells: %s%s", f"{adata.n_obs:,}", largest, ", …" if len(counts) > 6 else "")
@@ -120,9 +125,11 @@ def predict(
 def learn_labels(model: Model, config: PredictConfig, model_dir: Path) -> None:
     """Learn labels from the reference, and keep them in the folder of the model."""
     from sparcell import io
+    from sparcell.io import model_folder
 
     assert config.reference is not None
     assert config.labels_key is not None
+    model_folder.check_target(model_dir)  # such as a card that was edited, before cells are encoded
     reference = io.read(config.reference, gene_symbols=config.gene_symbols)
     reader = model.for_data(reference, layer=config.layer, missing_genes=config.missing_genes)
     reader.fit_labels(reference, config.labels_key, unseen=config.unseen)

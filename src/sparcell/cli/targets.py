@@ -68,13 +68,18 @@ def output_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If `out` holds a file that sparcell did not write.
+        If `out` holds a file that sparcell did not write, or with `overwrite` if it is the current folder.
     """
     from sparcell.io import places
 
     _recover(out)
     folder = out
     if overwrite and out.is_dir() and any(entry.name not in IGNORED for entry in out.iterdir()):
+        if Path.cwd().is_relative_to(out.resolve()):
+            raise InputError(
+                f"--out is {out}, which is or holds the current folder and would be replaced as a whole; expected another folder: call the "
+                "command from outside of it, and give its name."
+            )
         check_written_by_sparcell(out)
         folder = out.with_name(f"{out.name}.new")
         if folder.exists():

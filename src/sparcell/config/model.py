@@ -10,7 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from sparcell.config.presets import PROGRAMS
 from sparcell.config.training import TrainConfig
-from sparcell.config.validation import require_choice, require_number, require_whole, require_widths
+from sparcell.config.validation import (
+    convert_numbers,
+    require_choice,
+    require_number,
+    require_whole,
+    require_widths,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +111,7 @@ class ModelConfig(NetworkConfig, LikelihoodConfig, TrainConfig):
     """Whether q(z|x) is a Gaussian with an N(0, 1) prior, which the theory of linear VAEs covers."""
 
     def __post_init__(self) -> None:
+        convert_numbers(self)
         for config in (NetworkConfig, LikelihoodConfig, TrainConfig):
             config.__post_init__(self)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import typing
+from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def require_choice(config: type, name: str, value: object) -> None:
     """Raise InputError unless a setting is one of the words that its type lists."""
     choices = typing.get_args(typing.get_type_hints(config)[name])
     require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
+
+
+def convert_numbers(config: object) -> None:
+    """Replace numpy's numbers in settings by Python's, which a saved model, as JSON, can hold."""
+    for field in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if type(value).__module__ == "numpy" and hasattr(value, "item"):
+            object.__setattr__(config, field.name, value.item())
 
 
 def convert_paths(config: object, *names: str) -> None:
@@ -77,7 +86,7 @@ def require_size(name: str, size: object) -> int:
 def require_widths(name: str, widths: object) -> tuple[int, ...]:
     """Return layer widths as a tuple; raise InputError unless they are one or more whole numbers of at least 1."""
     if isinstance(widths, list | tuple) and len(widths) > 0 and all(is_whole(width, 1) for width in widths):
-        return tuple(widths)
+        return tuple(int(width) for width in widths)
     raise InputError(f"{name} is {widths!r}; expected one or more widths of at least 1.")
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,12 @@ def _drawn(limit: float) -> float | None:
 def digest_of(value: Any) -> str:
     """Return the SHA-256 digest of a value that JSON can represent; other values are digested as text."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of_columns(obs: pd.DataFrame, keys: Iterable[str | None]) -> str:
+    """Return the SHA-256 digest of the values of columns of obs that a model reads, as text."""
+    names = sorted({key for key in keys if key is not None})
+    return digest_of({name: obs[name].astype(str).tolist() for name in names})
 
 
 def digest_of_matrix(adata: AnnData) -> str:

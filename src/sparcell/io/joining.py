@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sparcell.data.covariates import category_names
 from sparcell.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def file_labels(paths: Sequence[Path]) -> list[str]:
     repeated = [path for number, path in enumerate(paths) if resolved[number] in resolved[:number]]
     if repeated:
         raise InputError(f"{repeated[0]} is given twice; expected each file once.")
-    if len({path.with_suffix("") for path in resolved}) < len(paths):  # a.h5ad beside a.zarr
-        return [path.name for path in paths]
+    named = [path.with_suffix("") for path in resolved]
+    if len(set(named)) < len(paths):  # a.h5ad beside a.zarr
+        named = resolved
     for n_parts in count(1):
-        labels = ["/".join(path.with_suffix("").parts[-n_parts:]) for path in resolved]
+        labels = ["/".join(path.parts[-n_parts:]) for path in named]
         if len(set(labels)) == len(labels):
             return labels
     raise AssertionError  # the paths differ
@@ -123,7 +125,11 @@ def file_column(columns: Collection[str]) -> str:
 def _joined(columns: Sequence[pd.Series]) -> pd.Series:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns without values, whose type will one day count
-        if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
+        kinds = {
+            column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else None
+            for column in columns
+        }
+        if len(kinds) == 1 and None not in kinds:
             values = pd.api.types.union_categoricals(list(columns), ignore_order=True)
             return pd.Series(values)
         plain = [
@@ -132,7 +138,8 @@ def _joined(columns: Sequence[pd.Series]) -> pd.Series:
         ]
         joined = pd.concat(plain, ignore_index=True)
         if joined.dtype == object:
-            joined = joined.map(str, na_action="ignore")
+            texts = [category_names(column).where(column.notna()) for column in plain]
+            joined = pd.concat(texts, ignore_index=True)
     return pd.Series(joined)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -27,6 +26,7 @@ from sparcell.io.files import existing_path
 from sparcell.io.hdf5_filters import load_filters, require_filters
 from sparcell.io.row_lengths import RowLengths
 from sparcell.io.selection import in_threads, select_rows
+from sparcell.io.stored_tables import column_names, is_by_columns, read_columns, read_table, require_layout
 from sparcell.kernels.row_loops import NO_GENE
 
 if TYPE_CHECKING:
@@ -206,31 +206,19 @@ class MatrixFile(StoredRows):
 
     def obs(self, keys: Sequence[str] = ()) -> pd.DataFrame:
         """Return columns of obs, (n, number of keys). Cells are numbered; their names are not read."""
-        from anndata.io import read_elem
-
-        group = self._root["obs"]
         for key in keys:
             if key not in self.obs_columns:
                 raise InputError(f"obs has no column {key!r}; {did_you_mean(key, self.obs_columns)}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            columns = {key: read_elem(group[key]) for key in keys}
-        return pd.DataFrame(columns, index=pd.RangeIndex(self.shape[0]))
+        return pd.DataFrame(read_columns(self._root["obs"], keys), index=pd.RangeIndex(self.shape[0]))
 
     @property
     def obs_columns(self) -> list[str]:
         """Names of the columns of obs."""
-        group = self._root["obs"]
-        return [str(key) for key in group if key != str(group.attrs.get("_index"))]
+        return column_names(self._root["obs"])
 
     def table(self, name: str) -> pd.DataFrame:
         """Return all columns and names of a table of the file, such as "obs", "var" or "raw/var"."""
-        from anndata.io import read_elem
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table: pd.DataFrame = read_elem(self._root[name])
-        return table
+        return read_table(self._root[name])
 
     def obsm(self, key: str) -> Any:
         """Return an array of obsm as numpy array, (n, …); None if the file has no such array."""
@@ -241,7 +229,7 @@ class MatrixFile(StoredRows):
     def stored_obs(self) -> Any:
         """The group of obs if it can be copied by blocks; None for the layout before anndata 0.8."""
         group = self._root["obs"]
-        return group if group.attrs.get("encoding-version") == "0.2.0" else None
+        return group if is_by_columns(group) else None
 
     @property
     def var(self) -> pd.DataFrame:
@@ -309,6 +297,7 @@ class MatrixFile(StoredRows):
             raise InputError(
                 f"{self.path.name} has no {self._name}; {did_you_mean(self.layer or '', layers)}"
             )
+        require_layout(self._root, self._matrix, self.path.name)
 
     def _read_row_lengths(self) -> RowLengths:
         stored = min(int(self._matrix[name].shape[0]) for name in ("data", "indices"))

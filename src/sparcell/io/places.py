@@ -52,10 +52,12 @@ def sweep(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path, machine: str, process: int) -> bool:
+    """Return whether nobody writes a temporary file any more; a run of this machine may take longer than `MAX_AGE`."""
+    if machine == _machine() and sys.platform != "win32":
+        return not is_running(process)
     with suppress(OSError):
-        if time.time() - path.stat().st_mtime > MAX_AGE:
-            return True
-    return machine == _machine() and not is_running(process)
+        return time.time() - path.stat().st_mtime > MAX_AGE
+    return False
 
 
 def is_running(process: int) -> bool:

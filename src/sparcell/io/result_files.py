@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +151,16 @@ def write_anndata(adata: AnnData, path: str | Path) -> None:
             writer.put(writer.root, name, part)
 
 
+def write_cells(cells: AnnData | StoredCells, path: str | Path, *, with_x: bool = False) -> None:
+    """Write cells with all that was added to them as a result; `with_x` copies the matrix of cells that stay on disk too."""
+    from anndata import AnnData
+
+    if isinstance(cells, AnnData):
+        write_anndata(cells, path)
+    else:
+        cells.write(path, with_x=with_x)
+
+
 def check_result(adata: AnnData | StoredCells, path: Path) -> None:
     """Raise InputError for the first part of the data that a result called `path` cannot hold; called before any training.
 
@@ -160,6 +170,22 @@ def check_result(adata: AnnData | StoredCells, path: Path) -> None:
 
     tables = adata if isinstance(adata, AnnData) else AnnData(var=adata.var)
     h5ad.check_writable(tables, path.name, format_of(path).scratch)
+
+
+def check_columns(names: Iterable[str], path: Path) -> None:
+    """Raise InputError for the first name that a column of a table cannot have in a result called `path`; called before any work."""
+    import pandas as pd
+    from anndata.io import write_elem
+
+    with h5ad.quiet_settings(), format_of(path).scratch() as root:
+        for number, name in enumerate(names):
+            try:
+                write_elem(root, str(number), pd.DataFrame({name: [0.0]}, index=["cell"]))
+            except ValueError as error:
+                raise InputError(
+                    f"{name!r} cannot be the name of a column in {path.name} ({error}); expected names without '/' there, or a result that "
+                    "ends in .h5ad."
+                ) from error
 
 
 def _chunks_of_many(value: Any) -> dict[str, Any]:

@@ -79,6 +79,13 @@ def apply_rules(adata: AnnData, path: Path, gene_symbols: str | None = None) -> 
     return adata
 
 
+def name_uniquely(adata: AnnData, where: str, gene_symbols: str | None = None) -> None:
+    """Give data in memory one name for each cell and gene, in place, as data that are read have them; `where` is for the warning."""
+    if gene_symbols is not None:
+        _use_symbols(adata, gene_symbols)
+    _make_names_unique(adata, where)
+
+
 def _sparse_matrices(adata: AnnData) -> Iterator[tuple[str, Matrix]]:
     """Yield each sparse matrix of the data with its name."""
     if sparse.issparse(adata.X):
@@ -134,7 +141,7 @@ def _use_symbols(adata: AnnData, column: str) -> None:
     adata.raw.var.index = new
 
 
-def _make_names_unique(adata: AnnData, path: Path) -> None:
+def _make_names_unique(adata: AnnData, path: Path | str) -> None:
     """Append numbers to repeated names of cells and genes, also to those of the genes of raw."""
     from anndata.utils import make_index_unique
 

@@ -12,7 +12,7 @@ from sparcell.config.validation import require_size
 from sparcell.data.sampler import subsample
 from sparcell.errors import InputError, format_settings
 from sparcell.io.files import as_paths, title_of
-from sparcell.io.rules import apply_rules
+from sparcell.io.rules import apply_rules, name_uniquely
 from sparcell.io.several_files import read_whole
 from sparcell.io.stored import StoredCells, bytes_in_memory
 
@@ -87,6 +87,36 @@ def read_sample(
     sampled = f"{adata.n_obs:,} of {n_all:,} cells, drawn at random"
     log.info("%s: %s", title_of(paths), sampled)
     return adata, sampled
+
+
+def sample_in_memory(
+    adata: AnnData, n_cells: int | None = None, *, gene_symbols: str | None = None, seed: int = 0
+) -> tuple[AnnData, str]:
+    """Return a copy of cells in memory, or of `n_cells` random ones, and which they are in words: as `read_sample` for a file.
+
+    Parameters
+    ----------
+    adata
+        The cells; data that a file backs are read.
+    n_cells, gene_symbols, seed
+        As for `read_sample`.
+
+    Examples
+    --------
+    ::
+
+        some, sampled = sample_in_memory(adata, 50_000)
+    """
+    n_all = adata.n_obs
+    if n_cells is not None and n_cells < n_all:
+        adata = adata[subsample(n_all, n_cells, seed)]
+    copy = adata.to_memory() if adata.isbacked else adata.copy()
+    name_uniquely(copy, "data in memory", gene_symbols)
+    if copy.n_obs == n_all:
+        return copy, ""
+    sampled = f"{copy.n_obs:,} of {n_all:,} cells, drawn at random"
+    log.info("data in memory: %s", sampled)
+    return copy, sampled
 
 
 def _require_fitting(where: str, n_all: int, n_cells: int | None, n_bytes: int, limit: int) -> None:

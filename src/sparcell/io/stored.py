@@ -26,7 +26,7 @@ from sparcell.io.matrix_files import MatrixFile, genes_of, n_stored_values
 from sparcell.io.result_files import write_result
 from sparcell.io.several_files import MatrixFiles, read_whole
 from sparcell.io.stored_rows import CellNames, KeptRows
-from sparcell.io.stored_writing import write_cells
+from sparcell.io.stored_writing import write_stored
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -309,7 +309,7 @@ class StoredCells:
             cells.write("embedded.zarr", with_x=True)
         """
         with write_result(path) as writer:
-            write_cells(self, writer, with_x=with_x)
+            write_stored(self, writer, with_x=with_x)
 
 
 def open_cells(
@@ -346,6 +346,16 @@ def open_cells(
     limit, paths = require_size("memory", memory), as_paths(path)
     if bytes_in_memory(paths, layer) <= limit:
         return read_whole(paths, gene_symbols)
+    return _left_on_disk(paths, layer, obs_keys, gene_symbols, limit)
+
+
+def _left_on_disk(
+    paths: Sequence[Path],
+    layer: str | None,
+    obs_keys: Sequence[str],
+    gene_symbols: str | None,
+    limit: int,
+) -> StoredCells:
     cells = StoredCells(paths, layer, obs_keys, gene_symbols)
     cells.memory = limit
     return cells
@@ -360,22 +370,18 @@ def open_for_model(
     memory: str | int = MAX_MEMORY,
 ) -> AnnData | StoredCells:
     """Open files for a fitted model as `open_cells` does: X where a file lacks the layer, columns of obs as far as all files have them."""
-    paths = as_paths(path)
+    limit, paths = require_size("memory", memory), as_paths(path)
     if not all(map(can_stay_on_disk, paths)):
-        return open_cells(paths, gene_symbols=gene_symbols)
-    layer = layer if all(n_stored_values(one, layer) for one in paths) else None
-    there: set[str] = set()
-    if bytes_in_memory(paths, layer) > require_size("memory", memory):
-        columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
-        there = set.intersection(*columns)
-        there |= {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
-    return open_cells(
-        paths,
-        layer=layer,
-        obs_keys=[key for key in obs_keys if key in there],
-        gene_symbols=gene_symbols,
-        memory=memory,
-    )
+        return read_whole(paths, gene_symbols)
+    sizes = [n_stored_values(one, layer) for one in paths]
+    if layer is not None and not all(sizes):
+        layer, sizes = None, [n_stored_values(one) for one in paths]
+    if sum(sizes) * BYTES_PER_VALUE <= limit:
+        return read_whole(paths, gene_symbols)
+    columns = [set(MatrixFile(one, layer).obs_columns) for one in paths]
+    there = set.intersection(*columns)
+    there |= {file_column(list(set.union(*columns)))} if len(paths) > 1 else set()
+    return _left_on_disk(paths, layer, [key for key in obs_keys if key in there], gene_symbols, limit)
 
 
 def bytes_in_memory(paths: Sequence[Path], layer: str | None) -> int:

@@ -26,7 +26,7 @@ KEYED = "categorical"
 """Encoding of a column whose values are numbers of categories: only the numbers belong to rows."""
 
 
-def write_cells(cells: StoredCells, writer: ResultWriter, *, with_x: bool) -> None:
+def write_stored(cells: StoredCells, writer: ResultWriter, *, with_x: bool) -> None:
     """Write what `StoredCells.write` writes."""
     root = writer.root
     write_obs(cells, writer)

@@ -27,7 +27,7 @@ class FactorMatch(NamedTuple):
     --------
     ::
 
-        match = sp.metrics.match_factors(activity_nk, model.transform(adata))
+        match = sp.metrics.matched_correlation(model.transform(adata), activity_np)
     """
 
     mean: float

@@ -22,6 +22,7 @@ from sparcell.errors import InputError, did_you_mean
 from sparcell.io import stored
 from sparcell.io.dense_layers import write_dense_layer
 from sparcell.io.labels import labels_from_obs
+from sparcell.io.stored import StoredCells
 from sparcell.models.decoding import in_batch
 from sparcell.models.encoding import INFERENCE_BATCH, FittedEncoder
 from sparcell.tl.group_comparisons import Groups
@@ -67,7 +68,8 @@ class ExpressionModel(FittedEncoder):
         Parameters
         ----------
         adata
-            The cells, as for `latent_representation`.
+            The cells, AnnData or `io.StoredCells`. All cells are decoded in one average batch, so cells of a batch that was not there at
+            fit are allowed; an encoder that reads batches gets an average one for them.
         groupby
             Column of obs with the groups. Cells without a value are left out.
         group1, group2
@@ -167,8 +169,8 @@ class ExpressionModel(FittedEncoder):
         out
             New .h5ad file or .zarr folder for the layer, with obs of the data and the model's genes. `data` does not change.
         copy
-            Return a new AnnData of the model's genes with the layer, and do not change `data`. Needed if the data has genes that the model
-            does not know, since a layer has a value for each gene.
+            Return a new AnnData of the model's genes that the data has, with the layer, and do not change `data`. Needed if the data has
+            genes that the model does not know, since a layer has a value for each gene.
         own_counts
             Combine the decoder's mean with the cell's own counts. False: the decoder's mean alone, which is smoother.
 
@@ -183,7 +185,8 @@ class ExpressionModel(FittedEncoder):
         Raises
         ------
         InputError
-            If the data has genes that the model does not know, without `out` and `copy`; for a library size with a model of expression.
+            If the data has genes that the model does not know, without `out` and `copy`; for cells that stay on disk without `out`; for a
+            library size with a model of expression.
 
         Examples
         --------
@@ -205,20 +208,32 @@ class ExpressionModel(FittedEncoder):
         if out is not None:
             write_dense_layer(out, layer_added, blocks, cells, cells.var.reindex(genes))
             return None
-        if not copy and set(cells.var_names) != set(genes):
-            n_other = len(set(cells.var_names) - set(genes))
-            raise InputError(
-                f"the data has {n_other} genes that the model does not know, and a layer has a value for each gene; expected copy=True, "
-                "which returns a new AnnData of the model's genes, or out=FILE.h5ad."
-            )
+        self._require_place_for_layer(cells, copy=copy)
         values_ng = np.empty((cells.n_obs, len(genes)), dtype=np.float32)
         start = 0
         for block_ng in blocks:
             values_ng[start : start + len(block_ng)] = block_ng
             start += len(block_ng)
-        target = cells[:, genes].copy() if copy else cells
+        target = cells
+        if copy:
+            target = cells[:, [gene for gene in genes if gene in cells.var_names]]
+            target = target.to_memory() if target.isbacked else target.copy()
         target.layers[layer_added] = values_ng[:, pd.Index(genes).get_indexer(target.var_names)]
         return target if copy else None
+
+    def _require_place_for_layer(self, cells: AnnData | StoredCells, *, copy: bool) -> None:
+        """Raise InputError if a layer of the model's genes cannot be written into the data."""
+        if isinstance(cells, StoredCells):
+            raise InputError(
+                "these cells stay on disk, and a layer would have to be in memory; expected out=FILE.h5ad or FOLDER.zarr, which is written "
+                "block by block, or some of the cells: cells[rows]."
+            )
+        n_other = len(set(cells.var_names) - set(self.schema.genes))
+        if n_other and not copy:
+            raise InputError(
+                f"the data has {n_other} genes that the model does not know, and a layer has a value for each gene; expected copy=True, "
+                "which returns a new AnnData of the model's genes, or out=FILE.h5ad."
+            )
 
     def _library_size(self, library_size: float | str) -> float | None:
         """Return the library size of all cells, or None for each cell's own."""
@@ -254,6 +269,8 @@ class ExpressionModel(FittedEncoder):
 
     def _groups(self, adata: AnnData, groupby: str, within: str | None, batch_key: str | None) -> Groups:
         """Return the labels of the cells, checked."""
+        if isinstance(adata, StoredCells):
+            adata.read_obs([key for key in (groupby, within, batch_key) if key is not None])
         labels = labels_from_obs(adata, groupby)
         batch = self.schema.covariates.batch
         if batch_key is None and batch is not None and batch.key in adata.obs:
@@ -273,7 +290,7 @@ class ExpressionModel(FittedEncoder):
     def _cell_blocks(self, adata: AnnData) -> Iterator[CellBlock]:
         """Yield the cells with their observed and expected fractions, by blocks. All cells are decoded in an average batch."""
         start = 0
-        for cells in self._loader(adata, "error", decode=False).all_cells(INFERENCE_BATCH):
+        for cells in self._loader(adata, "average", decode=False).all_cells(INFERENCE_BATCH):
             posterior = self.network.posterior(cells)
             observed_ng = self._observed_fractions(cells)[0]
             yield CellBlock(start, observed_ng, self._expected_fractions(posterior, cells))
@@ -281,7 +298,7 @@ class ExpressionModel(FittedEncoder):
 
     def _units(self, adata: AnnData) -> NDArray[np.float64]:
         """Return the fraction that one count makes in each cell, (n,)."""
-        blocks = self._loader(adata, "error", decode=False).all_cells(INFERENCE_BATCH)
+        blocks = self._loader(adata, "average", decode=False).all_cells(INFERENCE_BATCH)
         return np.concatenate([self._observed_fractions(cells)[1] for cells in blocks])
 
     def _observed_fractions(self, cells: Minibatch) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:

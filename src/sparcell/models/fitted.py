@@ -91,7 +91,12 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
         return history_curves(self.history, type(self.settings).__name__)
 
     def decode(self, z_nk: Floats) -> Floats:
-        """Decode latents that are not those of a measured cell: expected expression, (n, g), in the units of `sample`.
+        """Decode latents that are not those of a measured cell, (n, k): expected expression, (n, g), in the units of `sample`.
+
+        Raises
+        ------
+        InputError
+            If the latents are no matrix with a column for each latent of the model.
 
         Examples
         --------
@@ -100,7 +105,13 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
             z_nk = model.transform(adata)
             x_ng = model.decode(z_nk)
         """
-        return np.asarray(self._decoded(torch.from_numpy(z_nk).to(self.device), "latent").X)
+        n_latent = self.settings.n_latent
+        latents_nk = np.array(z_nk, dtype=np.float32)
+        if latents_nk.ndim != 2 or latents_nk.shape[1] != n_latent:
+            raise InputError(
+                f"z_nk has the shape {latents_nk.shape}; expected cells × {n_latent} latents. One cell is z_nk[None]."
+            )
+        return np.asarray(self._decoded(torch.from_numpy(latents_nk).to(self.device), "latent").X)
 
     @torch.no_grad()
     def reconstruct(

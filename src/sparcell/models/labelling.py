@@ -17,6 +17,7 @@ from sparcell.config.validation import require_number
 from sparcell.errors import InputError, did_you_mean
 from sparcell.io.labels import labels_from_obs
 from sparcell.models.encoding import FittedEncoder
+from sparcell.results.analysis import UNKNOWN
 from sparcell.tl.label_classifier import LabelClassifier
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
-UNKNOWN = "unknown"
-"""Prediction for cells that are far from every type of the reference."""
 UNKNOWN_RATE = 0.05
 """Fraction of the reference's own cells that would be called unknown."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparcell.errors import OutputError
 from sparcell.pl.analysis import analysis_figures, marker_dots, two_maps
 from sparcell.pl.benchmark import (
     benchmark_figures,
@@ -189,19 +190,30 @@ def save_programs(results: ProgramResults, folder: Path) -> list[Path]:
 def _save(
     figures: Iterable[tuple[str, Figure]], folder: Path, formats: tuple[str, ...] = ("png",)
 ) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     saved = []
-    for name, figure in figures:
-        for ending in formats:
-            path = folder / f"{name}.{ending}"
-            aside = folder / f".{name}.{os.getpid()}.part"
-            try:
-                aside.write_bytes(png(figure) if ending == "png" else pdf(figure))
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
-            saved.append(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures:
+            for ending in formats:
+                path = folder / f"{name}.{ending}"
+                _write(path, png(figure) if ending == "png" else pdf(figure))
+                saved.append(path)
+    except OSError as error:
+        raise OutputError(
+            f"figures could not be written to {folder} ({error.strerror or error}). Figures under final names are whole. Make room there, "
+            "or give another folder."
+        ) from error
     return saved
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file as a whole."""
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def png(figure: Figure, dpi: float = 150) -> bytes:

@@ -255,8 +255,8 @@ def seconds_for_seeds(model: Model) -> float:
 
 def choose_n_seeds(model: Model, adata: AnnData, seeds: int | str) -> int:
     """Return the number of seeds to compare; "auto": `AUTO_SEEDS` if their training takes less than `MAX_AUTO_SECONDS`, else 1."""
-    if isinstance(seeds, int):
-        return seeds
+    if seeds != "auto":
+        return int(seeds)
     settings: Any = model.settings
     is_quick = len(model.history) > 0 and seconds_for_seeds(model) <= MAX_AUTO_SECONDS
     if not is_quick or adata.n_obs < settings.batch_size:

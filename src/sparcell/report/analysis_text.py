@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sparcell.report.text import Paragraph, capitalize, join_words, pluralize
+from sparcell.results.analysis import UNKNOWN
 
 if TYPE_CHECKING:
     from sparcell.results.analysis import AnalysisResults, ReferenceMapping
 
 MAX_P = 0.05
-UNKNOWN = "unknown"
 
 
 def conclusions(results: AnalysisResults) -> list[Paragraph]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 
+UNKNOWN = "unknown"
+"""Name of a cluster whose markers fit no cell type, and type of a cell that is far from every type of a reference."""
+
+
 @dataclass(frozen=True)
 class Doubt:
     """A reason to trust part of a result less."""

@@ -21,7 +21,7 @@ from sparcell.config.presets import PRESETS, Preset
 from sparcell.data.normalize import log_normalized
 from sparcell.experiments import checks, embedding, presets, runs
 from sparcell.experiments.embedding import EmbeddingContext, method_result
-from sparcell.experiments.provenance import versions
+from sparcell.experiments.provenance import digest_of_columns, versions
 from sparcell.experiments.runs import Fingerprint, Run, fingerprint_of, run_or_load
 from sparcell.experiments.writing import print_table
 from sparcell.io import model_folder
@@ -29,7 +29,7 @@ from sparcell.models import MODELS
 from sparcell.results.study import CLUSTERING_METRICS, PRIMARY_SPACE, MethodResult, StudyResults
 from sparcell.study import write
 from sparcell.study.duration import seeds_within_limit
-from sparcell.study.prepare import StudyData, prepare
+from sparcell.study.prepare import StudyData, columns_of, prepare
 from sparcell.tl.embedding import cap_perplexity
 from sparcell.tl.markers import MAX_GENES, gene_expression, marker_genes
 
@@ -59,6 +59,7 @@ class StudyRunSpec:
     def fingerprint(self, data: StudyData, config: StudyConfig) -> Fingerprint:
         """Return the digests of all inputs that the result of the run depends on."""
         entry = self.entry
+        read = () if entry is None else columns_of(entry.data)
         return fingerprint_of(
             format=FORMAT,
             versions=versions(),
@@ -66,6 +67,7 @@ class StudyRunSpec:
             seed=self.seed,
             settings=None if entry is None else (asdict(entry.estimator), asdict(entry.data)),
             data=data.digest,
+            columns=digest_of_columns(data.adata.obs, [data.batch_key, *read]),
             labels=[str(label) for label in data.labels],
             perplexity=config.perplexity,
             genes=(config.n_top_genes, config.flavor, data.batch_key),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sparcell.results.analysis import UNKNOWN
 from sparcell.tl.enrichment import TestedSets, restrict_sets, test_genes
 from sparcell.tl.gene_sets import GeneSets
 
@@ -22,7 +23,6 @@ MIN_SHARED = 3
 """Genes that a set must share with the markers of a cluster."""
 MAX_FDR = 0.01
 MIN_LOG2_FOLD_CHANGE = 0.5
-UNKNOWN = "unknown"
 
 
 def unknown_name(cluster: object) -> str:

@@ -44,8 +44,8 @@ def tsne(
 ) -> Any:
     """Return a t-SNE map of a latent representation, (n, d).
 
-    The map starts from PCA. openTSNE sets learning rate and exaggeration. Forces are exact up to 20,000 cells; above that they are
-    interpolated (2 dimensions) or approximated by a tree (3 dimensions).
+    The map starts from PCA, or at random if there are fewer latents than dimensions. openTSNE sets learning rate and exaggeration. Forces
+    are exact up to 20,000 cells; above that they are interpolated (2 dimensions) or approximated by a tree (3 dimensions).
 
     Parameters
     ----------
@@ -83,11 +83,17 @@ def tsne(
         n_components=n_components,
         perplexity=perplexity,
         negative_gradient_method=kl_divergence if exact else "fft" if n_components == 2 else "bh",
-        initialization="pca" if np.ptp(latent_nk, axis=0).any() else "random",  # PCA divides by the spread
+        initialization=_initialization(latent_nk, n_components),
         random_state=seed,
         n_jobs=n_jobs,
     ).fit(latent_nk, _exact_affinities(latent_nk, perplexity, n_jobs) if exact else None)
     return fitted if extendable else np.array(fitted)
+
+
+def _initialization(latent_nk: Floats, n_components: int) -> str:
+    """Return how the map starts: from PCA, unless there are fewer latents than dimensions, or no spread to divide by."""
+    has_axes = min(latent_nk.shape) >= n_components and bool(np.ptp(latent_nk, axis=0).any())
+    return "pca" if has_axes else "random"
 
 
 def _exact_affinities(latent_nk: Floats, perplexity: float, n_jobs: int) -> Any:

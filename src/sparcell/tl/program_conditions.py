@@ -15,7 +15,14 @@ from scipy import sparse
 from sparcell.errors import InputError, did_you_mean
 from sparcell.results.stored_programs import stored_programs
 from sparcell.tl.enrichment import benjamini_hochberg
-from sparcell.tl.sample_comparisons import compare_samples, is_paired, sample_table, untestable_reason
+from sparcell.tl.sample_comparisons import (
+    PAIRED,
+    WELCH,
+    compare_samples,
+    is_paired,
+    sample_table,
+    untestable_reason,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -105,23 +112,45 @@ def program_conditions(
         )
     condition_n = _values(adata, condition_key)
     pair = _pair(condition_key, sorted(set(condition_n)), conditions)
-    used_n = np.isin(condition_n, pair)
-    name_n, samples = sample_table(_values(adata, batch_key)[used_n], condition_n[used_n])
+    name_n, samples = sample_table(_values(adata, batch_key), condition_n)
     reason = untestable_reason(samples, pair)
     if reason:
         raise InputError(f"obs columns {condition_key} and {batch_key}: {reason}")
-    type_n = _values(adata, within)[used_n] if within is not None else np.full(int(used_n.sum()), "all cells")
-    activity_np = activity.to_numpy(dtype=np.float64)
-    sd_p = np.maximum(activity_np.std(axis=0), 1e-12)
+    type_n = np.full(adata.n_obs, "all cells", dtype=object) if within is None else _values(adata, within)
+    return compare_activity(activity, type_n, name_n, samples, pair)
+
+
+def compare_activity(
+    activity: pd.DataFrame,
+    type_n: NDArray[np.object_],
+    name_n: NDArray[np.object_],
+    samples: pd.DataFrame,
+    pair: tuple[str, str],
+) -> pd.DataFrame:
+    """Return the table of `program_conditions` for cells whose samples are known.
+
+    Parameters
+    ----------
+    activity
+        Activity of each program in each cell, n × programs.
+    type_n
+        Type of each cell as text, (n,).
+    name_n, samples
+        Sample of each cell, and all samples, from `sample_table`.
+    pair
+        The reference and the condition that is compared with it. Cells of other conditions only count for the standard deviations.
+    """
+    sd_p = np.maximum(activity.to_numpy(dtype=np.float64).std(axis=0), 1e-12)
+    used_n = pd.Series(name_n).isin(samples.index[samples["condition"].isin(pair)]).to_numpy()
     used = activity.loc[used_n].astype(np.float64)
-    blocks = list(_by_type(used, type_n, name_n, samples, pair))
+    blocks = list(_by_type(used, type_n[used_n], name_n[used_n], samples, pair))
     table = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=list(COLUMNS))
     sd_of = dict(zip(activity.columns, sd_p, strict=True))
     table["effect"] = table["difference"] / table["program"].map(sd_of).astype(float)
     table["p_adjusted"] = benjamini_hochberg(table["p"].to_numpy(dtype=float)) if len(table) else []
     table = table.sort_values("p", kind="stable").reset_index(drop=True)[list(COLUMNS)]
     paired = is_paired(samples, pair)
-    table.attrs = {"test": "paired t-test" if paired else "Welch's t-test", "paired": paired}
+    table.attrs = {"test": PAIRED if paired else WELCH, "paired": paired}
     found: pd.DataFrame = table
     return found
 
