@@ -12,7 +12,7 @@ from scipy import stats
 
 import sparcell as sp
 from sparcell.analysis import doubts, samples, write
-from sparcell.analysis.clusters import stability
+from sparcell.analysis.clusters import most_frequent, stability
 from sparcell.report import analysis_text
 from sparcell.results.criticism import Criticism
 
@@ -23,6 +23,13 @@ def test_stability_is_the_best_jaccard_index_with_another_run():
     np.testing.assert_allclose(
         stability(codes_n, others_sn), [(1 + 3 / 4) / 2, (1 + 2 / 4) / 2, (1 + 1 / 4) / 2]
     )
+
+
+def test_cells_without_a_label_are_no_label():
+    labels = pd.Series(["B", "B", None, "T", None, None, None], dtype="category")
+    names, shares = most_frequent(labels, np.array([0, 0, 0, 1, 1, 1, 2]), np.array([3, 3, 1]))
+    assert names == ["B", "T", ""]
+    np.testing.assert_allclose(shares, [2 / 3, 1 / 3, 0])
 
 
 def cells_of(n_per_sample, *, paired):

@@ -99,10 +99,20 @@ def cluster_table(
         (config.labels_key, "label", "label_share"),
     ):
         if key is not None:
-            counted = pd.crosstab(codes_n, np.asarray(adata.obs[key].astype(str)))
-            table[value] = counted.idxmax(axis=1).to_numpy()
-            table[share] = (counted.max(axis=1) / counted.sum(axis=1)).to_numpy()
+            table[value], table[share] = most_frequent(adata.obs[key], codes_n, sizes)
     return table
+
+
+def most_frequent(
+    values: pd.Series, codes_n: NDArray[np.integer], sizes: NDArray[np.integer]
+) -> tuple[list[str], list[float]]:
+    """Return the most frequent value of each cluster and the share of all its cells that have it; "" and 0 if no cell has a value."""
+    known_n = values.notna().to_numpy()
+    counted = pd.crosstab(codes_n[known_n], values[known_n].astype(str).to_numpy())
+    counted = counted.reindex(range(len(sizes)), fill_value=0)
+    most = counted.max(axis=1).to_numpy()
+    names = [str(name) if number else "" for name, number in zip(counted.idxmax(axis=1), most, strict=True)]
+    return names, (most / sizes).tolist()
 
 
 def stability(codes_n: NDArray[np.integer], others_sn: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -151,7 +151,7 @@ def _cluster(row: pd.Series) -> dict[str, Any]:
         "genes": list(row["genes"]),
         "evidence": f"{evidence} (FDR {fdr:.0e})" if row["set"] and len(row["set_genes"]) else "",
         "batch": f"{row['largest_batch']} {row['batch_share']:.0%}" if "largest_batch" in row else "",
-        "label": f"{row['label']} {row['label_share']:.0%}" if "label" in row else "",
+        "label": f"{row['label']} {row['label_share']:.0%}" if row.get("label") else "",
         "predicted": _predicted(row) if "predicted" in row else "",
     }
 

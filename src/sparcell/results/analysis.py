@@ -74,8 +74,8 @@ class AnalysisResults:
     """A row per cluster: cluster, name, title (the name, with the cluster if others share it), n_cells, share, genes (top markers), set,
     fdr, set_genes, second, stability.
 
-    With batches also largest_batch and batch_share, with known labels label and label_share, with types of a reference predicted,
-    predicted_share and unknown_share."""
+    With batches also largest_batch and batch_share, with known labels label and label_share (of all cells of the cluster; "" and 0 if none
+    of them has a label), with types of a reference predicted, predicted_share and unknown_share."""
     markers: pd.DataFrame
     """Table of `pp.rank_markers`."""
     umap_n2: Floats
