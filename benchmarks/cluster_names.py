@@ -19,6 +19,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 
 import sparcell as sp
+from sparcell.tl.cluster_names import cell_type_sets
 
 MIN_SHARE = 0.7
 N_COMPONENTS, MAX_Z = 30, 10
@@ -86,11 +87,7 @@ def main() -> None:
     sp.pp.lognormalize(adata)
     sp.pp.variable_genes(adata, n_top_genes=2000, batch_key=options.batch_key)
     graph = sp.pp.CellGraph(components(adata, options.batch_key))
-    sets = sp.tl.builtin_gene_sets()
-    types = [name for name in sets.genes if sets.is_cell_type(name)]
-    sets = sp.tl.GeneSets(
-        {name: sets.genes[name] for name in types}, {name: sets.descriptions[name] for name in types}
-    )
+    sets = cell_type_sets(sp.tl.builtin_gene_sets())
     for resolution in options.resolutions:
         adata.obs["cluster"] = pd.Categorical(graph.leiden(resolution).astype(str))
         markers = sp.pp.rank_markers(adata, "cluster")

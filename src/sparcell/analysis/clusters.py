@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from sparcell.errors import InputError
 from sparcell.pp.communities import rank_markers
@@ -21,6 +20,7 @@ from sparcell.programs.naming import read_gene_sets
 from sparcell.tl.cluster_names import cell_type_sets, name_clusters_by_sets, name_subtypes, unknown_name
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from sparcell.config.analysis import AnalysisConfig
@@ -35,7 +35,7 @@ NAME_COLUMNS = ("cluster", "name", "set", "fdr", "genes", "second")
 def name_clusters(
     adata: AnnData, cluster_n: pd.Series, markers: pd.DataFrame, config: AnalysisConfig
 ) -> tuple[pd.DataFrame, str]:
-    """Return a table of names, one row per cluster, and where the names come from in words."""
+    """Return a table of names, one row per cluster, and where the names come from in words; `cluster_n` is a column of obs."""
     clusters = [str(name) for name in cluster_n.cat.categories]
     if config.markers is not None:
         table = read_markers(config.markers)
@@ -70,12 +70,7 @@ def name_clusters(
 
 def _markers_among(adata: AnnData, cluster_n: pd.Series, clusters: list[str]) -> pd.DataFrame:
     """Return the markers of some clusters against each other."""
-    is_member_n = cluster_n.isin(clusters).to_numpy()
-    cells = AnnData(
-        obs=pd.DataFrame({"cluster": cluster_n[is_member_n]}), var=pd.DataFrame(index=adata.var_names)
-    )
-    cells.layers["lognorm"] = adata.layers["lognorm"][is_member_n]
-    return rank_markers(cells, "cluster")
+    return rank_markers(adata[cluster_n.isin(clusters).to_numpy()], str(cluster_n.name))
 
 
 def cluster_table(

@@ -67,9 +67,8 @@ def gene_changes(
         if condition_n[own_n].value_counts().reindex(list(names), fill_value=0).min() < MIN_CELLS:
             continue
         cells = adata[own_n].copy()
-        cells.obs[config.condition_key] = condition_n[
-            own_n
-        ]  # as text; other columns, such as the batch, stay
+        # The condition as text; other columns, such as the batch, stay.
+        cells.obs[config.condition_key] = condition_n[own_n]
         try:
             table = model.differential_expression(cells, config.condition_key, names[1], names[0])
         except InputError as error:

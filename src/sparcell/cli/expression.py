@@ -58,9 +58,8 @@ def differential_expression(
         saved = load(model_dir)
         keys = [key for key in (groupby, config.within, config.batch_key) if key is not None]
         adata, model = open_input(input, saved, config, keys=[*saved.schema.covariates.keys, *keys])
-        if (
-            model.settings.encode_covariates
-        ):  # stops at batches that the encoder does not know, unless they are allowed
+        # Stops at batches that the encoder does not know, unless they are allowed.
+        if model.settings.encode_covariates:
             model.schema.covariates.read(adata.obs, config.unseen)
         table = model.differential_expression(
             *(adata, groupby, config.group1, config.group2),

@@ -15,7 +15,7 @@ from sparcell.tl.enrichment import TestedSets, restrict_sets, test_genes
 from sparcell.tl.gene_sets import GeneSets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
 N_MARKERS = 50
 """Marker genes of a cluster, those with the largest lead, that are compared with the sets."""
@@ -35,6 +35,12 @@ def cell_type_sets(sets: GeneSets) -> GeneSets:
     names = [name for name in sets.genes if sets.is_cell_type(name)]
     if not names:
         return sets
+    return _subset(sets, names)
+
+
+def _subset(sets: GeneSets, names: Iterable[str]) -> GeneSets:
+    """Return some sets of a collection with their descriptions."""
+    names = list(names)
     return GeneSets(
         {name: sets.genes[name] for name in names}, {name: sets.descriptions[name] for name in names}
     )
@@ -70,15 +76,14 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
         sp.tl.name_clusters_by_sets(markers, sp.tl.builtin_gene_sets(), adata.var_names)
     """
     tested = restrict_sets(sets, background, MIN_SHARED)
-    rows, n_named = [], Counter[str]()
+    rows = []
     for cluster, group in markers.groupby("group", sort=False):
         fitting = _fitting_sets(group, tested, str(cluster))
         if fitting.empty:
-            rows.append((str(cluster), unknown_name(cluster), "", 1.0, (), ""))
+            rows.append((str(cluster), "", 1.0, (), ""))
             continue
         first = fitting.iloc[0]
         kind = str(first["set"])
-        n_named[kind] += 1
         family = _with_parents(kind, sets)
         others = [
             str(other)
@@ -86,9 +91,10 @@ def name_clusters_by_sets(markers: pd.DataFrame, sets: GeneSets, background: Col
             if not _with_parents(str(other), sets) & family
             and len(set(shared) - set(first["genes"])) >= MIN_SHARED
         ]
-        name = _numbered(kind, n_named[kind])
-        rows.append((str(cluster), name, kind, float(first["fdr"]), first["genes"], next(iter(others), "")))
-    return pd.DataFrame(rows, columns=["cluster", "name", "set", "fdr", "genes", "second"])
+        rows.append((str(cluster), kind, float(first["fdr"]), first["genes"], next(iter(others), "")))
+    table = pd.DataFrame(rows, columns=["cluster", "set", "fdr", "genes", "second"])
+    table.insert(1, "name", _names(table))
+    return table
 
 
 def name_subtypes(
@@ -132,17 +138,15 @@ def name_subtypes(
     found: dict[str, pd.Series] = {}
     for wider in dict.fromkeys(wider_of.values()):
         members = [cluster for cluster in wider_of if wider_of[cluster] == wider]
-        subtypes = {name: genes for name, genes in sets.genes.items() if wider in sets.parents(name)}
+        subtypes = [name for name in sets.genes if wider in sets.parents(name)]
         if len(members) < 2 or not subtypes:
             continue
-        tested = restrict_sets(
-            GeneSets(subtypes, {name: sets.descriptions[name] for name in subtypes}), background, MIN_SHARED
-        )
+        tested = restrict_sets(_subset(sets, subtypes), background, MIN_SHARED)
         for cluster, group in markers_among(members).groupby("group", sort=False):
             fitting = _fitting_sets(group, tested, str(cluster))
             if len(fitting):
                 found[str(cluster)] = fitting.iloc[0]
-    rows, n_named = [], Counter[str]()
+    rows = []
     for row in named.to_dict("records"):
         subtype = found.get(row["cluster"])
         if subtype is not None:
@@ -150,11 +154,9 @@ def name_subtypes(
             row |= {"set": subtype["set"], "fdr": float(subtype["fdr"]), "genes": genes}
             if row["second"] and _with_parents(row["second"], sets) & _with_parents(row["set"], sets):
                 row["second"] = ""
-        if row["set"]:
-            n_named[row["set"]] += 1
-            row["name"] = _numbered(row["set"], n_named[row["set"]])
         rows.append(row)
-    return pd.DataFrame(rows, columns=named.columns)
+    table = pd.DataFrame(rows, columns=named.columns)
+    return table.assign(name=_names(table))
 
 
 def _fitting_sets(markers: pd.DataFrame, tested: TestedSets, cluster: str) -> pd.DataFrame:
@@ -174,6 +176,11 @@ def _with_parents(name: str, sets: GeneSets) -> set[str]:
     return {name, *sets.parents(name)}
 
 
-def _numbered(kind: str, number: int) -> str:
-    """Return the name of a cluster of a type; the second one is "B cell 2"."""
-    return kind if number == 1 else f"{kind} {number}"
+def _names(table: pd.DataFrame) -> list[str]:
+    """Return the name of each cluster after its set; the second cluster of a type is "B cell 2"."""
+    n_named, names = Counter[str](), []
+    for cluster, kind in zip(table["cluster"], table["set"], strict=True):
+        n_named[kind] += 1
+        number = "" if n_named[kind] == 1 else f" {n_named[kind]}"
+        names.append(f"{kind}{number}" if kind else unknown_name(cluster))
+    return names
