@@ -373,3 +373,10 @@ def test_numbers_of_numpy_are_held_as_numbers_that_json_knows():
         assert given == expected
         assert json.dumps(asdict(given)) == json.dumps(asdict(expected))
         assert repr(given) == repr(expected)
+
+
+def test_numbers_of_numpy_in_the_settings_of_an_experiment_can_be_stored():
+    for kind in (BenchmarkConfig, StudyConfig, AnalysisConfig):
+        assert type(kind(n_cells=np.int64(50)).n_cells) is int
+    config = BenchmarkConfig(external_epochs=np.int64(3), perplexity=np.float32(8))
+    assert json.dumps([config.external_epochs, config.perplexity]) == "[3, 8.0]"

@@ -86,6 +86,19 @@ def test_encoding_from_disk_gives_the_latents_of_encoding_in_memory(path, cells)
     assert model.score(stored) == pytest.approx(model.score(cells))
 
 
+def test_interpolation_reads_the_two_cells_by_their_names(path, cells):
+    model, stored = fitted(cells), StoredCells(path, obs_keys=["donor"])
+    first, last = cells.obs_names[[600, 3]]
+    expected = model.interpolate(cells, first, last, n_steps=3)
+    for data in (stored, path, [path]):
+        found = model.interpolate(data, first, last, n_steps=3)
+        np.testing.assert_array_equal(found.X, expected.X)
+    stored.keep_cells(np.arange(700) != 0)  # rows of the file and of the kept cells differ
+    np.testing.assert_array_equal(model.interpolate(stored, first, last, n_steps=3).X, expected.X)
+    with pytest.raises(InputError, match=f"no cell '{first}x' in the data; did you mean '{first}'"):
+        model.interpolate(stored, f"{first}x", last)
+
+
 @pytest.mark.parametrize("settings", [{"scale": True}, {"log_normalize": True}, {"genes_key": "some"}])
 def test_units_and_genes_are_those_of_data_in_memory(path, cells, settings, monkeypatch):
     cells = cells.copy()

@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from helpers.three_groups import log_normalized_groups
 from sparcell import pp
 from sparcell.errors import InputError
+from sparcell.pp.markers import table_order
 
 
 def test_cluster_recovers_simulated_groups_and_changes_no_values():
@@ -113,6 +114,11 @@ def test_two_clusters_of_one_type_are_numbered():
     named = dict(zip(adata.obs["half"], adata.obs["cell_type"], strict=True))
     assert named == {"0": "one", "3": "one 2", "1": "two", "2": "cluster 2"}
     assert adata.obs["cell_type"].cat.categories.tolist() == ["one", "one 2", "two", "cluster 2"]
+
+
+def test_numbered_names_are_in_the_order_of_their_numbers():
+    names = dict(enumerate(["cluster 10", "two 10", "cluster 2", "two 2", "two", "one"]))
+    assert table_order(names, MARKERS) == ["one", "two", "two 2", "two 10", "cluster 2", "cluster 10"]
 
 
 def test_marker_tables_that_do_not_fit(tmp_path):

@@ -109,3 +109,21 @@ def test_the_command_reads_a_large_file_by_blocks(model, path, tmp_path, monkeyp
     ]
     pd.testing.assert_frame_equal(disk[same], memory[same], rtol=RTOL)
     assert (disk["n_others"] == 1).all()  # the other seed was trained from disk
+
+
+def test_gene_symbols_name_the_genes_of_objects_too(model, cells, path, tmp_path):
+    """In memory and on disk; the objects do not change."""
+    renamed = cells.copy()
+    renamed.var["symbol"] = renamed.var_names.to_numpy()
+    renamed.var_names = [f"ENSG{number}" for number in range(renamed.n_vars)]
+    renamed.write_h5ad(path)
+    config = sp.ProgramsConfig(gene_symbols="symbol", seeds=1)
+    stored = StoredCells(path, model.schema.layer)
+    found = [
+        sp.programs.run(data, model, tmp_path / f"out{number}", config, silent=True)
+        for number, data in enumerate((renamed, stored))
+    ]
+    expected = sp.programs.run(cells, model, tmp_path / "expected", sp.ProgramsConfig(seeds=1), silent=True)
+    for one in found:
+        pd.testing.assert_frame_equal(one.programs, expected.programs, rtol=RTOL)
+    assert renamed.var_names[0] == stored.var_names[0] == "ENSG0"

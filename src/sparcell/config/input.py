@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sparcell.config.validation import require_choice, require_size, require_whole
+from sparcell.config.validation import convert_numbers, require_choice, require_size, require_whole
 
 MAX_MEMORY = "4GB"
 """A file whose matrix would take more memory stays on disk, unless the user sets another limit."""
@@ -70,6 +70,7 @@ class CountsConfig(InputConfig):
     ] = MAX_MEMORY
 
     def __post_init__(self) -> None:
+        convert_numbers(self)
         if self.n_cells is not None:
             require_whole("n_cells", self.n_cells, 1)
         require_size("memory", self.memory)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sparcell import io
 from sparcell._utils import torch_runtime
 from sparcell.config.validation import require_whole
 from sparcell.data.expression import has_layer
@@ -31,6 +30,8 @@ from sparcell.models.expression import ExpressionModel
 from sparcell.models.mapping import MappingEncoder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -221,7 +222,7 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
 
     def interpolate(
         self,
-        data: AnnData | str | Path,
+        data: AnnData | str | Path | Sequence[str | Path],
         start: str,
         stop: str,
         *,
@@ -233,7 +234,7 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
         Parameters
         ----------
         data
-            Data with both cells.
+            Data with both cells, as for `latent_representation`. Of a large file only the two cells are read.
         start, stop
             Names of the cells.
         n_steps
@@ -252,12 +253,11 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
 
             path = model.interpolate(adata, adata.obs_names[0], adata.obs_names[1])
         """
-        adata = io.read(data) if isinstance(data, str | Path) else data
-        for cell in (start, stop):
-            if cell not in adata.obs_names:
-                raise InputError(f"no cell {cell!r} in the data; {did_you_mean(cell, adata.obs_names)}")
         require_whole("n_steps", n_steps, 2)
-        ends_2k = torch.from_numpy(self.transform(adata[[start, stop]], unseen=unseen)).to(self.device)
+        cells = self._opened(data)
+        names_n = np.asarray(cells.obs_names[:])
+        rows = [_row_of(cell, names_n) for cell in (start, stop)]
+        ends_2k = torch.from_numpy(self.transform(cells[rows], unseen=unseen)).to(self.device)
         position_s = torch.linspace(0, 1, n_steps, device=self.device)
         path = self._decoded(torch.lerp(ends_2k[:1], ends_2k[1:], position_s[:, None]), "step")
         path.obs["position"] = position_s.cpu().numpy()
@@ -330,3 +330,11 @@ class Model(ExpressionModel, CriticizedModel, MappingEncoder):
 
     def _nll(self, z_nk: torch.Tensor, batch: Minibatch) -> torch.Tensor:
         return self.network.likelihood.nll(self.network.decode(z_nk, batch), batch)
+
+
+def _row_of(cell: str, names_n: NDArray[np.object_]) -> int:
+    """Return the number of the first cell of this name; raise InputError if there is none."""
+    rows = np.flatnonzero(names_n == cell)
+    if not len(rows):
+        raise InputError(f"no cell {cell!r} in the data; {did_you_mean(cell, names_n)}")
+    return int(rows[0])

@@ -208,9 +208,11 @@ def table_order(names: dict[str, str], table: pd.DataFrame) -> list[str]:
     """Return the names in the order of the table's types, numbered names after the first of a type, unnamed clusters last."""
     types = list(dict.fromkeys(table["cell_type"]))
 
-    def position(name: str) -> tuple[int, str]:
+    def position(name: str) -> tuple[int, str, int]:
         matches = [i for i, kind in enumerate(types) if name == kind or name.startswith(f"{kind} ")]
         exact = [i for i in matches if types[i] == name]
-        return (exact or matches or [len(types)])[0], name
+        stem, _, number = name.rpartition(" ")
+        word, count = (stem, int(number)) if number.isdigit() else (name, 0)
+        return (exact or matches or [len(types)])[0], word, count
 
     return sorted(names.values(), key=position)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from sparcell import io
 from sparcell._utils.version import VERSION
 from sparcell.config.experiments import ProgramsConfig
+from sparcell.data.genes import named_by
 from sparcell.errors import format_settings
 from sparcell.io import files
 from sparcell.io.backed import leave_on_disk
 from sparcell.io.files import title_of
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.obs_columns import log_cell_type_hint
+from sparcell.io.samples import sample_in_memory
 from sparcell.io.stored import open_for_model
 from sparcell.models import load
 from sparcell.programs.embedding import embed_cells
@@ -129,7 +131,13 @@ def _opened(
     """Return the cells, in memory or on disk; log what happens to large files."""
     layer = config.layer or model.schema.layer
     if not isinstance(data, str | Path | Sequence):
-        return leave_on_disk(data, layer, memory=config.memory)
+        cells = leave_on_disk(data, layer, memory=config.memory)
+        if config.gene_symbols is not None and not isinstance(cells, io.StoredCells):
+            cells, _ = sample_in_memory(cells, gene_symbols=config.gene_symbols)
+        elif config.gene_symbols is not None:
+            cells = cells.without_results()
+            cells.var = named_by(cells.var, config.gene_symbols)
+        return cells
     keys = model.schema.covariates.keys
     adata = open_for_model(data, layer, keys, gene_symbols=config.gene_symbols, memory=config.memory)
     if isinstance(adata, io.StoredCells):
