@@ -8,6 +8,7 @@ import pytest
 
 import sparcell as sp
 from helpers.shell import sparcell
+from sparcell import pl, report
 from sparcell.io import matrix_files
 from sparcell.io.stored import StoredCells
 from sparcell.programs import prediction
@@ -111,8 +112,10 @@ def test_the_command_reads_a_large_file_by_blocks(model, path, tmp_path, monkeyp
     assert (disk["n_others"] == 1).all()  # the other seed was trained from disk
 
 
-def test_gene_symbols_name_the_genes_of_objects_too(model, cells, path, tmp_path):
+def test_gene_symbols_name_the_genes_of_objects_too(model, cells, path, tmp_path, monkeypatch):
     """In memory and on disk; the objects do not change."""
+    monkeypatch.setattr(pl, "save_programs", lambda *_: None)
+    monkeypatch.setattr(report, "write_programs", lambda *_: None)
     renamed = cells.copy()
     renamed.var["symbol"] = renamed.var_names.to_numpy()
     renamed.var_names = [f"ENSG{number}" for number in range(renamed.n_vars)]
