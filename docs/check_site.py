@@ -3,8 +3,8 @@
 After `make docs`, `python docs/check_site.py --shots FOLDER` also writes pictures of some pages.
 
 Checked at the width of a phone: no request leaves this machine, no page is wider than the screen, every image loads, code is not cut
-off, no script fails. The search must find the page of `differential_expression`. Needs the extra `docs` and Chromium, or its path in
-SPARCELL_CHROMIUM.
+off, marks of code are not shown, no script fails. The search must find the page of `differential_expression`. Needs the extra `docs`
+and Chromium, or its path in SPARCELL_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ CUT_CODE = """() => [...document.querySelectorAll('pre')]
   .filter(code => !code.closest('.cell_output') && code.scrollWidth > code.clientWidth + 1)
   .map(code => code.textContent.trim().slice(0, 60))"""
 """Begins of blocks of code that a reader has to scroll; outputs of notebooks are tables and may scroll."""
+STRAY_MARKS = """() => [...document.querySelectorAll('article p, article li, article td')]
+  .map(part => { const text = part.cloneNode(true); text.querySelectorAll('code, pre').forEach(code => code.remove());
+                 return text.textContent; })
+  .filter(text => text.includes('``')).map(text => text.trim().slice(0, 60))"""
+"""Begins of texts that show the marks of code, which Sphinx could not read."""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -109,6 +114,8 @@ class Visits:
             self.note(f"image does not load: {image}")
         for line in self.page.evaluate(CUT_CODE):
             self.note(f"code is wider than its box: {line}")
+        for text in self.page.evaluate(STRAY_MARKS):
+            self.note(f"the marks of code are shown: {text}")
 
     def search(self, sought: str) -> None:
         """Search as a reader does, from the result page's address."""

@@ -178,8 +178,11 @@ def code(value: Any) -> str:
 
 def escaped(text: str) -> str:
     """Return a help text with options as code, and the characters escaped that Markdown would read."""
-    text = re.sub(r"([*_|<\[\]$])", r"\\\1", text)
-    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*[a-z])", r"`\1`", text)
+    parts = re.split(r"(`[^`]+`)", text)  # what is code already stays as it is
+    for number in range(0, len(parts), 2):
+        part = re.sub(r"([*_|<\[\]$])", r"\\\1", parts[number])
+        parts[number] = re.sub(r"(?<![\w-])(--[a-z][a-z-]*[a-z])", r"`\1`", part)
+    return "".join(parts)
 
 
 def expand_commands(app: Sphinx, docname: str, source: list[str]) -> None:
