@@ -132,11 +132,12 @@ def _opened(
     layer = config.layer or model.schema.layer
     if not isinstance(data, str | Path | Sequence):
         cells = leave_on_disk(data, layer, memory=config.memory)
-        if config.gene_symbols is not None and not isinstance(cells, io.StoredCells):
-            cells, _ = sample_in_memory(cells, gene_symbols=config.gene_symbols)
-        elif config.gene_symbols is not None:
-            cells = cells.without_results()
-            cells.var = named_by(cells.var, config.gene_symbols)
+        if config.gene_symbols is None:
+            return cells
+        if not isinstance(cells, io.StoredCells):
+            return sample_in_memory(cells, gene_symbols=config.gene_symbols)[0]
+        cells = cells.without_results()
+        cells.var = named_by(cells.var, config.gene_symbols)
         return cells
     keys = model.schema.covariates.keys
     adata = open_for_model(data, layer, keys, gene_symbols=config.gene_symbols, memory=config.memory)

@@ -15,7 +15,7 @@ from sparcell.tl.enrichment import TestedSets, restrict_sets, test_genes
 from sparcell.tl.gene_sets import GeneSets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
 N_MARKERS = 50
 """Marker genes of a cluster, those with the largest lead, that are compared with the sets."""
@@ -38,9 +38,8 @@ def cell_type_sets(sets: GeneSets) -> GeneSets:
     return _subset(sets, names)
 
 
-def _subset(sets: GeneSets, names: Iterable[str]) -> GeneSets:
+def _subset(sets: GeneSets, names: list[str]) -> GeneSets:
     """Return some sets of a collection with their descriptions."""
-    names = list(names)
     return GeneSets(
         {name: sets.genes[name] for name in names}, {name: sets.descriptions[name] for name in names}
     )
