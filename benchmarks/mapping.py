@@ -1,6 +1,6 @@
 """Measure `map_query` and `predict_labels` beside scArches, scANVI and nearest neighbors on principal components.
 
-    python benchmarks/mapping.py DATA.h5ad:BATCH_KEY:REFERENCE_BATCH[,…] … --folder results [--peers] [--left-out 2]
+    python benchmarks/mapping.py DATA.h5ad:BATCH_KEY:REFERENCE_BATCH[,…] … --folder results [--peers] [--left-out 2] [--seeds 3]
 
 The reference is the named batches; the query is all others. Genes are the 2,000 most variable ones of the reference. Each result is stored
 in the folder and read from there the next time. obs["cell_type"] holds the types. Suffixes: n cells, k latents, t types.
@@ -12,8 +12,8 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,29 +75,60 @@ class Task:
         return np.asarray(method.fit_transform(log_normalized(cells.X).toarray()))
 
 
-def model_of(task: Task, folder: Path, which: str, cells: ad.AnnData) -> tuple[Any, float]:
+@dataclass(frozen=True)
+class Variant:
+    """How sparcell is trained on the reference."""
+
+    name: str
+    labels: bool = False
+    """Whether training reads the labels (`labels_key`)."""
+    n_latent: int = 10
+    seed: int = 0
+
+    @property
+    def folder_name(self) -> str:
+        """Name of its model in the folder; models of earlier runs keep theirs."""
+        parts = ["labels"] if self.labels else []
+        parts += [f"k{self.n_latent}"] if self.n_latent != 10 else []
+        parts += [f"seed{self.seed}"] if self.seed else []
+        return "".join(f"-{part}" for part in parts)
+
+
+def variants(n_seeds: int) -> list[Variant]:
+    """Return the ways to train, each with seeds 0 … n_seeds - 1."""
+    ways = [
+        Variant("sparcell"),
+        Variant("sparcell with labels", labels=True),
+        Variant("sparcell with labels, 20 latents", labels=True, n_latent=20),
+    ]
+    return [replace(way, seed=seed) for way in ways for seed in range(n_seeds)]
+
+
+def model_of(task: Task, folder: Path, which: str, cells: ad.AnnData, variant: Variant) -> tuple[Any, float]:
     """Return a trained β-VSC and its processor seconds; the folder keeps it."""
-    place = folder / f"{task.name}-{which}"
+    place = folder / f"{task.name}-{which}{variant.folder_name}"
     if not place.exists():
         started = time.process_time()
-        model = sp.BetaVSC().fit(cells, batch_key=task.batch_key, silent=True)
+        labels_key = LABELS if variant.labels else None
+        settings = sp.BetaVSC(n_latent=variant.n_latent, seed=variant.seed)
+        model = settings.fit(cells, batch_key=task.batch_key, labels_key=labels_key, silent=True)
         seconds = time.process_time() - started
         model.save(place)
-        (folder / f"{task.name}-{which}.seconds").write_text(str(seconds))
-    return sp.load(place), float((folder / f"{task.name}-{which}.seconds").read_text())
+        place.with_name(f"{place.name}.seconds").write_text(str(seconds))
+    return sp.load(place), float(place.with_name(f"{place.name}.seconds").read_text())
 
 
-def sparcell_results(task: Task, folder: Path) -> dict[str, Callable[[], Mapped]]:
+def sparcell_results(task: Task, folder: Path, n_seeds: int) -> dict[str, Callable[[], Mapped]]:
     """Return sparcell's methods: trained on all cells, and mapped with and without training of the new batches."""
     reference, query = task.cells
 
     def joint() -> Mapped:
         cells = ad.concat([reference, query])
-        model, seconds = model_of(task, folder, "joint", cells)
+        model, seconds = model_of(task, folder, "joint", cells, Variant("sparcell"))
         return Mapped(model.transform(cells), None, seconds, 0.0)
 
-    def mapped(unseen: str) -> Mapped:
-        model, reference_seconds = model_of(task, folder, "reference", reference)
+    def mapped(unseen: str, variant: Variant) -> Mapped:
+        model, reference_seconds = model_of(task, folder, "reference", reference, variant)
         started = time.process_time()
         on_query = model.map_query(query, unseen=unseen, silent=True)
         query_nk = on_query.transform(query)
@@ -105,15 +136,18 @@ def sparcell_results(task: Task, folder: Path) -> dict[str, Callable[[], Mapped]
         reference_nk = on_query.transform(reference)
         assert np.array_equal(reference_nk, model.transform(reference))
         cells = query.copy()
-        on_query.fit_labels(reference, LABELS).predict_labels(cells)
+        if not variant.labels:
+            on_query.fit_labels(reference, LABELS)
+        on_query.predict_labels(cells)
         probability_nt = cells.obsm[f"{LABELS}_probabilities"].to_numpy()
         return Mapped(np.vstack([reference_nk, query_nk]), probability_nt, seconds, reference_seconds)
 
-    return {
-        "sparcell, joint training": joint,
-        "sparcell, unseen=average": lambda: mapped("average"),
-        "sparcell, map_query": lambda: mapped("train"),
-    }
+    methods: dict[str, Callable[[], Mapped]] = {"sparcell, joint training": joint}
+    for variant in variants(n_seeds):
+        seed = f", seed {variant.seed}" if variant.seed else ""
+        for unseen, name in (("average", "unseen=average"), ("train", "map_query")):
+            methods[f"{variant.name}, {name}{seed}"] = partial(mapped, unseen, variant)
+    return methods
 
 
 def peer_results(task: Task, *, scvi_tools: bool) -> dict[str, Callable[[], Mapped]]:
@@ -173,7 +207,7 @@ def scores(task: Task, result: Mapped) -> dict[str, str]:
     return row
 
 
-def left_out_rows(task: Task, folder: Path, n_types: int) -> list[dict[str, str]]:
+def left_out_rows(task: Task, folder: Path, n_types: int, variant: Variant) -> list[dict[str, str]]:
     """Return how well "unknown" finds each of the largest types, with a model and labels that never saw the type."""
     reference, query = task.cells
     sizes = pd.DataFrame(
@@ -183,15 +217,18 @@ def left_out_rows(task: Task, folder: Path, n_types: int) -> list[dict[str, str]
     rows = []
     for label in usable.index[:n_types]:
         without = reference[reference.obs[LABELS] != label].copy()
-        model, _ = model_of(task, folder, f"without-{label}".replace(" ", "_"), without)
+        model, _ = model_of(task, folder, f"without-{label}".replace(" ", "_"), without, variant)
         cells, is_left_out_n = query.copy(), (query.obs[LABELS] == label).to_numpy()
-        model.fit_labels(without, LABELS).predict_labels(cells, unseen="average")
+        if not variant.labels:
+            model.fit_labels(without, LABELS)
+        model.predict_labels(cells, unseen="average")
         unknown_n = (cells.obs[f"{LABELS}_predicted"] == "unknown").to_numpy()
         by_distance = roc_auc_score(is_left_out_n, cells.obs[f"{LABELS}_distance"])
         by_probability = roc_auc_score(is_left_out_n, -cells.obs[f"{LABELS}_probability"])
         rows.append(
             {
                 "data": task.name,
+                "method": variant.name,
                 "type left out": str(label),
                 "AUROC, distance": f"{by_distance:.3f}",
                 "AUROC, 1 - probability": f"{by_probability:.3f}",
@@ -218,17 +255,21 @@ def main() -> None:
     parser.add_argument(
         "--left-out", type=int, default=0, help="number of types to leave out of the reference"
     )
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of sparcell's training")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{os.cpu_count()} cores; {time.strftime('%Y-%m-%d')}")
     rows, left_out = [], []
     for task in options.tasks:
-        methods = sparcell_results(task, options.folder) | peer_results(task, scvi_tools=options.peers)
+        methods = sparcell_results(task, options.folder, options.seeds) | peer_results(
+            task, scvi_tools=options.peers
+        )
         for name, compute in methods.items():
             result = stored_result(options.folder, task, name, compute)
             rows.append({"data": task.name, "method": name, **scores(task, result)})
             print(rows[-1], flush=True)
-        left_out += left_out_rows(task, options.folder, options.left_out)
+        for variant in variants(1):
+            left_out += left_out_rows(task, options.folder, options.left_out, variant)
     print(table(rows))
     if left_out:
         print(f"\n{table(left_out)}")

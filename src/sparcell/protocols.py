@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 AVERAGE_BATCH = -1
 """Batch number of an average cell: it is given the batch proportions of the fit in place of a one-hot row."""
+NO_LABEL = -1
+"""Label number of a cell without a label."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Minibatch:
     """Further covariates: one-hot categories and standardized numbers; c = 0 without covariates."""
     batch_proportions_b: Tensor
     """Fraction of the cells of the fit in each batch; b = 0 if the model has no batches."""
+    label_n: Tensor | None = None
+    """Label number of each cell, int64; NO_LABEL for a cell without a label. None if training reads no labels."""
     share: Share | None = None
     """Which cells of the step these are, if other processes have the others; None: all."""
 
@@ -140,22 +144,20 @@ class Minibatch:
     def take(self, index_m: Tensor) -> Minibatch:
         """Return some of the cells."""
         x = self.x.take(index_m.numpy()) if isinstance(self.x, SparseRows) else self.x[index_m]
-        return replace(
-            self,
-            x=x,
-            library_size_n1=self.library_size_n1[index_m],
-            batch_n=self.batch_n[index_m],
-            covariates_nc=self.covariates_nc[index_m],
-        )
+        return self._with_rows(x, index_m)
 
     def part(self, first: int, stop: int) -> Minibatch:
         """Return cells first … stop - 1 of dense cells, without a copy."""
+        return self._with_rows(self.x_ng[first:stop], slice(first, stop))
+
+    def _with_rows(self, x: Tensor | SparseRows, rows: Tensor | slice) -> Minibatch:
         return replace(
             self,
-            x=self.x_ng[first:stop],
-            library_size_n1=self.library_size_n1[first:stop],
-            batch_n=self.batch_n[first:stop],
-            covariates_nc=self.covariates_nc[first:stop],
+            x=x,
+            library_size_n1=self.library_size_n1[rows],
+            batch_n=self.batch_n[rows],
+            covariates_nc=self.covariates_nc[rows],
+            label_n=None if self.label_n is None else self.label_n[rows],
         )
 
     def joined(self, other: Minibatch) -> Minibatch:
@@ -165,12 +167,16 @@ class Minibatch:
             x = self.x.joined(other.x)
         else:
             x = torch.cat([self.x_ng, other.x_ng])
+        label_n = None
+        if self.label_n is not None and other.label_n is not None:
+            label_n = torch.cat([self.label_n, other.label_n])
         return replace(
             self,
             x=x,
             library_size_n1=torch.cat([self.library_size_n1, other.library_size_n1]),
             batch_n=torch.cat([self.batch_n, other.batch_n]),
             covariates_nc=torch.cat([self.covariates_nc, other.covariates_nc]),
+            label_n=label_n,
         )
 
     @cached_property
@@ -208,10 +214,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Loss:
-    """Terms of the bound in nats: means over the cells of a minibatch."""
+    """Terms of the loss in nats: means over the cells of a minibatch."""
 
     total: Tensor
-    """reconstruction + kl_weight · kl, which training minimizes."""
+    """reconstruction + kl_weight · kl, and label_weight · cross-entropy of the labels, which training minimizes."""
     reconstruction: Tensor
     """-E_q log p(x|z)."""
     kl: Tensor
@@ -225,13 +231,13 @@ class EpochRecord:
     number: int
     """1 for the first epoch."""
     loss: float
-    """reconstruction_loss + kl_weight · kl."""
+    """reconstruction_loss + kl_weight · kl; training with labels adds label_weight · cross-entropy of the labels."""
     reconstruction_loss: float
     kl: float
     kl_weight: float
     """beta, or less or more of it during the warm-up: mean over the steps."""
     validation_loss: float | None
-    """Reconstruction loss + beta · KL of the validation cells after the epoch; None without validation cells."""
+    """`loss` of the validation cells after the epoch, with the full weight of the KL; None without validation cells."""
     seconds: float
 
 
@@ -388,6 +394,6 @@ class ModelSettings(Protocol):
         """Random seed of everything that is drawn."""
         ...
 
-    def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0) -> Any:
+    def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0, n_labels: int = 0) -> Any:
         """Build the network (`nn.network.Network`)."""
         ...

@@ -25,7 +25,7 @@ from sparcell.kernels import counts
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.protocols import Minibatch
 from sparcell.training import cuda_graph, loop
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: pytest --device cuda")
 
@@ -153,7 +153,7 @@ def test_after_a_loss_of_nan_the_run_goes_back(recording, monkeypatch):
     if not recording:
         monkeypatch.setattr(cuda_graph, "recorder_for", lambda device: None)
     at = 0 if recording else 11
-    monkeypatch.setattr(loop, "negative_elbo", BrokenLoss(negative_elbo, at=lambda call: call == at))
+    monkeypatch.setattr(loop, "training_loss", BrokenLoss(training_loss, at=lambda call: call == at))
     model = fit(("beta-vae", "nb"), cells(), settings={"epochs": 5})
     assert np.isfinite(model.history["loss"]).all()
     assert all(np.isfinite(values).all() for values in weights(model).values())

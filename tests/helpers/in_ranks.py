@@ -93,11 +93,11 @@ def amid_an_epoch(folder):
 
 def not_finite(folder):
     """The loss of one process is NaN in one step."""
-    loop.negative_elbo = BrokenLoss(loop.negative_elbo, at=lambda call: RANK == 1 and call == 7)
+    loop.training_loss = BrokenLoss(loop.training_loss, at=lambda call: RANK == 1 and call == 7)
     try:
         return in_memory(folder)
     finally:
-        loop.negative_elbo = loop.negative_elbo.negative_elbo
+        loop.training_loss = loop.training_loss.training_loss
 
 
 def other_settings(folder):

@@ -86,13 +86,14 @@ def test_a_type_that_the_reference_lacks_is_unknown(reference):
     assert above / (n_new * (~is_new_n).sum()) > 0.85  # Mann-Whitney: the area under the ROC curve
 
 
-def test_cells_without_a_label_are_left_out(fitted, reference):
+def test_cells_without_a_label_are_left_out(fitted, reference, caplog):
     partly = reference.copy()
     labels = partly.obs["type"].astype(object)
     labels.iloc[:20], labels.iloc[20:40] = None, "unknown"
     partly.obs["partly"] = labels
-    with pytest.warns(UserWarning, match="20 of 400 cells have no label"):
+    with caplog.at_level("INFO", logger="sparcell"):
         classifier = fitted.for_data(partly).fit_labels(partly, "partly").label_classifiers["partly"]
+    assert "4 labels learned from 360 of 400 cells by obs['partly']" in caplog.text
     assert classifier.labels == tuple(f"type {number}" for number in range(4))
 
 

@@ -53,7 +53,7 @@ def decoder_of(model, adata, latents):
 def decoded(model, adata, z_nk):
     """Return the expected expression of each cell, and -log p(x|z), with all cells dense in one minibatch."""
     x_ng = torch.from_numpy(model.schema.matrix(adata).toarray()).float()
-    covariates = [torch.from_numpy(values) for values in model.schema.covariates.read(adata.obs)]
+    covariates = [torch.from_numpy(values) for values in model.schema.covariates.read(adata.obs)[:3]]
     batch = Minibatch(x_ng, x_ng.sum(dim=1, keepdim=True).clamp_min(1.0), *covariates)
     expected = model.network.likelihood.distribution(
         model.network.decode(torch.from_numpy(z_nk), batch), batch

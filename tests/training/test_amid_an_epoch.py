@@ -16,7 +16,7 @@ from helpers.simulated import simulated_cells
 from sparcell.data import loader
 from sparcell.io import matrix_files
 from sparcell.training import checkpoints, cuda_graph, loop
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 from sparcell.training.state import TrainState
 
 KIND = ("beta-vae", "nb")
@@ -110,7 +110,7 @@ def test_recorded_steps_go_on_amid_an_epoch_with_the_same_bits(adata, tmp_path, 
 
 def test_a_learning_rate_lowered_earlier_in_the_epoch_stays_low(adata, tmp_path, monkeypatch):
     def broken(at):
-        monkeypatch.setattr(loop, "negative_elbo", BrokenLoss(negative_elbo, at=lambda call: call == at))
+        monkeypatch.setattr(loop, "training_loss", BrokenLoss(training_loss, at=lambda call: call == at))
 
     run = partial(fit, KIND, adata, settings=LONG)
     broken(at=11)  # the second step of the third epoch, whose chunk is made twice
@@ -118,7 +118,7 @@ def test_a_learning_rate_lowered_earlier_in_the_epoch_stays_low(adata, tmp_path,
         whole = run()
     broken(at=11)
     stopped_in(15, run, checkpoint_dir=tmp_path / "run")
-    monkeypatch.setattr(loop, "negative_elbo", negative_elbo)
+    monkeypatch.setattr(loop, "training_loss", training_loss)
     with steps_counted() as steps:
         resumed = run(checkpoint_dir=tmp_path / "run")
     assert len(steps) == 4 * N_STEPS - 12

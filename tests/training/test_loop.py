@@ -115,15 +115,15 @@ def test_the_history_holds_the_mean_kl_weight_of_each_epoch(adata, fraction, sta
 
 def test_the_loss_of_each_step_weighs_the_kl_as_planned(adata, monkeypatch):
     weights, ratios = [], []
-    negative_elbo = loop.negative_elbo
+    training_loss = loop.training_loss
 
-    def recording(output, likelihood, batch, beta):
-        loss = negative_elbo(output, likelihood, batch, beta)
+    def recording(output, network, batch, beta, label_weight):
+        loss = training_loss(output, network, batch, beta, label_weight)
         weights.append(beta)
         ratios.append((loss.total - loss.reconstruction).item() / max(loss.kl.item(), 1e-9))
         return loss
 
-    monkeypatch.setattr(loop, "negative_elbo", recording)
+    monkeypatch.setattr(loop, "training_loss", recording)
     fit(("beta-vae", "gaussian"), adata, settings={"epochs": 4, "kl_warmup_fraction": 0.5, "beta": 2.0})
     np.testing.assert_allclose(weights, 2.0 * np.minimum(1, np.arange(20) / 10))
     np.testing.assert_allclose(ratios, weights, atol=0.02)

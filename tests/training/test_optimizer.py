@@ -12,6 +12,7 @@ from helpers.cells import cells, generator
 from helpers.kinds import settings_of
 from sparcell.training import loop
 from sparcell.training.cuda_graph import CudaGraphStep
+from sparcell.training.objective import training_loss
 from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import TrainState
@@ -35,7 +36,7 @@ def one_step(*, max_grad_norm=0.0, weight_decay=0.0, scale=1.0):
     settings = settings_of(kind, max_grad_norm=max_grad_norm, weight_decay=weight_decay, epochs=1)
     network = settings.network(5)
     batch = cells(torch.randn(8, 5, generator=generator()) * scale)
-    loss = loop.negative_elbo(network(batch, generator()), network.likelihood, batch, 1.0)
+    loss = training_loss(network(batch, generator()), network, batch, 1.0, label_weight=0)
     grads = torch.autograd.grad(loss.total, list(network.parameters()))
     before = [value.detach().clone() for value in network.parameters()]
     state, plan = TrainState.start(network, settings, generator()), TrainPlan.of(settings, 1, 1.0)

@@ -21,7 +21,7 @@ from sparcell import load
 from sparcell.config.experiments import CHECKPOINT_SECONDS
 from sparcell.models.estimator import Estimator
 from sparcell.training import checkpoints, loop
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 
 KIND = ("beta-vae", "nb")
 
@@ -74,7 +74,7 @@ def test_the_learning_rate_lowered_by_a_rollback_stays_low_after_resuming(
     adata, tmp_path, each_epoch, monkeypatch
 ):
     def break_third_step():
-        monkeypatch.setattr(loop, "negative_elbo", BrokenLoss(negative_elbo, at=lambda call: call == 2))
+        monkeypatch.setattr(loop, "training_loss", BrokenLoss(training_loss, at=lambda call: call == 2))
 
     break_third_step()
     uninterrupted = fit(KIND, adata, settings={"epochs": 4})
@@ -137,12 +137,12 @@ def test_ctrl_c_leaves_the_last_checkpoint(adata, tmp_path, each_epoch, monkeypa
         calls.append(1)
         if len(calls) == 13:  # the third step of the third epoch
             raise KeyboardInterrupt
-        return negative_elbo(*arguments)
+        return training_loss(*arguments)
 
-    monkeypatch.setattr(loop, "negative_elbo", interrupted)
+    monkeypatch.setattr(loop, "training_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(KIND, adata, settings={"epochs": 4}, checkpoint_dir=tmp_path / "run")
-    monkeypatch.setattr(loop, "negative_elbo", negative_elbo)
+    monkeypatch.setattr(loop, "training_loss", training_loss)
     settings, records = {"epochs": 4}, []
     resumed = fit(KIND, adata, settings=settings, checkpoint_dir=tmp_path / "run", on_epoch=records.append)
     assert [record.number for record in records] == [3, 4]

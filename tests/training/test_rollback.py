@@ -13,7 +13,7 @@ from helpers.kinds import ONE_OF_EACH, fit, fitted, learning_curve, weights
 from helpers.simulated import lognormalized, simulated_cells
 from sparcell.errors import TrainingError
 from sparcell.training import divergence, loop
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 from sparcell.training.optimizer import AdamW
 from sparcell.training.plan import TrainPlan
 from sparcell.training.state import BACKOFF
@@ -31,8 +31,8 @@ def adata():
 
 def break_loss(monkeypatch, at):
     """Make the loss NaN at some calls; return what counts the calls."""
-    broken = BrokenLoss(negative_elbo, at=at)
-    monkeypatch.setattr(loop, "negative_elbo", broken)
+    broken = BrokenLoss(training_loss, at=at)
+    monkeypatch.setattr(loop, "training_loss", broken)
     return broken
 
 
@@ -46,7 +46,7 @@ def test_after_a_loss_of_nan_the_run_rolls_back_and_continues_with_a_lower_learn
     model = fit(kind, adata, settings=settings)
     assert np.isfinite(model.history.drop(columns="validation_loss").to_numpy(dtype=float)).all()
     assert all(np.isfinite(values).all() for values in weights(model).values())
-    monkeypatch.setattr(loop, "negative_elbo", negative_elbo)
+    monkeypatch.setattr(loop, "training_loss", training_loss)
     lr_factor, steps = TrainPlan.lr_factor, []
 
     def lowered(self, step):
@@ -104,7 +104,7 @@ def test_a_loss_that_stays_nan_ends_at_the_last_snapshot_and_names_cells_and_gen
     with pytest.raises(TrainingError, match=message):
         fit(KIND, adata, settings={"epochs": 4})
     assert broken.n_calls == 10 + 6 * 5
-    monkeypatch.setattr(loop, "negative_elbo", negative_elbo)
+    monkeypatch.setattr(loop, "training_loss", training_loss)
     for name, value in fitted(KIND, epochs=2).network.state_dict().items():
         assert torch.equal(value, states[0][name])
 

@@ -173,7 +173,7 @@ def fit(
     adata = io.open_cells(
         input,
         layer=data_settings.get("layer"),
-        obs_keys=[key for key in keys if key is not None],
+        obs_keys=[key for key in (*keys, data_settings.get("labels_key")) if key is not None],
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )

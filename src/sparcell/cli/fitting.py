@@ -82,6 +82,9 @@ def log_data(adata: AnnData | StoredCells, estimator: Estimator, data_settings: 
         f"likelihood {likelihood}",
         f"batch: {batch} ({adata.obs[batch].nunique()} values)" if batch in adata.obs else "no batch",
     ]
+    labels = data_settings.get("labels_key")
+    if labels in adata.obs:
+        parts.append(f"labels: {labels} ({adata.obs[labels].nunique()} values)")
     log.info("%s", "; ".join(parts))
 
 

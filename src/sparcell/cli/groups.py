@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import Group
 
 from sparcell.config.analysis import AnalysisConfig
-from sparcell.config.data import DataConfig
+from sparcell.config.data import DataConfig, LabelledDataConfig
 from sparcell.config.experiments import BenchmarkConfig, FitConfig, ProgramsConfig, QualityConfig, StudyConfig
 from sparcell.config.genes import GenesConfig
 from sparcell.config.input import CopyConfig, CountsConfig, DiskConfig, MemoryConfig
@@ -46,6 +46,7 @@ GROUPS: dict[type, Group] = {
     CopyConfig: LARGE_FILES,
     DiskConfig: LARGE_FILES,
     DataConfig: FurtherOptions("Data", sort_key=2),
+    LabelledDataConfig: FurtherOptions("Labels", sort_key=2),
     GenesConfig: FurtherOptions("Genes", sort_key=2),
     QualityConfig: FurtherOptions("Quality control", sort_key=3),
     AnalysisConfig: FurtherOptions("Analysis", sort_key=4),

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from sparcell.cli.groups import BASIC, GROUPS
 from sparcell.config.analysis import AnalysisConfig
-from sparcell.config.data import DataConfig
+from sparcell.config.data import DataConfig, LabelledDataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
     EmbedConfig,
@@ -30,7 +30,7 @@ SETTING_NAMES = {
     setting.name
     for config in (
         RunConfig,
-        DataConfig,
+        LabelledDataConfig,
         FitConfig,
         EmbedConfig,
         AnalysisConfig,
@@ -171,7 +171,10 @@ else:
         basic=("out", "model_dir", "preset", "n_top_genes", "gene_symbols"),
     )
     DataOptions = options(
-        "DataOptions", {"data": DataConfig}, basic=("layer", "batch_key", "covariates"), negatives=True
+        "DataOptions",
+        {"data": LabelledDataConfig},
+        basic=("layer", "batch_key", "covariates", "labels_key"),
+        negatives=True,
     )
     EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", "missing_genes", *INPUT))
     AnalysisOptions = options(

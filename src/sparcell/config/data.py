@@ -38,3 +38,19 @@ class DataConfig:
     def obs_keys(self) -> tuple[str, ...]:
         """Columns of obs that the model reads."""
         return (*(() if self.batch_key is None else (self.batch_key,)), *self.covariates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledDataConfig(DataConfig):
+    """What `fit` reads from an AnnData: also labels."""
+
+    labels_key: Annotated[
+        str | None,
+        "Column of obs with cell types, or other labels, that training uses: the latents then keep the labels apart, and the model "
+        "predicts the labels of new cells. Cells without a label are used too. Default: training without labels.",
+    ] = None
+
+    @property
+    def obs_keys(self) -> tuple[str, ...]:
+        """Columns of obs that training reads."""
+        return (*super().obs_keys, *(() if self.labels_key is None else (self.labels_key,)))

@@ -54,6 +54,11 @@ class TrainConfig:
         "Weight of the KL at the start of the KL warm-up, as a multiple of beta. 0: the weight rises. Above 1: the weight falls, which "
         "removes redundant latents.",
     ] = 0.0
+    label_weight: Annotated[
+        float,
+        "Weight of the labels in the loss, with labels_key: each labelled cell adds this many times the cross-entropy of its label. "
+        "0: the labels do not change the training.",
+    ] = 50.0
     max_grad_norm: Annotated[float, "Clip the norm of the gradient to this value. 0 disables clipping."] = 5.0
     seed: Annotated[int, "Random seed of initial weights, validation cells, cell order and noise."] = 0
     device: Annotated[
@@ -80,5 +85,6 @@ class TrainConfig:
         require_whole("early_stopping_patience", self.early_stopping_patience, 0)
         require_number("kl_warmup_fraction", self.kl_warmup_fraction, above=0, below=1, or_equal=True)
         require_number("kl_warmup_start", self.kl_warmup_start, above=0, or_equal=True)
+        require_number("label_weight", self.label_weight, above=0, or_equal=True)
         require_number("max_grad_norm", self.max_grad_norm, above=0, or_equal=True)
         require_whole("seed", self.seed, 0)

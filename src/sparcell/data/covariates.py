@@ -39,6 +39,8 @@ class CovariateValues(NamedTuple):
     covariates_nc: Floats
     batch_proportions_b: Floats
     """Fraction of the cells of the fit in each batch; b = 0 if the model has no batches."""
+    label_n: NDArray[np.int32] | None = None
+    """Label number of each cell, NO_LABEL for a cell without a label; None unless training reads labels."""
 
 
 @dataclass(frozen=True)

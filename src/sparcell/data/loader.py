@@ -63,6 +63,8 @@ class Loader:
         ).to(device)
         self.covariates_nc = torch.from_numpy(covariates.covariates_nc).to(device)
         self.batch_proportions_b = torch.from_numpy(covariates.batch_proportions_b).to(device)
+        label_n = covariates.label_n
+        self.label_n = None if label_n is None else torch.from_numpy(label_n.astype(np.int16)).to(device)
         self._library_size_n = np.full(len(source), np.nan, np.float32)  # filled when a cell is first read
         first = source.rows(np.arange(min(len(source), N_INSPECTED)))
         n_values = (first.stop_n - first.start_n).sum()
@@ -106,8 +108,16 @@ class Loader:
             packed = cells if isinstance(cells, PackedRows) else PackedRows.of(cells)
             x = packed.to(self.device).dense()
             library_size_n1 = library_sizes(x)
+        return self._minibatch(x, library_size_n1, rows)
+
+    def _minibatch(self, x: Tensor | SparseRows, library_size_n1: Tensor, rows: Tensor) -> Minibatch:
         return Minibatch(
-            x, library_size_n1, self.batch_n[rows].long(), self.covariates_nc[rows], self.batch_proportions_b
+            x,
+            library_size_n1,
+            self.batch_n[rows].long(),
+            self.covariates_nc[rows],
+            self.batch_proportions_b,
+            None if self.label_n is None else self.label_n[rows].long(),
         )
 
     def cells_at_once(self, batch_size: int) -> int:
@@ -167,13 +177,7 @@ class Loader:
         # One transfer for all steps: each transfer would wait until the device is idle.
         order = torch.from_numpy(np.concatenate(steps)).to(self.device).long()
         for rows in torch.split(order, [len(index) for index in steps]):
-            yield Minibatch(
-                x_ng[rows],
-                library_size_n1[rows],
-                self.batch_n[rows].long(),
-                self.covariates_nc[rows],
-                self.batch_proportions_b,
-            )
+            yield self._minibatch(x_ng[rows], library_size_n1[rows], rows)
 
     def _batches_by_windows(self, steps: list[NDArray[np.integer]]) -> Iterator[Minibatch]:
         """Threads copy the cells of the next steps side by side into pinned memory while the device works."""

@@ -93,6 +93,24 @@ def _finite(values: list[Any], length: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
+class LabelColumn:
+    """The column of obs with labels that training reads, and the labels, numbered in the order of `names`."""
+
+    key: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any] | None) -> LabelColumn | None:
+        """Rebuild from what `dataclasses.asdict` returned. Raises ValueError for anything else."""
+        if stored is None:
+            return None
+        names = tuple(stored["names"])
+        if len(names) < 2 or not all(isinstance(name, str) for name in (stored["key"], *names)):
+            raise ValueError("the labels of the schema are not what Model.save wrote")
+        return cls(stored["key"], names)
+
+
+@dataclass(frozen=True)
 class Schema:
     """The genes of a model, the way from a layer to its units, and the covariates it uses."""
 
@@ -110,6 +128,18 @@ class Schema:
     """For a model of counts: median over the cells of the fit of the total over the model's genes."""
     missing_genes: MissingGenes = "error"
     """What to do with genes that new data lack: raise an error, or take them as not expressed, up to a limit."""
+    labels: LabelColumn | None = None
+    """Labels that training read; None without labels."""
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Numbers of genes, batches, columns of further covariates and labels, from which a network is built."""
+        return len(self.genes), self.covariates.n_batches, self.covariates.n_columns, self.n_labels
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels that training read; 0 without labels."""
+        return 0 if self.labels is None else len(self.labels.names)
 
     @classmethod
     def fit(
@@ -169,9 +199,9 @@ class Schema:
         }
         size = _finite([stored["median_library_size"]], 1)[0]
         covariates = Covariates.from_json(stored["covariates"])
-        return cls(
-            **{**stored, **moments, "genes": genes, "median_library_size": size, "covariates": covariates}
-        )
+        labels = LabelColumn.from_json(stored.get("labels"))
+        read = {**moments, "genes": genes, "median_library_size": size, "covariates": covariates}
+        return cls(**{**stored, **read, "labels": labels})
 
     def _library_sizes(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the total of each cell over the model's genes, (n,)."""

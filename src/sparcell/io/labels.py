@@ -17,7 +17,9 @@ import pandas as pd
 
 from sparcell.errors import InputError, MissingLabelsWarning, did_you_mean
 from sparcell.io.files import existing_path
+from sparcell.io.stored import StoredCells
 from sparcell.io.tables import read_strings
+from sparcell.results.analysis import UNKNOWN
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -128,7 +130,7 @@ def align_labels(labels: pd.Series, cell_names: Sequence[str] | pd.Index, where:
     return _categorical(pd.Series(labels.to_numpy(), index=labeled).reindex(cells), where)
 
 
-def labels_from_obs(adata: AnnData, key: str) -> pd.Categorical:
+def labels_from_obs(adata: AnnData, key: str, *, warn_missing: bool = True) -> pd.Categorical:
     """Return a column of obs as labels, checked as by `align_labels`.
 
     Parameters
@@ -137,11 +139,13 @@ def labels_from_obs(adata: AnnData, key: str) -> pd.Categorical:
         n cells.
     key
         Name of the column.
+    warn_missing
+        Warn of missing values. False: the caller says what happens to such cells.
 
     Returns
     -------
     Categorical of length n, strings. A categorical column keeps the order of its categories; unused categories are
-    dropped. Missing values stay missing, and a `UserWarning` gives their number.
+    dropped. Missing values stay missing, and a `UserWarning` gives their number unless `warn_missing` is false.
 
     Raises
     ------
@@ -154,14 +158,33 @@ def labels_from_obs(adata: AnnData, key: str) -> pd.Categorical:
     """
     if key not in adata.obs:
         raise InputError(f"obs has no column {key!r}: {did_you_mean(key, adata.obs)}")
-    return _categorical(adata.obs[key], f"obs[{key!r}]")
+    return _categorical(adata.obs[key], f"obs[{key!r}]", warn_missing=warn_missing)
 
 
-def _categorical(values: pd.Series, where: str) -> pd.Categorical:
-    missing_n = values.isna().to_numpy()
-    text = [None if missing else _as_text(value) for value, missing in zip(values, missing_n, strict=True)]
-    distinct = {label for label in text if label is not None}
-    n_cells, n_missing = len(text), int(missing_n.sum())
+def usable_labels(adata: AnnData | StoredCells, labels_key: str) -> pd.Categorical:
+    """Return a column of labels; what is missing, empty or "unknown" is missing. Raise InputError for fewer than two labels.
+
+    Examples
+    --------
+    ::
+
+        labels = usable_labels(adata, "cell_type")
+    """
+    if isinstance(adata, StoredCells):
+        adata.read_obs([labels_key])
+    labels = labels_from_obs(adata, labels_key, warn_missing=False)
+    usable = labels.set_categories([name for name in labels.categories if name not in ("", UNKNOWN)])
+    if len(usable.categories) < 2:
+        raise InputError(
+            f"obs[{labels_key!r}] holds fewer than two labels besides missing and {UNKNOWN!r}; expected two or more."
+        )
+    return usable
+
+
+def _categorical(values: pd.Series, where: str, *, warn_missing: bool = True) -> pd.Categorical:
+    code_n, present = pd.factorize(values)  # -1 is missing
+    text = [_as_text(value) for value in present]
+    distinct, n_cells, n_missing = set(text), len(code_n), int((code_n < 0).sum())
     if len(distinct) < 2:
         what = f"only one label ({next(iter(distinct))!r})" if distinct else "no label"
         raise InputError(f"{where} holds {what} for {n_cells} cells; expected at least two different labels.")
@@ -170,13 +193,15 @@ def _categorical(values: pd.Series, where: str) -> pd.Categorical:
             f"{where} holds a different label for each of {len(distinct)} cells ({min(distinct)!r}, …); expected "
             "cell types, each of several cells: name another column."
         )
-    if n_missing:
+    if n_missing and warn_missing:
         message = f"{where}: {n_missing} of {n_cells} cells have no label; scores leave these cells out."
         warnings.warn(message, MissingLabelsWarning, stacklevel=3)
     order = sorted(distinct, key=_natural_order)
     if isinstance(values.dtype, pd.CategoricalDtype):
         order = [label for label in map(_as_text, values.dtype.categories) if label in distinct]
-    return pd.Categorical(text, categories=order)
+    categories = pd.Index(order)
+    number = categories.get_indexer(pd.Index(text))
+    return pd.Categorical.from_codes(np.append(number, -1)[code_n].tolist(), categories=categories)
 
 
 def _as_text(value: object) -> str:

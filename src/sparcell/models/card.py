@@ -82,6 +82,8 @@ def _data(description: dict[str, Any], schema: Schema) -> dict[str, Any]:
     further = schema.covariates.keys[0 if batch is None else 1 :]
     if further:
         facts["further covariates"] = _listed(further)
+    if schema.labels is not None:
+        facts[f"labels in training ({schema.labels.key})"] = _listed(schema.labels.names)
     for key, classifier in description["label_classifiers"].items():
         facts[f"labels learned ({key})"] = _listed(classifier["labels"])
     return facts

@@ -29,7 +29,8 @@ def average_minibatch(schema: Schema, x_ng: NDArray[np.float32], device: torch.d
     """Return a minibatch of cells that do not come from a loader, as cells of an average batch."""
     x = torch.from_numpy(np.asarray(x_ng, dtype=np.float32)).to(device)
     library_size_n1 = x.sum(dim=1, keepdim=True).clamp_min(1.0)
-    covariates = schema.covariates.average(len(x))
+    average = schema.covariates.average(len(x))
+    covariates = (average.batch_n, average.covariates_nc, average.batch_proportions_b)
     batch_n, covariates_nc, proportions_b = (torch.from_numpy(values).to(device) for values in covariates)
     return Minibatch(x, library_size_n1, batch_n, covariates_nc, proportions_b)
 

@@ -99,6 +99,8 @@ def model_facts(model: Model) -> list[tuple[str, str]]:
     facts.append(("layer", "X" if schema.layer is None else schema.layer))
     if covariates.n_batches:
         facts.append(("batches", str(covariates.n_batches)))
+    if schema.labels is not None:
+        facts.append(("labels in training", f"{schema.n_labels} of {schema.labels.key}"))
     if len(model.history):
         last = model.history.iloc[-1]
         facts.append(("epochs", str(int(last["epoch"]))))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sparcell._utils import launched, progress, signals, torch_runtime
-from sparcell.config.data import DataConfig
+from sparcell.config.data import DataConfig, LabelledDataConfig
 from sparcell.config.experiments import CHECKPOINT_SECONDS
 from sparcell.config.input import MAX_MEMORY
 from sparcell.config.model import ModelConfig
@@ -27,6 +27,7 @@ from sparcell.io.backed import leave_on_disk
 from sparcell.io.stored import StoredCells, open_cells
 from sparcell.likelihoods import LIKELIHOODS
 from sparcell.models.fitted import Model
+from sparcell.models.labelling import label_column, training_covariates
 from sparcell.nn import nmf_init
 from sparcell.nn.decoders import DECODERS
 from sparcell.nn.network import Network
@@ -114,8 +115,8 @@ class Estimator(ModelConfig):
             return self
         return replace(self, likelihood="nb" if counts else "gaussian")
 
-    def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0) -> Network:
-        """Build the network with weights drawn from `seed`, for a number of genes, batches and columns of further covariates.
+    def network(self, n_genes: int, n_batches: int = 0, n_covariates: int = 0, n_labels: int = 0) -> Network:
+        """Build the network with weights drawn from `seed`, for a number of genes, batches, columns of further covariates and labels.
 
         Examples
         --------
@@ -127,7 +128,10 @@ class Estimator(ModelConfig):
             n_hidden = DECODERS[self.decoder_type].n_hidden(self, n_covariates) + n_batches
             likelihood = LIKELIHOODS[self.likelihood](n_hidden, n_genes, n_batches, self)
             latent_encoder = self.latent_encoder(self.encoder_widths[-1])
-            return Network(n_genes, n_batches, n_covariates, self, latent_encoder, likelihood)
+            network = Network(n_genes, n_batches, n_covariates, self, latent_encoder, likelihood)
+            if n_labels:
+                network.add_label_head(n_labels)
+            return network
 
     def fit(
         self,
@@ -137,6 +141,7 @@ class Estimator(ModelConfig):
         genes_key: str | None = None,
         batch_key: str | None = None,
         covariates: str | tuple[str, ...] = (),
+        labels_key: str | None = None,
         log_normalize: bool | None = None,
         scale: bool = False,
         memory: str | int = MAX_MEMORY,
@@ -158,6 +163,10 @@ class Estimator(ModelConfig):
         layer, genes_key, batch_key, covariates, log_normalize, scale
             What the model reads of the data: see `DataConfig`. With likelihood auto, raw counts get nb; log-normalized values, and data
             with `log_normalize` or `scale` set, get gaussian.
+        labels_key
+            Column of obs with cell types, or other labels, that training uses: the latents then keep the labels apart, also in cells of new
+            batches, and the fitted model predicts labels (`predict_labels`). Cells whose label is missing, empty or "unknown" are trained
+            on without it. The weight of the labels is the setting `label_weight`. Default: training without labels.
         memory
             A path to an .h5ad file or zarr folder whose matrix would take more memory than this, such as "4GB", stays on disk: training
             reads it in windows of shuffled cells. So does the file of a backed AnnData. A Dask array is always computed in windows. Does
@@ -195,13 +204,14 @@ class Estimator(ModelConfig):
         require_number("checkpoint_seconds", checkpoint_seconds, above=0, or_equal=True)
         if checkpoint_dir is not None and launched.rank() == 0:
             model_folder.check_target(Path(checkpoint_dir))
-        config = DataConfig(
+        config = LabelledDataConfig(
             layer=layer,
             genes_key=genes_key,
             batch_key=batch_key,
             covariates=(covariates,) if isinstance(covariates, str) else tuple(covariates),
             log_normalize=log_normalize,
             scale=scale,
+            labels_key=labels_key,
         )
         with nullcontext() if silent or launched.rank() > 0 else progress.messages():
             adata: AnnData | StoredCells = (
@@ -214,13 +224,18 @@ class Estimator(ModelConfig):
             resolved = self.resolve_likelihood(counts=_are_counts(adata, config))
             counts = LIKELIHOODS[resolved.likelihood].counts
             schema = Schema.fit(adata, config, counts=counts, find_counts=find_counts)
+            if labels_key is not None:
+                schema = replace(schema, labels=label_column(adata, labels_key))
             if adata.n_obs < resolved.batch_size:
                 raise InputError(
                     f"the data has {adata.n_obs} cells, fewer than batch_size ({resolved.batch_size}); "
                     f"expected at least one full batch: set batch_size to {adata.n_obs} or less."
                 )
             folder = Path(checkpoint_dir) if checkpoint_dir else None
-            return resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
+            model = resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
+            if labels_key is not None:
+                model.learn_labels(adata, labels_key)
+            return model
 
     def train(
         self,
@@ -243,9 +258,9 @@ class Estimator(ModelConfig):
         ranks = distributed.join(device)
         ranks.check(self, schema, adata.n_obs)
         adata = model_cells(adata, schema.layer)
-        covariates = schema.covariates.read(adata.obs)
+        covariates = training_covariates(adata, schema)
         source = schema.cells(adata)
-        network = self.network(len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns)
+        network = self.network(*schema.sizes)
         loader = Loader(source, covariates, len(schema.genes), device)
         rows = sampler.train_validation_split(adata.n_obs, self.validation_fraction, self.seed)
         data = self._training_data(

@@ -14,22 +14,56 @@ import pandas as pd
 
 from sparcell import io
 from sparcell.config.validation import require_number
+from sparcell.data import sampler
+from sparcell.data.schema import LabelColumn
 from sparcell.errors import InputError, did_you_mean
-from sparcell.io.labels import labels_from_obs
+from sparcell.io.labels import usable_labels
 from sparcell.models.encoding import FittedEncoder
+from sparcell.protocols import NO_LABEL
 from sparcell.results.analysis import UNKNOWN
 from sparcell.tl.label_classifier import LabelClassifier
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from sparcell.data.covariates import Unseen
+    from sparcell.data.covariates import CovariateValues, Unseen
+    from sparcell.data.schema import Schema
     from sparcell.io.stored import StoredCells
 
 log = logging.getLogger("sparcell")
 
 UNKNOWN_RATE = 0.05
 """Fraction of the reference's own cells that would be called unknown."""
+
+
+def label_column(adata: AnnData | StoredCells, labels_key: str) -> LabelColumn:
+    """Return the labels that training is to read.
+
+    Examples
+    --------
+    ::
+
+        column = label_column(adata, "cell_type")
+    """
+    return LabelColumn(labels_key, tuple(map(str, usable_labels(adata, labels_key).categories)))
+
+
+def training_covariates(adata: AnnData | StoredCells, schema: Schema) -> CovariateValues:
+    """Return batch and further covariates of the cells of a training, and their labels if training reads any.
+
+    Examples
+    --------
+    ::
+
+        values = training_covariates(adata, schema)
+        values.batch_n, values.label_n
+    """
+    values = schema.covariates.read(adata.obs)
+    if schema.labels is None:
+        return values
+    labels = usable_labels(adata, schema.labels.key).set_categories(schema.labels.names)
+    return values._replace(label_n=np.where(labels.isna(), NO_LABEL, labels.codes).astype(np.int32))
 
 
 class LabellingEncoder(FittedEncoder):
@@ -81,20 +115,45 @@ class LabellingEncoder(FittedEncoder):
             model.fit_labels(adata, "cell_type").predict_labels(new_cells)
         """
         adata = io.read(reference) if isinstance(reference, str | Path) else reference
-        labels = pd.Series(labels_from_obs(adata, labels_key).astype(object))
-        usable_n = (labels.notna() & ~labels.isin(["", UNKNOWN])).to_numpy()
-        if labels[usable_n].nunique() < 2:
-            raise InputError(
-                f"obs[{labels_key!r}] holds fewer than two labels besides missing and {UNKNOWN!r}; expected two or more."
-            )
+        return self._learn_labels(adata, labels_key, seed=seed, unseen=unseen)
+
+    def learn_labels(self, adata: AnnData | StoredCells, labels_key: str) -> None:
+        """Do the same with the cells of the training; the validation cells calibrate, since training did not read their labels.
+
+        Examples
+        --------
+        ::
+
+            model = sp.BetaVSC().fit(adata, labels_key="cell_type")  # calls it at the end
+        """
+        settings: Any = self.settings
+        rows = sampler.train_validation_split(adata.n_obs, settings.validation_fraction, settings.seed)[1]
+        held_out_n = np.zeros(adata.n_obs, dtype=bool)
+        held_out_n[rows] = True
+        self._learn_labels(adata, labels_key, held_out_n=held_out_n)
+
+    def _learn_labels(
+        self,
+        adata: AnnData | StoredCells,
+        labels_key: str,
+        *,
+        seed: int = 0,
+        unseen: Unseen = "error",
+        held_out_n: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        labels = usable_labels(adata, labels_key)
+        usable_n = labels.notna()
         z_nk = self.transform(adata, unseen=unseen)
-        labels_n = labels[usable_n].to_numpy(dtype=np.str_)
-        classifier = LabelClassifier.fit(z_nk[usable_n], labels_n, seed)
+        if held_out_n is not None:
+            held_out_n = held_out_n[usable_n]
+        labels_n = np.asarray(labels[usable_n], dtype=np.str_)
+        classifier = LabelClassifier.fit(z_nk[usable_n], labels_n, seed, held_out_n=held_out_n)
         self._label_classifiers = {**self.label_classifiers, labels_key: classifier}
         log.info(
-            "%d labels learned from %s cells of obs[%r]",
+            "%d labels learned from %s of %s cells by obs[%r]",
             len(classifier.labels),
             f"{len(labels_n):,}",
+            f"{adata.n_obs:,}",
             labels_key,
         )
         return self

@@ -150,7 +150,7 @@ class MappingEncoder(LabellingEncoder):
         mapped = copy.copy(self)
         mapped.schema = replace(schema, covariates=grown)
         mapped.settings = replace(self.settings, encode_covariates=True)
-        network = mapped.settings.network(len(schema.genes), grown.n_batches, grown.n_columns)
+        network = mapped.settings.network(*mapped.schema.sizes)
         grow(network, self.network, Growth.of(column, len(new), grown.n_columns))
         mapped.network = network.to(self.device).eval()
         return mapped

@@ -23,9 +23,7 @@ def load(folder: str | Path, estimators: Mapping[str, Callable[..., ModelSetting
     try:
         settings = estimators[description["model"]](**_with_tuples(description["settings"]))
         schema = Schema.from_json(description["schema"])
-        network = settings.network(
-            len(schema.genes), schema.covariates.n_batches, schema.covariates.n_columns
-        )
+        network = settings.network(*schema.sizes)
         network.load_state_dict(tensors)
         records = pd.DataFrame(description["history"]).rename(columns={"epoch": "number"})
         history = [

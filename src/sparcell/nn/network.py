@@ -60,6 +60,7 @@ class Network(nn.Module):
         self.decoder = self.decoder_type.module(config, n_known)
         self.decoder_type.init_head(likelihood.head, config)
         self.likelihood = likelihood
+        self.label_head: nn.Linear | None = None
         self.encode_covariates = config.encode_covariates
         self.input_dropout = config.input_dropout
         self.batch_augmentation = config.batch_augmentation
@@ -67,6 +68,10 @@ class Network(nn.Module):
         if self.standardize_input:
             self.register_buffer("input_mean", torch.zeros(n_genes))
             self.register_buffer("input_sd", torch.ones(n_genes))
+
+    def add_label_head(self, n_labels: int) -> None:
+        """Add a linear layer from the latents to the logits of labels, which only training reads."""
+        self.label_head = nn.Linear(self.n_latent, n_labels)
 
     @torch.no_grad()
     def init_from_data(self, batches: Iterable[Minibatch], some: Iterable[Minibatch] = ()) -> None:

@@ -33,7 +33,7 @@ from sparcell.programs.traversals import traverse_programs
 from sparcell.programs.write import write_tables
 from sparcell.results.programs import ProgramResults
 from sparcell.tl.enrichment import IGNORING_CASE
-from sparcell.tl.stability import Stability, copy_without_results, seed_stability
+from sparcell.tl.stability import Stability, copy_without_results, has_labels, seed_stability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,7 +268,7 @@ def choose_n_seeds(model: Model, adata: AnnData, seeds: int | str) -> int:
         return int(seeds)
     settings: Any = model.settings
     is_quick = len(model.history) > 0 and seconds_for_seeds(model) <= MAX_AUTO_SECONDS
-    if not is_quick or adata.n_obs < settings.batch_size:
+    if not is_quick or adata.n_obs < settings.batch_size or not has_labels(adata, model):
         return 1
     log.info(
         "training %d more models, to see which programs other seeds reproduce, about %.0f s; %s trains none",

@@ -54,7 +54,14 @@ class LabelClassifier:
     """Distances of cells of the reference that were held out, at N_QUANTILES equal steps."""
 
     @classmethod
-    def fit(cls, z_nk: NDArray[np.floating], labels_n: NDArray[np.str_], seed: int = 0) -> LabelClassifier:
+    def fit(
+        cls,
+        z_nk: NDArray[np.floating],
+        labels_n: NDArray[np.str_],
+        seed: int = 0,
+        *,
+        held_out_n: NDArray[np.bool_] | None = None,
+    ) -> LabelClassifier:
         """Learn from labelled cells.
 
         A fifth of each type is held out to set the temperature and the distances; the classifier is then fitted to all cells.
@@ -67,6 +74,8 @@ class LabelClassifier:
             Label of each cell, (n,); at least two different ones.
         seed
             Draws the cells that are held out.
+        held_out_n
+            Mask of the cells that are held out, (n,), in place of a fifth of each type. A type keeps at least one cell.
 
         Examples
         --------
@@ -80,7 +89,9 @@ class LabelClassifier:
         z_nk = np.asarray(z_nk, dtype=np.float64)
         mean_k, sd_k = z_nk.mean(axis=0), np.maximum(z_nk.std(axis=0), MIN_SD)
         scaled_nk = (z_nk - mean_k) / sd_k
-        held_out_n = _held_out(label_n, seed)
+        if held_out_n is None or not held_out_n.any():
+            held_out_n = _held_out(label_n, seed)
+        held_out_n = held_out_n & np.isin(label_n, label_n[~held_out_n])
         coef_tk, intercept_t = _regression(scaled_nk[~held_out_n], label_n[~held_out_n])
         logits_nt = scaled_nk[held_out_n] @ coef_tk.T + intercept_t
         temperature = best_temperature(logits_nt, label_n[held_out_n])

@@ -17,6 +17,7 @@ from anndata import AnnData
 from sparcell.config.validation import require_whole
 from sparcell.data.expression import in_memory
 from sparcell.errors import InputError
+from sparcell.io.labels import usable_labels
 from sparcell.io.stored import StoredCells
 from sparcell.metrics.matching import program_reproducibility
 
@@ -183,6 +184,24 @@ def seed_stability(
     return compare_programs(models, adata, min_match=min_match, seed=seed)
 
 
+def has_labels(adata: AnnData, model: Model) -> bool:
+    """Return whether data has the labels that the training of a model reads; true for a model that was trained without labels.
+
+    Examples
+    --------
+    ::
+
+        can_train_other_seeds = has_labels(adata, model)
+    """
+    if model.schema.labels is None:
+        return True
+    try:
+        usable_labels(adata, model.schema.labels.key)
+    except InputError:
+        return False
+    return True
+
+
 def _train_other_seeds(model: Model, adata: AnnData, n_seeds: int, silent: bool) -> list[Model]:
     """Return models of the same settings, trained from the other seeds among `n_seeds`."""
     settings = model.settings
@@ -190,6 +209,12 @@ def _train_other_seeds(model: Model, adata: AnnData, n_seeds: int, silent: bool)
         raise InputError(
             f"the data has {adata.n_obs} cells, fewer than the model's batch_size ({settings.batch_size}), so other seeds "
             "cannot be trained on it. Pass the cells that the model was trained on."
+        )
+    labels = model.schema.labels
+    if labels is not None and not has_labels(adata, model):
+        raise InputError(
+            f"the model was trained with the labels of obs[{labels.key!r}], and the data has no such labels, so other seeds cannot be "
+            "trained on it. Pass the cells that the model was trained on."
         )
     others = [number for number in range(n_seeds) if number != settings.seed][: n_seeds - 1]
     models = []

@@ -165,5 +165,6 @@ def fingerprint(
         for part in (block.indptr, block.indices, block.data):
             digest.update(np.ascontiguousarray(part).tobytes())
     for values in covariates:
-        digest.update(np.ascontiguousarray(values).tobytes())
+        if values is not None:
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

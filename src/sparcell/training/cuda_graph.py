@@ -165,13 +165,19 @@ class CudaGraphStep:
 
 
 def _tensors(batch: Minibatch) -> tuple[Tensor, ...]:
-    return batch.x_ng, batch.library_size_n1, batch.batch_n, batch.covariates_nc
+    labels = () if batch.label_n is None else (batch.label_n,)
+    return batch.x_ng, batch.library_size_n1, batch.batch_n, batch.covariates_nc, *labels
 
 
 def _with_tensors(batch: Minibatch, tensors: list[Tensor]) -> Minibatch:
-    x_ng, library_size_n1, batch_n, covariates_nc = tensors
+    x_ng, library_size_n1, batch_n, covariates_nc, *labels = tensors
     return replace(
-        batch, x=x_ng, library_size_n1=library_size_n1, batch_n=batch_n, covariates_nc=covariates_nc
+        batch,
+        x=x_ng,
+        library_size_n1=library_size_n1,
+        batch_n=batch_n,
+        covariates_nc=covariates_nc,
+        label_n=labels[0] if labels else None,
     )
 
 

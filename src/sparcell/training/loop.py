@@ -12,7 +12,7 @@ import torch
 from sparcell.errors import TrainingError
 from sparcell.protocols import EpochRecord
 from sparcell.training.cuda_graph import wrap_step
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 from sparcell.training.snapshot import EpochSums
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def train_step(
     network, generator = state.network, state.generator
     output = network(batch, state.ranks.noise(batch, generator), progress)
     with torch.autocast(generator.device.type, torch.bfloat16, enabled=plan.use_bfloat16):  # the head only
-        loss = negative_elbo(output, network.likelihood, batch, kl_weight)
+        loss = training_loss(output, network, batch, kl_weight, plan.config.label_weight)
     own_part = batch.n_own / batch.n_cells * loss.total  # the sum over the processes is the loss of the step
     own_part.backward()  # type: ignore[no-untyped-call]
     state.optimizer_step(plan.config.max_grad_norm)
@@ -130,7 +130,7 @@ def validation_loss(state: TrainState, data: BatchProvider, plan: TrainPlan) -> 
     losses, sizes, n_cells = [], [], 0
     for batch in data.validation_batches():
         output = network(batch, state.ranks.noise(batch, generator))
-        losses.append(negative_elbo(output, network.likelihood, batch, plan.beta).total)
+        losses.append(training_loss(output, network, batch, plan.beta, plan.config.label_weight).total)
         sizes.append(batch.n_own)
         n_cells += batch.n_cells
     if not losses:
