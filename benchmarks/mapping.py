@@ -150,13 +150,19 @@ def sparcell_results(task: Task, folder: Path, n_seeds: int) -> dict[str, Callab
     return methods
 
 
-def peer_results(task: Task, *, scvi_tools: bool) -> dict[str, Callable[[], Mapped]]:
-    """Return the other methods."""
+def peer_results(task: Task, n_seeds: int) -> dict[str, Callable[[], Mapped]]:
+    """Return the other methods; scvi-tools' with seeds 0 … n_seeds - 1, which may be none."""
     reference, query = task.cells
-    both = cache(lambda: peers.scvi_tools(reference, query, task.batch_key, LABELS, 0))
+
+    @cache
+    def of_scvi_tools(seed: int) -> dict[str, Mapped]:
+        return peers.scvi_tools(reference, query, task.batch_key, LABELS, seed)
+
     methods = {"PCA, nearest neighbors": lambda: peers.pca_neighbors(reference, query, LABELS, 0)}
-    if scvi_tools:
-        methods |= {"scArches": lambda: both()["scArches"], "scANVI": lambda: both()["scANVI"]}
+    for seed in range(n_seeds):
+        for name in ("scArches", "scANVI"):
+            key = f"{name}, seed {seed}" if seed else name
+            methods[key] = partial(lambda name, seed: of_scvi_tools(seed)[name], name, seed)
     return methods
 
 
@@ -255,14 +261,14 @@ def main() -> None:
     parser.add_argument(
         "--left-out", type=int, default=0, help="number of types to leave out of the reference"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="seeds of sparcell's training")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of each training")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(f"{os.cpu_count()} cores; {time.strftime('%Y-%m-%d')}")
     rows, left_out = [], []
     for task in options.tasks:
         methods = sparcell_results(task, options.folder, options.seeds) | peer_results(
-            task, scvi_tools=options.peers
+            task, options.seeds if options.peers else 0
         )
         for name, compute in methods.items():
             result = stored_result(options.folder, task, name, compute)

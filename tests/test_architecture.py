@@ -39,7 +39,7 @@ SEALED = {"models", "likelihoods"}
 
 FENCES = {
     "anndata": "results datasets data metrics pl io pp tl models programs experiments study analysis benchmark cli",
-    "h5py zarr isal numcodecs google_crc32c": "io",
+    "h5py zarr isal numcodecs": "io",
     "scanpy": "pp io datasets",
     "igraph": "pp",
     "sklearn": "pp tl nn metrics benchmark",

@@ -44,6 +44,19 @@ def test_map_writes_latents_and_the_model_of_all_batches(folder, model_dir, tmp_
     assert sparcell("map", folder / "query.h5ad", *words, "--overwrite", monkeypatch=monkeypatch) == 1
 
 
+def test_a_model_that_was_trained_with_labels_predicts_without_a_reference(
+    folder, tmp_path, monkeypatch, caplog
+):
+    words = [word for word in FIT if word != "--quiet"]
+    words += ["--batch-key", "donor", "--labels-key", "type", "--model-dir", tmp_path / "m"]
+    assert sparcell("fit", folder / "reference.h5ad", *words, monkeypatch=monkeypatch) == 0
+    assert "labels: type (4 values)" in caplog.text
+    assert "4 labels learned from 200 of 200 cells by obs['type']" in caplog.text
+    words = ("--model-dir", tmp_path / "m", "--unseen", "average", "--out", tmp_path / "p.h5ad", "--quiet")
+    assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 0
+    assert ad.read_h5ad(tmp_path / "p.h5ad").obsm["type_probabilities"].shape == (200, 4)
+
+
 def test_predict_learns_once_and_keeps_the_labels(folder, model_dir, tmp_path, monkeypatch, capfd):
     words = ("--model-dir", model_dir, "--unseen", "average", "--out", tmp_path / "p.h5ad")
     assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 1

@@ -21,6 +21,7 @@ CASES = Path(__file__).parents[1] / "helpers" / "triton_cases.py"
 def test_kernels_of_a_gpu(how):
     environment = {**os.environ, "TRITON_INTERPRET": str(int(how == "interpreted"))}
     command = [sys.executable, "-m", "pytest", str(CASES), "-k", how, "-p", "no:cacheprovider"]
+    command += ["-W", "default::DeprecationWarning"]  # those of Triton's interpreter
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout

@@ -63,6 +63,16 @@ def test_recorded_steps_give_the_same_bits(kind, monkeypatch):
     assert_same_weights(model, plain)
 
 
+def test_recorded_steps_read_the_labels_of_their_own_cells(monkeypatch):
+    monkeypatch.setattr(loader, "MAX_SPARSE_DENSITY", -1.0)
+    models = []
+    for recorder in (Recorder(), None):
+        monkeypatch.setattr(cuda_graph, "recorder_for", lambda device, recorder=recorder: recorder)
+        models.append(fit(("beta-vae", "nb"), simulated_cells(), settings=EXACT, labels_key="type"))
+        assert recorder is None or recorder.n_replays > 0
+    assert_same_weights(*models)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_recorded_steps_follow_schedule_and_warmup(schedule, monkeypatch):
     """The learning rate is rounded to single precision, so the losses differ in their last digits."""

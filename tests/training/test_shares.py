@@ -15,7 +15,7 @@ from sparcell.data.sources import InMemoryCells
 from sparcell.nn import noise
 from sparcell.protocols import OwnNoise, Share
 from sparcell.training.distributed import Ranks
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 
 
 def generator():
@@ -37,7 +37,7 @@ def test_a_process_gets_the_noise_that_its_cells_have_in_one_process(share):
 def gradients(network, batch, source):
     """Gradients of the weighted loss, as the training step makes it."""
     network.zero_grad()
-    loss = negative_elbo(network(batch, source), network.likelihood, batch, 1.0)
+    loss = training_loss(network(batch, source), network, batch, 1.0, label_weight=10.0)
     (batch.n_own / batch.n_cells * loss.total).backward()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
@@ -53,10 +53,12 @@ def test_the_gradients_of_all_processes_add_up_to_that_of_the_step(kind):
         ._replace(
             batch_n=np.arange(40, dtype=np.int64) % 2,
             batch_proportions_b=np.full(2, 0.5, np.float32),
+            label_n=np.arange(40, dtype=np.int32) % 4 - 1,
         )
     )
     loader = Loader(InMemoryCells(x_ng), values, adata.n_vars, device)
-    network = settings_of(kind, batch_augmentation=True).network(adata.n_vars, n_batches=2).train()
+    settings = settings_of(kind, batch_augmentation=True)
+    network = settings.network(adata.n_vars, n_batches=2, n_labels=3).train()
 
     def steps(place):
         rows = np.arange(37)

@@ -19,6 +19,7 @@ from sparcell.protocols import AVERAGE_BATCH, Minibatch
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from sparcell.data.covariates import CategoricalCovariate
     from sparcell.data.schema import Schema
@@ -29,10 +30,17 @@ def average_minibatch(schema: Schema, x_ng: NDArray[np.float32], device: torch.d
     """Return a minibatch of cells that do not come from a loader, as cells of an average batch."""
     x = torch.from_numpy(np.asarray(x_ng, dtype=np.float32)).to(device)
     library_size_n1 = x.sum(dim=1, keepdim=True).clamp_min(1.0)
-    average = schema.covariates.average(len(x))
-    covariates = (average.batch_n, average.covariates_nc, average.batch_proportions_b)
-    batch_n, covariates_nc, proportions_b = (torch.from_numpy(values).to(device) for values in covariates)
-    return Minibatch(x, library_size_n1, batch_n, covariates_nc, proportions_b)
+    return Minibatch(x, library_size_n1, *average_covariates(schema, len(x), device))
+
+
+def average_covariates(schema: Schema, n_cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return batch numbers, further covariates and batch proportions of an average cell of the fit, `n_cells` times."""
+    average = schema.covariates.average(n_cells)
+    return (
+        torch.from_numpy(average.batch_n).to(device),
+        torch.from_numpy(average.covariates_nc).to(device),
+        torch.from_numpy(average.batch_proportions_b).to(device),
+    )
 
 
 def in_batch(cells: Minibatch, name: str, column: CategoricalCovariate | None) -> Minibatch:

@@ -23,7 +23,7 @@ from sparcell.io import stored
 from sparcell.io.dense_layers import write_dense_layer
 from sparcell.io.labels import labels_from_obs
 from sparcell.io.stored import StoredCells
-from sparcell.models.decoding import in_batch
+from sparcell.models.decoding import average_covariates, in_batch
 from sparcell.models.encoding import INFERENCE_BATCH, FittedEncoder
 from sparcell.tl.group_comparisons import Groups
 from sparcell.tl.log_fold_changes import CellBlock, ComparisonSums, passes, scanpy_results
@@ -322,9 +322,7 @@ class ExpressionModel(FittedEncoder):
     @torch.no_grad()
     def _expected_fractions(self, posterior: Posterior, cells: Minibatch) -> Floats:
         """Return the fractions that the decoder expects of an average cell of the fit with these latents, (n, g)."""
-        batch_n, covariates_nc, proportions_b = (
-            torch.from_numpy(values).to(self.device) for values in self.schema.covariates.average(len(cells))
-        )
+        batch_n, covariates_nc, proportions_b = average_covariates(self.schema, len(cells), self.device)
         cells = replace(
             cells,
             library_size_n1=torch.ones_like(cells.library_size_n1),
