@@ -72,6 +72,7 @@ OUT_OF_RANGE = {
         "kl_warmup_fraction": [-0.1, 1.0, NAN],
         "kl_warmup_start": [-0.1, NAN, INF],
         "max_grad_norm": [-1.0, NAN, INF],
+        "label_weight": [-1.0, NAN, INF],
         "seed": [-1, 2**70],
     },
     StudyConfig: {
@@ -310,6 +311,7 @@ SETTINGS_2019 = {
     "early_stopping_patience": 0,
     "kl_warmup_fraction": 0.0,
     "kl_warmup_start": 0.0,
+    "label_weight": 0.0,
     "max_grad_norm": 0.0,
     "gaussian_variance": 0.5,
 }

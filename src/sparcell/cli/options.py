@@ -173,7 +173,7 @@ else:
     DataOptions = options(
         "DataOptions",
         {"data": LabelledDataConfig},
-        basic=("layer", "batch_key", "covariates", "labels_key"),
+        basic=("layer", "batch_key", "labels_key"),
         negatives=True,
     )
     EmbedOptions = options("EmbedOptions", {"embed": EmbedConfig}, basic=("unseen", "missing_genes", *INPUT))

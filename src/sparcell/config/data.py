@@ -46,8 +46,7 @@ class LabelledDataConfig(DataConfig):
 
     labels_key: Annotated[
         str | None,
-        "Column of obs with cell types, or other labels, that training uses: the latents then keep the labels apart, and the model "
-        "predicts the labels of new cells. Cells without a label are used too. Default: training without labels.",
+        "Column of obs with cell types that training reads, so that `predict` finds them in new cells. Default: training without labels.",
     ] = None
 
     @property
