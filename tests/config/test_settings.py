@@ -311,7 +311,7 @@ SETTINGS_2019 = {
     "early_stopping_patience": 0,
     "kl_warmup_fraction": 0.0,
     "kl_warmup_start": 0.0,
-    "label_weight": 0.0,
+    "label_weight": 50.0,
     "max_grad_norm": 0.0,
     "gaussian_variance": 0.5,
 }
