@@ -101,6 +101,14 @@ def test_recorded_steps_train_as_plain_ones_do(kind, monkeypatch):
         assert largest_difference(model.history[column], plain.history[column]) < 1e-4
 
 
+def test_recorded_steps_read_the_labels(monkeypatch):
+    given = {"settings": EPOCHS, "labels_key": "type"}
+    model = fit(("beta-vsc", "nb"), cells(), **given)
+    monkeypatch.setattr(cuda_graph, "recorder_for", lambda device: None)
+    plain = fit(("beta-vsc", "nb"), cells(), **given)
+    assert largest_difference(model.history["loss"], plain.history["loss"]) < 1e-4
+
+
 @each_kind
 def test_the_same_seed_gives_the_same_bits(kind):
     again = fit(kind, cells(), settings=EPOCHS)

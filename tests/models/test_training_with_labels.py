@@ -92,6 +92,15 @@ def test_a_cell_without_a_label_has_no_gradient_from_the_labels():
     assert all(p.grad is None or not p.grad.any() for p in network.parameters())
 
 
+def test_parts_of_minibatches_and_joined_ones_keep_their_labels():
+    batch = minibatch([0, 1, 2, NO_LABEL])
+    assert batch.part(1, 3).label_n.tolist() == [1, 2]
+    assert batch.take(torch.tensor([3, 0])).label_n.tolist() == [NO_LABEL, 0]
+    assert batch.part(0, 1).joined(batch.part(2, 4)).label_n.tolist() == [0, 2, NO_LABEL]
+    without = cells(torch.ones(4, 5))
+    assert without.part(0, 2).label_n is without.joined(without).label_n is None
+
+
 @every_kind
 def test_every_model_trains_with_labels_and_predicts_them(kind, adata):
     model = fit(kind, adata, settings=SHORT, batch_key="batch", labels_key="type")
