@@ -9,6 +9,8 @@ import pytest
 import sparcell as sp
 from helpers.shell import sparcell
 from helpers.simulated import simulated_cells
+from sparcell.cli import dry_run
+from sparcell.data.sampler import subsample
 
 FIT = ("--model", "beta-vae", "--epochs", "2", "--batch-size", "64", "--encoder-widths", "8", "--quiet")
 
@@ -50,11 +52,34 @@ def test_a_model_that_was_trained_with_labels_predicts_without_a_reference(
     words = [word for word in FIT if word != "--quiet"]
     words += ["--batch-key", "donor", "--labels-key", "type", "--model-dir", tmp_path / "m"]
     assert sparcell("fit", folder / "reference.h5ad", *words, monkeypatch=monkeypatch) == 0
-    assert "labels: type (4 values)" in caplog.text
+    assert "labels: type (4 values, 0% of cells without)" in caplog.text
     assert "4 labels learned from 200 of 200 cells by obs['type']" in caplog.text
     words = ("--model-dir", tmp_path / "m", "--unseen", "average", "--out", tmp_path / "p.h5ad", "--quiet")
     assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 0
     assert ad.read_h5ad(tmp_path / "p.h5ad").obsm["type_probabilities"].shape == (200, 4)
+
+
+def test_a_dry_run_of_few_labels_needs_none_among_the_cells_that_it_measures(
+    folder, tmp_path, monkeypatch, capfd
+):
+    adata = sp.io.read(folder / "reference.h5ad")
+    measured = subsample(200, 64, 0)
+    adata.obs["few"] = None
+    adata.obs.iloc[np.setdiff1d(np.arange(200), measured)[:4], -1] = ["B", "B", "T", "T"]
+    adata.write_h5ad(tmp_path / "few.h5ad")
+    monkeypatch.setattr(dry_run, "N_CELLS", 10)  # a minibatch is more
+    words = (*FIT, "--labels-key", "few", "--model-dir", tmp_path / "m", "--dry-run")
+    assert sparcell("fit", tmp_path / "few.h5ad", *words, monkeypatch=monkeypatch) == 0
+    assert sparcell("fit", tmp_path / "few.h5ad", *words[:-1], monkeypatch=monkeypatch) == 0
+    wrong = (*FIT, "--labels-key", "fewer", "--model-dir", tmp_path / "n", "--dry-run")
+    assert sparcell("fit", tmp_path / "few.h5ad", *wrong, monkeypatch=monkeypatch) == 1
+    assert "did you mean 'few'" in capfd.readouterr().err
+
+
+def test_a_weight_of_labels_needs_labels(folder, tmp_path, monkeypatch, capfd):
+    words = (*FIT, "--label-weight", "3", "--model-dir", tmp_path / "m")
+    assert sparcell("fit", folder / "reference.h5ad", *words, monkeypatch=monkeypatch) == 1
+    assert "add --labels-key COLUMN" in capfd.readouterr().err
 
 
 def test_predict_learns_once_and_keeps_the_labels(folder, model_dir, tmp_path, monkeypatch, capfd):

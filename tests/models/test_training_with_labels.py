@@ -5,13 +5,14 @@ Suffixes: n cells, k latents, t types (labels).
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import sparcell as sp
-from helpers.broken_loss import BrokenLoss
 from helpers.cells import cells, generator
 from helpers.kinds import (
     KINDS,
@@ -172,6 +173,47 @@ def test_the_validation_cells_calibrate_since_training_did_not_read_their_labels
     np.testing.assert_array_equal(np.flatnonzero(held_out[0]), np.sort(rows))
 
 
+def test_too_few_labelled_validation_cells_are_told_and_make_nothing_more_confident(adata, caplog):
+    with caplog.at_level("WARNING", logger="sparcell"):
+        model = fit(KIND, adata, settings={"epochs": 30, "validation_fraction": 0.0}, labels_key="type")
+    assert "since 0 validation cells have labels, probabilities are too confident" in caplog.text
+    assert model.label_classifiers["type"].temperature >= 1
+
+
+def test_fit_labels_says_that_training_read_these_labels(model, adata, caplog):
+    again = copy.copy(model)
+    with caplog.at_level("WARNING", logger="sparcell"):
+        again.fit_labels(adata, "type")
+        assert "if these cells were in training, probabilities are too confident" in caplog.text
+        caplog.clear()
+        other = adata.copy()
+        other.obs["other"] = adata.obs["type"].to_numpy()
+        again.fit_labels(other, "other")
+    assert caplog.text == ""
+    assert again.label_classifiers["type"].temperature >= 1
+
+
+def test_a_type_whose_cells_are_all_validation_cells_is_learned(adata):
+    rows = train_validation_split(300, 0.2, settings_of(KIND).seed)[1]
+    labels = adata.obs["type"].astype(object)
+    labels.iloc[rows[:5]] = "rare"
+    model = fit(KIND, with_labels(adata, labels), settings=SHORT, labels_key="type")
+    assert model.label_classifiers["type"].labels == ("rare", *(f"type {number}" for number in range(4)))
+
+
+def test_the_validation_loss_holds_the_labels_too(adata):
+    """With the same weights: the first epoch of a learning rate that moves nothing."""
+    settings = {"epochs": 1, "validation_fraction": 0.2, "learning_rate": 1e-12}
+    losses = [
+        fit(KIND, adata, settings={**settings, "label_weight": weight}, labels_key="type").history
+        for weight in (0.0, 50.0)
+    ]
+    for column in ("loss", "validation_loss"):
+        # An untrained classifier of four types: about log 4 nats.
+        difference = losses[1][column].item() - losses[0][column].item()
+        assert difference == pytest.approx(50 * np.log(4), rel=0.5)
+
+
 def test_a_saved_model_is_the_same_and_keeps_labels_and_classifier(model, adata, tmp_path):
     model.save(tmp_path / "m")
     again = sp.load(tmp_path / "m")
@@ -183,7 +225,9 @@ def test_a_saved_model_is_the_same_and_keeps_labels_and_classifier(model, adata,
         one.predict_labels(found)
         tables.append(found.obsm["type_probabilities"])
     pd.testing.assert_frame_equal(*tables)
-    assert "labels in training (type) | 4: type 0, type 1" in (tmp_path / "m/README.md").read_text()
+    card = (tmp_path / "m/README.md").read_text()
+    assert "labels in training (type) | 4: type 0, type 1" in card
+    assert "labels learned" not in card
     assert "labels in training: 4 of type" in repr(model)
 
 
@@ -225,12 +269,6 @@ def test_a_resumed_run_ends_with_the_same_bits_and_other_labels_are_another_run(
     assert_same_weights(fit(KIND, adata, **given), model)
 
 
-def test_a_rollback_keeps_the_labels(adata, monkeypatch):
-    monkeypatch.setattr(loop, "training_loss", BrokenLoss(training_loss, at=lambda call: call == 3))
-    model = fit(KIND, adata, settings={"epochs": 2}, labels_key="type")
-    assert np.isfinite(model.history["loss"]).all()
-
-
 def test_a_file_that_stays_on_disk_trains_the_same_labels(adata, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     path = tmp_path / "cells.h5ad"
@@ -240,6 +278,9 @@ def test_a_file_that_stays_on_disk_trains_the_same_labels(adata, tmp_path):
     found = adata.copy()
     model.predict_labels(found, unknown_rate=0)
     assert (found.obs["type_predicted"].astype(str) == found.obs["type"].astype(str)).mean() > 0.9
+    stored = sp.io.StoredCells(path, obs_keys=["batch"])  # the column of labels is read when needed
+    again = settings_of(KIND, epochs=30).fit(stored, batch_key="batch", labels_key="type", silent=True)
+    assert_same_weights(again, model)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +288,8 @@ def test_a_file_that_stays_on_disk_trains_the_same_labels(adata, tmp_path):
     [
         (None, r"obs has no column 'type'"),
         (["B"] * 300, r"only one label \('B'\)"),
-        (["B"] * 150 + ["unknown"] * 150, r"fewer than two labels besides missing and 'unknown'"),
+        (["B"] * 150 + ["Unknown"] * 150, r"fewer than two labels besides missing and 'unknown'"),
+        (["B", "T"] + [None] * 298, r"each of the 2 labels of obs\['type'\] has one cell"),
         ([f"cell {number}" for number in range(300)], r"a different label for each of 300 cells"),
     ],
 )
@@ -271,8 +313,10 @@ def test_other_seeds_need_the_labels(model, adata):
     assert len(stability.seeds) == 2
     without = adata.copy()
     del without.obs["type"]
-    with pytest.raises(InputError, match=r"trained with the labels of obs\['type'\]"):
-        sp.tl.seed_stability(model, without, 2, silent=True)
+    renamed = with_labels(adata, [f"{label} cell" for label in adata.obs["type"]])
+    for other in (without, renamed):
+        with pytest.raises(InputError, match=r"trained with the labels of obs\['type'\]"):
+            sp.tl.seed_stability(model, other, 2, silent=True)
 
 
 def test_programs_of_cells_without_labels_train_no_other_seeds(model, adata):

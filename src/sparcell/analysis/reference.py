@@ -123,7 +123,8 @@ def predict_types(
     learned = list(model.label_classifiers)
     if not learned:
         log.info(
-            "the reference has learned no labels: no types are predicted (sparcell predict --reference adds them)"
+            "the reference has learned no labels: no types are predicted (sparcell fit --labels-key learns them, or sparcell predict "
+            "--reference)"
         )
         return mapping
     key = config.labels_key if config.labels_key in learned else learned[0]

@@ -159,6 +159,8 @@ def fit(
     if "flavor" in given(fit) and config.n_top_genes is None:
         raise InputError("--flavor needs a number of genes to choose; add --n-top-genes 2000.")
     model_settings = fit_settings(config, model, given(settings))
+    if "label_weight" in model_settings and "labels_key" not in given(data):
+        raise InputError("--label-weight is the weight of labels in training; add --labels-key COLUMN.")
     if not config.dry_run and launched.rank() == 0:
         check_fit_targets(config, input, overwrite=how.overwrite)
     from sparcell import io

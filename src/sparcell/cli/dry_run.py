@@ -43,12 +43,16 @@ def print_fit(
     """Print what `sparcell fit` would do."""
     from sparcell.cli import fitting
     from sparcell.data.sampler import MAX_VALIDATION_CELLS
+    from sparcell.models.labelling import label_column
     from sparcell.training.plan import TrainPlan
 
     probe = _probe(adata, estimator.batch_size)
     settings = dict(data_settings)
     if config.n_top_genes is not None:
         settings["genes_key"] = fitting.choose_genes(probe.some, config, settings)
+    labels_key = settings.pop("labels_key", None)
+    if labels_key is not None:
+        label_column(adata, labels_key)  # the cells that are measured may have no labels
     short = replace(estimator, epochs=2, validation_fraction=0.0)
     model = short.fit(probe.some, **settings, silent=True)
     per_cell = float(model.history["seconds"].iloc[1]) / probe.some.n_obs

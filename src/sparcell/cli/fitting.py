@@ -64,6 +64,7 @@ def log_data(adata: AnnData | StoredCells, estimator: Estimator, data_settings: 
     from sparcell.data.expression import model_cells, read_layer
     from sparcell.data.schema import chosen_genes
     from sparcell.data.validation import infer_matrix_kind
+    from sparcell.io.labels import usable_labels
     from sparcell.likelihoods import LIKELIHOODS
 
     cells = model_cells(adata, data_settings.get("layer"))
@@ -82,9 +83,12 @@ def log_data(adata: AnnData | StoredCells, estimator: Estimator, data_settings: 
         f"likelihood {likelihood}",
         f"batch: {batch} ({adata.obs[batch].nunique()} values)" if batch in adata.obs else "no batch",
     ]
-    labels = data_settings.get("labels_key")
-    if labels in adata.obs:
-        parts.append(f"labels: {labels} ({adata.obs[labels].nunique()} values)")
+    labels_key = data_settings.get("labels_key")
+    if labels_key is not None:
+        labels = usable_labels(adata, labels_key)
+        parts.append(
+            f"labels: {labels_key} ({len(labels.categories)} values, {labels.isna().mean():.0%} of cells without)"
+        )
     log.info("%s", "; ".join(parts))
 
 

@@ -80,7 +80,7 @@ def predict(
 ) -> None:
     """Predict cell types of new cells with a saved model, with probabilities and "unknown".
 
-    The first time, --reference and --labels-key name labelled cells; what is learned from them stays in the model folder.
+    A model of `fit --labels-key` knows the types. Another model learns them once from --reference and --labels-key, and keeps them.
 
     Parameters
     ----------

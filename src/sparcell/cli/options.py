@@ -230,7 +230,11 @@ else:
         basic=("n_cells", "n_samples", "seed", *INPUT, "unseen", "missing_genes", "memory"),
     )
     PresetModelOptions = options(
-        "PresetModelOptions", MODEL_SETTINGS, without=("seed",), show_default=False, negatives=True
+        "PresetModelOptions",
+        MODEL_SETTINGS,
+        without=("seed", "label_weight"),
+        show_default=False,
+        negatives=True,
     )
     PresetDataOptions = options(
         "PresetDataOptions",

@@ -42,8 +42,8 @@ class PredictConfig(ModelInputConfig, CopyConfig):
 
     reference: Annotated[
         Path | None,
-        "Labelled cells, usually those of the training. sparcell learns the labels in --labels-key from them and keeps them in "
-        "--model-dir. Not needed again after the first time.",
+        "Labelled cells, usually those of the training, for a model that was trained without labels. The model learns the labels in "
+        "--labels-key and keeps them in --model-dir.",
     ] = None
     labels_key: Annotated[
         str | None,

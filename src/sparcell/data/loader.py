@@ -64,7 +64,7 @@ class Loader:
         self.covariates_nc = torch.from_numpy(covariates.covariates_nc).to(device)
         self.batch_proportions_b = torch.from_numpy(covariates.batch_proportions_b).to(device)
         label_n = covariates.label_n
-        self.label_n = None if label_n is None else torch.from_numpy(label_n.astype(np.int16)).to(device)
+        self.label_n = None if label_n is None else torch.from_numpy(label_n).to(device)
         self._library_size_n = np.full(len(source), np.nan, np.float32)  # filled when a cell is first read
         first = source.rows(np.arange(min(len(source), N_INSPECTED)))
         n_values = (first.stop_n - first.start_n).sum()

@@ -200,6 +200,8 @@ class ShardedValues(ChunkedValues):
     @classmethod
     def of(cls, array: Any, path: Path) -> ShardedValues | None:
         """Return the array, or None if it has no shards, or shards of another kind."""
+        from numcodecs import checksum32
+
         if not getattr(array, "shards", None) or array.dtype.kind not in "iufb" or not array.dtype.isnative:
             return None
         sharding, *outer = [codec.to_dict() for codec in array.metadata.codecs]
@@ -207,6 +209,8 @@ class ShardedValues(ChunkedValues):
         decoders = v3_decoders(configuration.pop("codecs"))
         configuration.pop("chunk_shape")
         if outer or decoders is None or configuration != SHARD_INDEX or not hasattr(os, "pread"):
+            return None
+        if not hasattr(checksum32, "CRC32C"):  # numcodecs before 0.16.4 without the package crc32c
             return None
         return cls(array, path / array.path, decoders)
 

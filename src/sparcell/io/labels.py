@@ -162,7 +162,7 @@ def labels_from_obs(adata: AnnData, key: str, *, warn_missing: bool = True) -> p
 
 
 def usable_labels(adata: AnnData | StoredCells, labels_key: str) -> pd.Categorical:
-    """Return a column of labels; what is missing, empty or "unknown" is missing. Raise InputError for fewer than two labels.
+    """Return a column of labels; what is missing, empty or "unknown" is missing. Raise InputError if the rest says nothing.
 
     Examples
     --------
@@ -173,7 +173,11 @@ def usable_labels(adata: AnnData | StoredCells, labels_key: str) -> pd.Categoric
     if isinstance(adata, StoredCells):
         adata.read_obs([labels_key])
     labels = labels_from_obs(adata, labels_key, warn_missing=False)
-    usable = labels.set_categories([name for name in labels.categories if name not in ("", UNKNOWN)])
+    usable = labels.set_categories([name for name in labels.categories if name.lower() not in ("", UNKNOWN)])
+    if len(usable.categories) >= 2 and usable.value_counts().max() < 2:
+        raise InputError(
+            f"each of the {len(usable.categories)} labels of obs[{labels_key!r}] has one cell; expected several cells of a label."
+        )
     if len(usable.categories) < 2:
         raise InputError(
             f"obs[{labels_key!r}] holds fewer than two labels besides missing and {UNKNOWN!r}; expected two or more."

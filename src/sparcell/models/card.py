@@ -85,6 +85,8 @@ def _data(description: dict[str, Any], schema: Schema) -> dict[str, Any]:
     if schema.labels is not None:
         facts[f"labels in training ({schema.labels.key})"] = _listed(schema.labels.names)
     for key, classifier in description["label_classifiers"].items():
+        if schema.labels is not None and key == schema.labels.key:
+            continue
         facts[f"labels learned ({key})"] = _listed(classifier["labels"])
     return facts
 

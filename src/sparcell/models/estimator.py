@@ -233,8 +233,8 @@ class Estimator(ModelConfig):
                 )
             folder = Path(checkpoint_dir) if checkpoint_dir else None
             model = resolved.train(adata, schema, folder, on_epoch, silent, checkpoint_seconds)
-            if labels_key is not None:
-                model.learn_labels(adata, labels_key)
+            if schema.labels is not None:
+                model.fit_training_labels(adata, schema.labels)
             return model
 
     def train(

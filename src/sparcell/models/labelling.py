@@ -6,6 +6,7 @@ Suffixes: n cells, t types (labels).
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparcell")
 
+MIN_CALIBRATION_CELLS = 20
+"""Validation cells with a label from which a temperature is learned."""
 UNKNOWN_RATE = 0.05
 """Fraction of the reference's own cells that would be called unknown."""
 
@@ -66,12 +69,18 @@ def training_covariates(adata: AnnData | StoredCells, schema: Schema) -> Covaria
     return values._replace(label_n=np.where(labels.isna(), NO_LABEL, labels.codes).astype(np.int32))
 
 
+OVERCONFIDENT = (
+    "training read the labels of obs[{!r}]: {}, probabilities are too confident and too many new cells are called unknown. Training with "
+    "labels calibrates on validation cells with labels (validation_fraction)."
+)
+
+
 class LabellingEncoder(FittedEncoder):
     """A fitted model that can learn and predict labels. See `Model`."""
 
     @property
     def label_classifiers(self) -> dict[str, LabelClassifier]:
-        """What `fit_labels` learned: column of obs → classifier."""
+        """What was learned by `fit` with labels_key, or by `fit_labels`: column of obs → classifier."""
         learned: dict[str, LabelClassifier] = self.__dict__.get("_label_classifiers", {})
         return learned
 
@@ -115,10 +124,15 @@ class LabellingEncoder(FittedEncoder):
             model.fit_labels(adata, "cell_type").predict_labels(new_cells)
         """
         adata = io.read(reference) if isinstance(reference, str | Path) else reference
-        return self._learn_labels(adata, labels_key, seed=seed, unseen=unseen)
+        column = self.schema.labels
+        was_read = column is not None and column.key == labels_key
+        if was_read:
+            log.warning("%s", OVERCONFIDENT.format(labels_key, "if these cells were in training"))
+        self._fit_classifier(adata, labels_key, seed=seed, unseen=unseen, was_read=was_read)
+        return self
 
-    def learn_labels(self, adata: AnnData | StoredCells, labels_key: str) -> None:
-        """Do the same with the cells of the training; the validation cells calibrate, since training did not read their labels.
+    def fit_training_labels(self, adata: AnnData | StoredCells, column: LabelColumn) -> None:
+        """Fit the label classifier to the cells of the training, calibrated on the validation cells.
 
         Examples
         --------
@@ -128,11 +142,20 @@ class LabellingEncoder(FittedEncoder):
         """
         settings: Any = self.settings
         rows = sampler.train_validation_split(adata.n_obs, settings.validation_fraction, settings.seed)[1]
+        is_labelled_n = usable_labels(adata, column.key).notna()
         held_out_n = np.zeros(adata.n_obs, dtype=bool)
         held_out_n[rows] = True
-        self._learn_labels(adata, labels_key, held_out_n=held_out_n)
+        n_held_out = int((held_out_n & is_labelled_n).sum())
+        was_read = n_held_out < MIN_CALIBRATION_CELLS
+        if was_read:
+            log.warning(
+                "%s", OVERCONFIDENT.format(column.key, f"since {n_held_out} validation cells have labels")
+            )
+        self._fit_classifier(
+            adata, column.key, held_out_n=None if was_read else held_out_n, was_read=was_read
+        )
 
-    def _learn_labels(
+    def _fit_classifier(
         self,
         adata: AnnData | StoredCells,
         labels_key: str,
@@ -140,7 +163,9 @@ class LabellingEncoder(FittedEncoder):
         seed: int = 0,
         unseen: Unseen = "error",
         held_out_n: NDArray[np.bool_] | None = None,
-    ) -> Self:
+        was_read: bool = False,
+    ) -> None:
+        """Learn labels; `was_read`: training read the labels of all cells, so probabilities must not be made more confident."""
         labels = usable_labels(adata, labels_key)
         usable_n = labels.notna()
         z_nk = self.transform(adata, unseen=unseen)
@@ -148,6 +173,8 @@ class LabellingEncoder(FittedEncoder):
             held_out_n = held_out_n[usable_n]
         labels_n = np.asarray(labels[usable_n], dtype=np.str_)
         classifier = LabelClassifier.fit(z_nk[usable_n], labels_n, seed, held_out_n=held_out_n)
+        if was_read:
+            classifier = replace(classifier, temperature=max(1.0, classifier.temperature))
         self._label_classifiers = {**self.label_classifiers, labels_key: classifier}
         log.info(
             "%d labels learned from %s of %s cells by obs[%r]",
@@ -156,7 +183,6 @@ class LabellingEncoder(FittedEncoder):
             f"{adata.n_obs:,}",
             labels_key,
         )
-        return self
 
     def predict_labels(
         self,
@@ -167,7 +193,7 @@ class LabellingEncoder(FittedEncoder):
         key_added: str | None = None,
         unseen: Unseen = "error",
     ) -> str:
-        """Predict the labels that `fit_labels` learned, with probabilities, and write them into `adata`.
+        """Predict the labels that `fit` with labels_key, or `fit_labels`, learned, with probabilities, and write them into `adata`.
 
         A cell is "unknown" if it lies further from every type of the reference than nearly all of the reference's own cells do. Its
         probabilities are given all the same: they hold for cells of a known type.
@@ -177,7 +203,7 @@ class LabellingEncoder(FittedEncoder):
         adata
             The cells, as for `latent_representation`, in memory or on disk.
         labels_key
-            Column that was given to `fit_labels`. Default: the only one that was learned.
+            Column of the labels, as given to `fit` or `fit_labels`. Default: the only one that was learned.
         unknown_rate
             Fraction of the reference's own cells that would be called "unknown", from 0 (no cell is unknown) to below 1.
         key_added
@@ -230,7 +256,8 @@ class LabellingEncoder(FittedEncoder):
         known = self.label_classifiers
         if not known:
             raise InputError(
-                "the model has learned no labels; call model.fit_labels(reference, labels_key='cell_type') first "
+                "the model has learned no labels; train it with fit(…, labels_key='cell_type'), or call "
+                "model.fit_labels(reference, 'cell_type') first "
                 "(in a shell: sparcell predict QUERY --reference REFERENCE --labels-key cell_type)."
             )
         if labels_key is None and len(known) > 1:
@@ -243,7 +270,7 @@ class LabellingEncoder(FittedEncoder):
         return name, known[name]
 
     def labels_as_json(self) -> dict[str, Any]:
-        """Return what `fit_labels` learned as JSON can hold it.
+        """Return what is known of labels as JSON can hold it.
 
         Examples
         --------

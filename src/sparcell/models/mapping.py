@@ -101,7 +101,7 @@ class MappingEncoder(LabellingEncoder):
 
         Returns
         -------
-        A model that embeds and decodes the old and the new batches. It keeps what `fit_labels` learned.
+        A model that embeds and decodes the old and the new batches. It keeps the labels that were learned.
 
         Raises
         ------

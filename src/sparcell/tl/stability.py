@@ -151,7 +151,8 @@ def seed_stability(
 ) -> Stability:
     """Return how well models trained from other seeds reproduce a model's programs (see `compare_programs`).
 
-    The function trains the model's settings from other seeds on `adata`, with the same genes, layer, batches and covariates.
+    The function trains the model's settings from other seeds on `adata`, with the same genes, layer, batches, covariates and
+    labels.
 
     Parameters
     ----------
@@ -170,7 +171,8 @@ def seed_stability(
     Raises
     ------
     InputError
-        Before any training, if the data does not fit the model or has fewer cells than the model's batch size.
+        Before any training, if the data does not fit the model, has fewer cells than the model's batch size, or lacks the labels that the
+        training of the model read.
 
     Examples
     --------
@@ -185,7 +187,7 @@ def seed_stability(
 
 
 def has_labels(adata: AnnData, model: Model) -> bool:
-    """Return whether data has the labels that the training of a model reads; true for a model that was trained without labels.
+    """Return whether data has labels that the training of a model reads, two or more; true for a model that was trained without labels.
 
     Examples
     --------
@@ -196,10 +198,10 @@ def has_labels(adata: AnnData, model: Model) -> bool:
     if model.schema.labels is None:
         return True
     try:
-        usable_labels(adata, model.schema.labels.key)
+        labels = usable_labels(adata, model.schema.labels.key)
     except InputError:
         return False
-    return True
+    return len(set(labels.categories) & set(model.schema.labels.names)) >= 2
 
 
 def _train_other_seeds(model: Model, adata: AnnData, n_seeds: int, silent: bool) -> list[Model]:
