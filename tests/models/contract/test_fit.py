@@ -23,7 +23,7 @@ from helpers.unchanged import assert_unchanged
 from sparcell.errors import TrainingError
 from sparcell.protocols import EpochRecord
 from sparcell.training import loop
-from sparcell.training.objective import negative_elbo
+from sparcell.training.objective import training_loss
 
 SHORT = {"epochs": 4}
 
@@ -148,7 +148,7 @@ def test_data_can_be_given_as_a_path(kind, adata, short_model, tmp_path):
 
 
 def test_a_loss_that_stays_nan_is_an_error_with_advice(kind, adata, monkeypatch):
-    monkeypatch.setattr(loop, "negative_elbo", BrokenLoss(negative_elbo, at=lambda call: True))
+    monkeypatch.setattr(loop, "training_loss", BrokenLoss(training_loss, at=lambda call: True))
     message = r"not finite in epoch 1,.*'cell\d+'.*gene\d+.*lower learning rate"
     with pytest.raises(TrainingError, match=message):
         fit(kind, adata)
