@@ -128,7 +128,9 @@ def test_an_edited_card_stops_predict_before_labels_are_learned(
 ):
     with (model_dir / "README.md").open("a", encoding="utf-8") as card:
         card.write("My notes.\n")
-    monkeypatch.setattr("sparcell.models.labelling.LabelClassifier.fit", lambda *_: pytest.fail("learned"))
+    monkeypatch.setattr(
+        "sparcell.models.labelling.LabelClassifier.fit", lambda *_, **__: pytest.fail("learned")
+    )
     words = ("--model-dir", model_dir, "--out", tmp_path / "p.h5ad", "--labels-key", "type")
     words = (*words, "--reference", folder / "reference.h5ad")
     assert sparcell("predict", folder / "query.h5ad", *words, monkeypatch=monkeypatch) == 1

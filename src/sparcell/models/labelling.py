@@ -171,15 +171,15 @@ class LabellingEncoder(FittedEncoder):
         z_nk = self.transform(adata, unseen=unseen)
         if held_out_n is not None:
             held_out_n = held_out_n[usable_n]
-        labels_n = np.asarray(labels[usable_n], dtype=np.str_)
-        classifier = LabelClassifier.fit(z_nk[usable_n], labels_n, seed, held_out_n=held_out_n)
+        labels = labels[usable_n].reorder_categories(sorted(labels.categories))
+        classifier = LabelClassifier.fit(z_nk[usable_n], labels, seed, held_out_n=held_out_n)
         if was_read:
             classifier = replace(classifier, temperature=max(1.0, classifier.temperature))
         self._label_classifiers = {**self.label_classifiers, labels_key: classifier}
         log.info(
             "%d labels learned from %s of %s cells by obs[%r]",
             len(classifier.labels),
-            f"{len(labels_n):,}",
+            f"{len(labels):,}",
             f"{adata.n_obs:,}",
             labels_key,
         )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -57,7 +58,7 @@ class LabelClassifier:
     def fit(
         cls,
         z_nk: NDArray[np.floating],
-        labels_n: NDArray[np.str_],
+        labels_n: NDArray[np.str_] | pd.Categorical,
         seed: int = 0,
         *,
         held_out_n: NDArray[np.bool_] | None = None,
@@ -71,7 +72,7 @@ class LabelClassifier:
         z_nk
             Latent representation, (n, k).
         labels_n
-            Label of each cell, (n,); at least two different ones.
+            Label of each cell, (n,); at least two different ones, none missing. The labels of a Categorical keep their order.
         seed
             Draws the cells that are held out.
         held_out_n
@@ -83,7 +84,8 @@ class LabelClassifier:
 
             classifier = LabelClassifier.fit(model.transform(adata), adata.obs["cell_type"].to_numpy(str))
         """
-        labels, label_n = np.unique(labels_n, return_inverse=True)
+        categories = pd.Categorical(labels_n).remove_unused_categories()
+        labels, label_n = categories.categories, categories.codes.astype(np.int64)
         if len(labels) < 2:
             raise InputError(f"the reference has {len(labels)} label; expected at least two.")
         z_nk = np.asarray(z_nk, dtype=np.float64)
