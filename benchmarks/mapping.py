@@ -83,6 +83,8 @@ class Variant:
     labels: bool = False
     """Whether training reads the labels (`labels_key`)."""
     n_latent: int = 10
+    n_layers: int = 1
+    """Hidden layers of the encoder."""
     seed: int = 0
 
     @property
@@ -90,6 +92,7 @@ class Variant:
         """Name of its model in the folder; models of earlier runs keep theirs."""
         parts = ["labels"] if self.labels else []
         parts += [f"k{self.n_latent}"] if self.n_latent != 10 else []
+        parts += [f"layers{self.n_layers}"] if self.n_layers != 1 else []
         parts += [f"seed{self.seed}"] if self.seed else []
         return "".join(f"-{part}" for part in parts)
 
@@ -100,6 +103,7 @@ def variants(n_seeds: int) -> list[Variant]:
         Variant("sparcell"),
         Variant("sparcell with labels", labels=True),
         Variant("sparcell with labels, 20 latents", labels=True, n_latent=20),
+        Variant("sparcell with labels, 20 latents, two layers", labels=True, n_latent=20, n_layers=2),
     ]
     return [replace(way, seed=seed) for way in ways for seed in range(n_seeds)]
 
@@ -110,7 +114,8 @@ def model_of(task: Task, folder: Path, which: str, cells: ad.AnnData, variant: V
     if not place.exists():
         started = time.process_time()
         labels_key = LABELS if variant.labels else None
-        settings = sp.BetaVSC(n_latent=variant.n_latent, seed=variant.seed)
+        widths = (128,) * variant.n_layers
+        settings = sp.BetaVSC(n_latent=variant.n_latent, encoder_widths=widths, seed=variant.seed)
         model = settings.fit(cells, batch_key=task.batch_key, labels_key=labels_key, silent=True)
         seconds = time.process_time() - started
         model.save(place)
