@@ -45,7 +45,8 @@ def beta_vsc(
     key_added
         Stem of the keys below. Default: beta_vsc.
     labels_key
-        Column of obs with cell types, to report in which types a program is on.
+        Column of obs with cell types, to report in which types a program is on. Training does not read them: for that, call
+        ``sp.BetaVSC(**settings).fit(adata, labels_key="cell_type")``.
     model_dir
         New folder for the trained model, which `sp.load` reads. Default: the model is not kept.
     copy
