@@ -30,6 +30,7 @@ from sparcell.cli.options import (
     StudyOptions,
     given,
 )
+from sparcell.config.data import LabelledDataConfig
 from sparcell.config.experiments import (
     BenchmarkConfig,
     EmbedConfig,
@@ -171,11 +172,11 @@ def fit(
 
     started = time.perf_counter()
     data_settings = given(data)
-    keys = [data_settings.get("batch_key"), *data_settings.get("covariates", ())]
+    keys = LabelledDataConfig(**data_settings).obs_keys
     adata = io.open_cells(
         input,
         layer=data_settings.get("layer"),
-        obs_keys=[key for key in (*keys, data_settings.get("labels_key")) if key is not None],
+        obs_keys=keys,
         gene_symbols=config.gene_symbols,
         memory=config.memory,
     )

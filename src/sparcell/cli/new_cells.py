@@ -80,7 +80,7 @@ def predict(
 ) -> None:
     """Predict cell types of new cells with a saved model, with probabilities and "unknown".
 
-    A model of `fit --labels-key` knows the types. Another model learns them once from --reference and --labels-key, and keeps them.
+    A model trained by `fit --labels-key` knows the types. Another model learns the types once, from --reference and --labels-key.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ class LabelClassifier:
         z_nk = np.asarray(z_nk, dtype=np.float64)
         mean_k, sd_k = z_nk.mean(axis=0), np.maximum(z_nk.std(axis=0), MIN_SD)
         scaled_nk = (z_nk - mean_k) / sd_k
-        if held_out_n is None or not held_out_n.any():
+        if held_out_n is None:
             held_out_n = _held_out(label_n, seed)
         held_out_n = held_out_n & np.isin(label_n, label_n[~held_out_n])
         coef_tk, intercept_t = _regression(scaled_nk[~held_out_n], label_n[~held_out_n])
